@@ -1,0 +1,9 @@
+//! Locum: a leader-elected active/passive failover controller for PostgreSQL.
+//!
+//! Facts flow up, steps flow down: `facts → view → plan → step → effect → facts`. The plan is one pure function
+//! ([`planner`]); everything that touches the world is an adapter behind a trait of [`ports`]. ARCHITECTURE.md has
+//! the map.
+
+pub mod model;
+pub mod clock;
+pub mod ports;

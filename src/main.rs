@@ -1,0 +1,2 @@
+//! Locum.
+fn main() {}

@@ -1,0 +1,217 @@
+//! What one member saw of its own node. Facts are reported as seen; nothing here is a judgement.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AppFacts, EndpointFacts, EndpointName, Lsn, Mono, NodeId, Seen, Stamp, StandbyName, Switch, SystemId, Timeline, Upstream, Version};
+
+/// Everything one member reports: one message of its fact stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemberFacts {
+    /// Who reports.
+    pub node: NodeId,
+    /// When the message left, on the sender's clock. All instants in it are of that clock.
+    pub sent_at: Mono,
+    /// What its agent knows; None if the host has no PostgreSQL.
+    pub agent: Option<AgentFacts>,
+    /// Its endpoints.
+    pub endpoints: BTreeMap<EndpointName, EndpointFacts>,
+}
+
+/// What an agent knows of its own PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentFacts {
+    /// The highest stamp it promised to refuse anything below. None: the promise file is missing, which is not zero.
+    pub promise: Option<Stamp>,
+    /// The epoch under which this node last became primary, if ever. Kept in the promise file.
+    pub primary_since: Option<Stamp>,
+    /// The identity of its data directory.
+    pub system: Option<SystemId>,
+    /// Where others reach its PostgreSQL, `host:port`.
+    pub address: String,
+    /// The `application_name` it streams under as a standby.
+    pub standby_name: StandbyName,
+    /// Never to be promoted, by configuration.
+    pub no_failover: bool,
+    /// The server.
+    pub server: Seen<Server>,
+    /// A rewind or clone that began and has not ended: the data directory must not be started.
+    pub unfinished: Option<Unfinished>,
+    /// What is being done at this moment, with its progress, for people.
+    pub job: Option<String>,
+    /// Commands that failed since this node last streamed or served, newest last, as `name: reason`.
+    pub failed: Vec<(String, String)>,
+    /// Its app server, where one is configured.
+    pub app: Option<AppFacts>,
+}
+
+/// A destructive change of the data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unfinished {
+    /// `pg_rewind` began.
+    Rewind,
+    /// `pg_basebackup` began.
+    Clone,
+}
+
+/// What the server is, as last seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "lowercase")]
+pub enum Server {
+    /// Not looked at yet, or it cannot be told.
+    Unknown,
+    /// There is a postmaster, but it does not answer yet (start, crash recovery).
+    Starting,
+    /// No postmaster.
+    Down(Down),
+    /// Out of recovery.
+    Primary(Primary),
+    /// In recovery.
+    Standby(Standby),
+}
+
+/// A server that is not running.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Down {
+    /// When it was seen to end, where it was seen.
+    pub since: Option<Mono>,
+    /// It ended without being told to by the agent.
+    pub crashed: bool,
+    /// Attested under this stamp: no process of it is left and the agent will not start it below the stamp.
+    pub fenced: Option<Stamp>,
+    /// The control file.
+    pub control: Option<Control>,
+    /// The end of valid WAL; None until it has been determined.
+    pub wal_end: Option<Lsn>,
+}
+
+/// The state that `pg_controldata` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlState {
+    /// "shut down": a primary that stopped cleanly.
+    ShutDown,
+    /// "shut down in recovery": a standby that stopped cleanly.
+    ShutDownInRecovery,
+    /// Anything else: it did not stop cleanly.
+    Other,
+}
+
+/// What the control file says (PostgreSQL manual, `pg_controldata`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// How it ended.
+    pub state: ControlState,
+    /// The identity of the data directory.
+    pub system: SystemId,
+    /// The timeline of the latest checkpoint.
+    pub timeline: Timeline,
+    /// The latest checkpoint's record.
+    pub checkpoint: Lsn,
+    /// Its redo point.
+    pub redo: Lsn,
+    /// `pg_rewind` can work: data checksums are on, or `wal_log_hints` is.
+    pub can_rewind: bool,
+}
+
+/// A server out of recovery.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Primary {
+    /// Its timeline.
+    pub timeline: Timeline,
+    /// The timeline in its control file: others rewind from it only once this is `timeline`.
+    pub checkpoint_timeline: Timeline,
+    /// Where it left the timeline before; None on the first timeline.
+    pub switch: Option<Switch>,
+    /// What it has flushed to its own disk.
+    pub flushed: Lsn,
+    /// It takes writes.
+    pub writable: bool,
+    /// Probes with a new connection and a commit of their own.
+    pub probe: Probe,
+    /// `synchronous_standby_names`, as configured. None: not in the form Locum writes.
+    pub names: Option<Vec<StandbyName>>,
+    /// Under which version the names were proven in force, and the flush position taken after.
+    pub names_proven: Option<(Version, Lsn)>,
+    /// Who streams from it.
+    pub senders: Vec<WalSender>,
+    /// Its physical slots.
+    pub slots: Vec<Slot>,
+    /// Client sessions inside a transaction.
+    pub busy: u64,
+    /// The handover version under which a checkpoint was completed.
+    pub checkpointed: Option<Version>,
+}
+
+/// What the probe of a primary found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// When a new connection with a commit of its own last succeeded.
+    pub last_ok: Option<Mono>,
+    /// How long that took, in microseconds.
+    pub took_us: Option<u64>,
+    /// Since when no probe has succeeded: the start of the first failing one. None while the last one succeeded.
+    pub failing_since: Option<Mono>,
+    /// What the last failed probe said.
+    pub error: Option<String>,
+}
+
+/// A line of `pg_stat_replication`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WalSender {
+    /// `application_name`.
+    pub name: StandbyName,
+    /// `streaming`, as opposed to `catchup`, `startup`, `backup`.
+    pub streaming: bool,
+    /// `flush_lsn`.
+    pub flushed: Lsn,
+    /// `sync_state` is `sync` or `quorum`.
+    pub sync: bool,
+}
+
+/// A physical replication slot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Its name.
+    pub name: String,
+    /// Somebody streams through it.
+    pub active: bool,
+    /// How much WAL it keeps, in bytes.
+    pub retained: u64,
+}
+
+/// Whether WAL is being replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayState {
+    /// Yes.
+    Running,
+    /// The agent paused it for a proof that names are in force, under this stamp.
+    PausedForProof(Stamp),
+    /// Somebody else paused it.
+    PausedByPerson,
+}
+
+/// A server in recovery.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standby {
+    /// The timeline it replays.
+    pub timeline: Timeline,
+    /// The switches in its timeline history.
+    pub history: Vec<Switch>,
+    /// Flushed to its disk: what a promotion would have. The greater of received and replayed.
+    pub flushed: Lsn,
+    /// Replayed.
+    pub replayed: Lsn,
+    /// A walreceiver is connected and streaming.
+    pub streaming: bool,
+    /// From where it is configured to stream; None: from nowhere, or from a place Locum did not write.
+    pub upstream: Option<Upstream>,
+    /// Whether replay goes on.
+    pub replay: ReplayState,
+    /// Attested under this stamp: cut from the primary on disk, receiver gone, every complete record applied.
+    /// `replayed` stands still from then on.
+    pub recruited: Option<Stamp>,
+}

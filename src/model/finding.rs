@@ -1,0 +1,135 @@
+//! Named problems that the planner derives from facts, and named reasons for not acting.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{EndpointName, NodeId};
+
+/// A named problem. `locum status` shows them; a cause is one of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "finding", rename_all = "snake_case")]
+pub enum Finding {
+    /// First-hand: the primary's postmaster ended without being told to.
+    PrimaryCrashed { node: NodeId },
+    /// First-hand: the primary's agent can neither connect anew nor commit on its own disk, for `hang` or longer.
+    PrimaryHung { node: NodeId },
+    /// The primary was stopped by somebody, cleanly, without Locum being asked.
+    PrimaryStopped { node: NodeId },
+    /// A probe of the primary fails, not yet for long enough to act.
+    PrimarySuspected { node: NodeId },
+    /// Nothing is heard from the primary's member.
+    PrimaryUnreachable { node: NodeId },
+    /// A standby is down or does not stream.
+    StandbyLost { node: NodeId },
+    /// Nothing is heard from a standby's member.
+    StandbyUnreachable { node: NodeId },
+    /// A person paused replay on a standby.
+    ReplayPaused { node: NodeId },
+    /// Two nodes take writes, or a node takes writes that the intent does not name.
+    SplitBrain { node: NodeId },
+    /// A node has another system identifier than the primary.
+    ForeignData { node: NodeId },
+    /// A node has something that neither streaming nor rewind nor clone could mend.
+    Quarantined { node: NodeId },
+    /// An app server's health path fails.
+    AppDown { node: NodeId },
+    /// An endpoint does not report, or did not take the latest order.
+    EndpointBehind { member: NodeId, endpoint: EndpointName },
+    /// Commits do not wait for a standby although they should.
+    Exposed,
+    /// The names in `synchronous_standby_names` are not the ones Locum set.
+    NamesChanged { node: NodeId },
+    /// The store is empty or older than what agents remember.
+    StoreNotBelieved,
+    /// More failovers than `max_failovers` within `flap_window`.
+    Flapping,
+    /// An operator suspended automatic action.
+    Paused,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PrimaryCrashed { node } => write!(f, "the postmaster of primary {node} died"),
+            Self::PrimaryHung { node } => write!(f, "primary {node} hangs: no new connection can commit"),
+            Self::PrimaryStopped { node } => write!(f, "primary {node} was stopped cleanly, not by Locum"),
+            Self::PrimarySuspected { node } => write!(f, "a probe of primary {node} fails"),
+            Self::PrimaryUnreachable { node } => write!(f, "nothing is heard from primary {node}"),
+            Self::StandbyLost { node } => write!(f, "standby {node} does not stream"),
+            Self::StandbyUnreachable { node } => write!(f, "nothing is heard from standby {node}"),
+            Self::ReplayPaused { node } => write!(f, "replay on standby {node} is paused, not by Locum"),
+            Self::SplitBrain { node } => write!(f, "{node} takes writes without being the declared primary"),
+            Self::ForeignData { node } => write!(f, "the data directory of {node} belongs to another system"),
+            Self::Quarantined { node } => write!(f, "{node} could be neither streamed to, rewound nor cloned"),
+            Self::AppDown { node } => write!(f, "the app server of {node} is not healthy"),
+            Self::EndpointBehind { member, endpoint } => write!(f, "endpoint {endpoint} of {member} has not taken the latest order"),
+            Self::Exposed => f.write_str("commits are acknowledged by the primary alone"),
+            Self::NamesChanged { node } => write!(f, "synchronous_standby_names of {node} was changed by somebody else"),
+            Self::StoreNotBelieved => f.write_str("the store is older than what the agents remember"),
+            Self::Flapping => f.write_str("too many failovers in a short time"),
+            Self::Paused => f.write_str("automatic action is paused"),
+        }
+    }
+}
+
+/// Why the planner does not do what somebody might expect. Each is a sentence for a person.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "hold", rename_all = "snake_case")]
+pub enum Hold {
+    /// Everything is as it should be.
+    AllWell,
+    /// This member is not the leader.
+    NotLeader,
+    /// Bootstrapping: not every configured member has reported, or not exactly one primary was seen.
+    WaitingForMembers { missing: Vec<NodeId>, primaries: Vec<NodeId> },
+    /// Automatic action is suspended.
+    Paused,
+    /// The store is not believed until a person accepts it.
+    StoreNotBelieved,
+    /// A suspicion must last this much longer before it counts.
+    Grace { finding: Finding, left: Duration },
+    /// Too many failovers within the flap window.
+    Flapping,
+    /// The pen is not taken yet: what is missing.
+    Pen { missing: String },
+    /// No standby may be promoted; each with the reason.
+    NoCandidate { reasons: Vec<(NodeId, String)> },
+    /// A step that was ordered has not shown its effect yet.
+    Underway { what: String },
+    /// The silence of a member is no proof: its PostgreSQL may be serving. A lease or fence is needed to go on.
+    SilenceIsNoProof { node: NodeId },
+    /// A switchover is refused or rolled back; each blocker.
+    Blocked { blockers: Vec<String> },
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AllWell => f.write_str("all is well"),
+            Self::NotLeader => f.write_str("another member leads"),
+            Self::WaitingForMembers { missing, primaries } => {
+                let names = |nodes: &[NodeId]| nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
+                match (missing.is_empty(), primaries.len()) {
+                    (false, _) => write!(f, "no cluster is declared yet; waiting for {}", names(missing)),
+                    (true, 0) => f.write_str("no cluster is declared yet, and no node is a running primary"),
+                    (true, _) => write!(f, "no cluster is declared yet; exactly one primary is needed, seen: {}", names(primaries)),
+                }
+            }
+            Self::Paused => f.write_str("paused by an operator; `locum resume` lifts it"),
+            Self::StoreNotBelieved => f.write_str("the store is older than what the agents remember; a person must accept it"),
+            Self::Grace { finding, left } => write!(f, "{finding}; acts in {left:.1?} unless it passes"),
+            Self::Flapping => f.write_str("too many failovers in a short time; a person must look"),
+            Self::Pen { missing } => write!(f, "the old primary may still acknowledge commits: {missing}"),
+            Self::NoCandidate { reasons } => {
+                f.write_str("nobody can be promoted:")?;
+                reasons.iter().try_for_each(|(node, why)| write!(f, " {node}: {why};"))
+            }
+            Self::Underway { what } => write!(f, "underway: {what}"),
+            Self::SilenceIsNoProof { node } => {
+                write!(f, "nothing is heard from {node}, and silence is no proof that its PostgreSQL has stopped")
+            }
+            Self::Blocked { blockers } => write!(f, "blocked: {}", blockers.join("; ")),
+        }
+    }
+}

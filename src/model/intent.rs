@@ -1,0 +1,169 @@
+//! What the cluster should be: the one stored record that decisions are checked against.
+//!
+//! It changes only by compare-and-swap. Each change here raises the version, so two different effects never share
+//! a stamp. A failover is a checklist against this record; there is no other memory of how far one got.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Epoch, Incarnation, NodeId, StandbyName, Stamp, Switch, Version};
+
+/// How much an acknowledged commit promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// Commits wait for a standby while one is proven; when it is lost for longer than `write_wait`, they go on.
+    Sync,
+    /// Commits wait for a standby, for ever if need be.
+    SyncStrict,
+    /// Commits never wait; a failover may lose what the standby had not flushed.
+    Async,
+}
+
+/// A switchover in progress. Part of the intent, so that any leader can finish it or take it back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handover {
+    /// Who is to become primary.
+    pub to: NodeId,
+    /// The operation that asked for it.
+    pub operation: String,
+    /// The version that accepted it: orders of this handover carry at least this version.
+    pub since: Version,
+}
+
+/// What the cluster should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The life of the store this intent belongs to.
+    pub incarnation: Incarnation,
+    /// The fencing token.
+    pub epoch: Epoch,
+    /// Raised by every change.
+    pub version: Version,
+    /// Nobody, between taking the pen from the old primary and declaring the new one.
+    pub primary: Option<NodeId>,
+    /// The primary of the epoch before, if any.
+    pub previous: Option<NodeId>,
+    /// The timeline that the primary of this epoch left, and where. None in the first epoch, and until the
+    /// promoted node has reported it.
+    pub switch: Option<Switch>,
+    /// Standbys that every acknowledged commit is on (one of them at least: ANY 1). Empty: nothing is promised.
+    pub sync: Vec<Member>,
+    /// The set being moved to. Equal to `sync` when nothing is moving; a failover must satisfy both.
+    pub sync_next: Vec<Member>,
+    /// What an acknowledgement should promise.
+    pub durability: Durability,
+    /// The node whose app server is active.
+    pub app: Option<NodeId>,
+    /// A switchover in progress.
+    pub handover: Option<Handover>,
+    /// Automatic action is suspended by a person.
+    pub paused: bool,
+}
+
+/// A standby as a member of a sync set: the node, and the exact name its walreceiver streams under.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Member {
+    /// The node.
+    pub node: NodeId,
+    /// Its `application_name`, random per clone.
+    pub name: StandbyName,
+}
+
+impl Intent {
+    /// The first intent of a store: the running primary keeps its place, nothing is promised yet.
+    #[must_use]
+    pub fn first(incarnation: Incarnation, epoch: Epoch, primary: NodeId, durability: Durability) -> Self {
+        Self {
+            incarnation,
+            epoch,
+            version: Version(1),
+            app: Some(primary.clone()),
+            primary: Some(primary),
+            previous: None,
+            switch: None,
+            sync: Vec::new(),
+            sync_next: Vec::new(),
+            durability,
+            handover: None,
+            paused: false,
+        }
+    }
+
+    /// What an effect decided on this intent carries.
+    #[must_use]
+    pub const fn stamp(&self) -> Stamp {
+        Stamp { incarnation: self.incarnation, epoch: self.epoch, version: self.version }
+    }
+
+    /// Declares the next epoch with nobody as primary: the first line of every failover.
+    #[must_use]
+    pub fn vacated(&self) -> Self {
+        let previous = self.primary.clone().or_else(|| self.previous.clone());
+        let next = Self { epoch: self.epoch.next(), primary: None, previous, switch: None, handover: None, ..self.clone() };
+        next.raised()
+    }
+
+    /// Declares `node` the primary of this epoch, in which nobody is primary yet. The point of no return.
+    /// Its sync set is empty in the very same write: what it inherits may name itself.
+    #[must_use]
+    pub fn declared(&self, node: NodeId) -> Self {
+        Self { primary: Some(node), sync: Vec::new(), sync_next: Vec::new(), ..self.clone() }.raised()
+    }
+
+    /// Declares `node` primary of the next epoch in one write: a hand-over, where the old primary has already
+    /// stopped cleanly and the candidate has everything.
+    #[must_use]
+    pub fn handed_over(&self, node: NodeId) -> Self {
+        self.vacated().declared(node)
+    }
+
+    /// Declares the previous primary again, with the next epoch. Only while nobody was declared in this one.
+    #[must_use]
+    pub fn reinstated(&self) -> Option<Self> {
+        let old = self.previous.clone().filter(|_| self.primary.is_none())?;
+        Some(Self { epoch: self.epoch.next(), primary: Some(old), sync: Vec::new(), sync_next: Vec::new(), ..self.clone() }.raised())
+    }
+
+    /// This intent with the next version: for every change that keeps the epoch.
+    #[must_use]
+    pub fn raised(self) -> Self {
+        Self { version: self.version.next(), ..self }
+    }
+
+    /// True if `node` stands in either sync set.
+    #[must_use]
+    pub fn in_sync(&self, node: &NodeId) -> bool {
+        self.sync.iter().chain(&self.sync_next).any(|m| m.node == *node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> NodeId {
+        NodeId::new(name).expect("good name")
+    }
+
+    #[test]
+    fn every_change_raises_the_version() {
+        let first = Intent::first(Incarnation(1), Epoch(1), node("a"), Durability::Sync);
+        let vacant = first.vacated();
+        let declared = vacant.declared(node("b"));
+        assert!(vacant.stamp() > first.stamp() && declared.stamp() > vacant.stamp());
+        assert_eq!((declared.epoch, declared.primary, declared.previous), (Epoch(2), Some(node("b")), Some(node("a"))));
+    }
+
+    #[test]
+    fn vacating_twice_keeps_the_last_real_primary_as_previous() {
+        let first = Intent::first(Incarnation(1), Epoch(1), node("a"), Durability::Sync);
+        assert_eq!(first.vacated().vacated().previous, Some(node("a")));
+    }
+
+    #[test]
+    fn nobody_is_reinstated_once_a_candidate_is_declared() {
+        let first = Intent::first(Incarnation(1), Epoch(1), node("a"), Durability::Sync);
+        assert_eq!(first.vacated().declared(node("b")).reinstated(), None);
+        assert_eq!(first.vacated().reinstated().and_then(|i| i.primary), Some(node("a")));
+    }
+}

@@ -1,0 +1,37 @@
+//! Plain values: what Locum knows, wants and does. No I/O, no clock, no logging.
+//!
+//! Everything above (planner, controller, api, cli) and below (adapters) speaks in these words;
+//! they are the words of the README's glossary, one per thing.
+
+mod app;
+mod endpoint;
+mod epoch;
+mod facts;
+mod finding;
+mod ids;
+mod incident;
+mod intent;
+mod lsn;
+mod policy;
+mod rpo;
+mod step;
+mod time;
+mod view;
+
+pub use app::AppFacts;
+pub use endpoint::{EndpointFacts, EndpointKind, Mode, RouteOrder};
+pub use epoch::{Epoch, Incarnation, Stamp, Version};
+pub use facts::{
+    AgentFacts, Control, ControlState, Down, MemberFacts, Primary, Probe, ReplayState, Server, Slot, Standby,
+    Unfinished, WalSender,
+};
+pub use finding::{Finding, Hold};
+pub use ids::{BadName, ClusterName, EndpointName, IncidentId, NodeId, StandbyName, SystemId};
+pub use incident::{Cause, Incident, IncidentKind, Mark, MarkName, Objectives, Phase, RpoAtOnset, Verdict, Verdicts};
+pub use intent::{Durability, Handover, Intent, Member};
+pub use lsn::{BadLsn, Lsn, Switch, Timeline};
+pub use policy::{OnCrash, Policy};
+pub use rpo::{LiveRpo, PositionLog};
+pub use step::{Command, Reply, Step, Upstream};
+pub use time::{Mono, Seen};
+pub use view::{Attempt, NodeView, Request, RequestKind, View};

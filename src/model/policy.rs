@@ -1,0 +1,66 @@
+//! What the business and the operator decided. One threshold per use; each says in which direction it errs.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Durability;
+
+/// What to do when the primary's postmaster dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnCrash {
+    /// Promote the standby.
+    Failover,
+    /// Start it again in place; fail over only when that fails.
+    Restart,
+}
+
+/// The policy. `config` fills it from `locum.toml`; see `locum config example` for each key in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// What an acknowledged commit promises.
+    pub durability: Durability,
+    /// Async only: the greatest live RPO, in bytes, at which a failover goes ahead by itself.
+    pub max_data_loss: u64,
+    /// Silence of a member before it is suspected. Too short: false suspicion (harmless alone). Too long: slower.
+    pub detect: Duration,
+    /// How long probes of the primary may fail before it counts as hung. Too short: needless failover under load.
+    pub hang: Duration,
+    /// What to do when the postmaster dies.
+    pub on_crash: OnCrash,
+    /// Sync: how long writes may wait for a lost standby before the sync set is emptied. Shorter: a blip ends the
+    /// promise. Longer: writes stall longer.
+    pub write_wait: Duration,
+    /// How long an app server's probes may fail before another takes over.
+    pub app_grace: Duration,
+    /// How long a switchover waits for transactions to end before it cuts them.
+    pub drain: Duration,
+    /// How long a switchover may take until it is rolled back.
+    pub handover: Duration,
+    /// More failovers than this within `flap_window` need a person.
+    pub max_failovers: usize,
+    /// The window of `max_failovers`.
+    pub flap_window: Duration,
+    /// A switchover is refused while the standby lacks more bytes than this.
+    pub max_switchover_lag: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Sync,
+            max_data_loss: 16 << 20,
+            detect: Duration::from_millis(500),
+            hang: Duration::from_secs(2),
+            on_crash: OnCrash::Failover,
+            write_wait: Duration::from_millis(500),
+            app_grace: Duration::from_millis(700),
+            drain: Duration::from_millis(500),
+            handover: Duration::from_secs(15),
+            max_failovers: 3,
+            flap_window: Duration::from_secs(600),
+            max_switchover_lag: 16 << 20,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the planner can ask for. A step leaves no meaningful choice to whoever carries it out.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{EndpointName, Intent, NodeId, RouteOrder, Stamp, StandbyName, Switch};
+
+/// Where a standby streams from, and as whom.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Upstream {
+    /// The node streamed from.
+    pub node: NodeId,
+    /// Its address, `host:port`.
+    pub address: String,
+    /// The slot on it.
+    pub slot: String,
+}
+
+/// A command to one agent. Each is idempotent and travels with a stamp.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// End PostgreSQL, however it is, and attest that no process of it is left.
+    Fence,
+    /// Cut the standby from its primary, on disk first; apply every complete record; attest the position.
+    Recruit,
+    /// Promote the recruited standby; its sync names are emptied before.
+    Promote,
+    /// Start a stopped primary in place, or attest that it runs, under the stamp's epoch.
+    Serve,
+    /// Write a checkpoint now, so that the stop that follows is short.
+    Checkpoint,
+    /// Stop a primary cleanly for a hand-over.
+    Stop,
+    /// Stream from the upstream: by reload where that is enough, else by a start.
+    Follow(Upstream),
+    /// Rewind the data directory to the upstream's history, then follow. What it has beyond the switch is saved first.
+    Rewind(Upstream, Option<Switch>),
+    /// Replace the data directory by a copy of the upstream's, then follow.
+    Clone(Upstream, Option<Switch>),
+    /// Set `synchronous_standby_names` to any one of these; empty: wait for nobody.
+    SetNames(Vec<StandbyName>),
+    /// Prove that the names are in force: see a commit of its own wait. Replay is paused on the standbys meanwhile.
+    ProveNames,
+    /// Pause replay, for the proof.
+    PauseReplay,
+    /// Let replay go on.
+    ResumeReplay,
+    /// Have exactly these physical slots, of those whose names begin with `locum_`.
+    KeepSlots(Vec<String>),
+}
+
+impl Command {
+    /// One word for logs, metrics and messages.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Fence => "fence",
+            Self::Recruit => "recruit",
+            Self::Promote => "promote",
+            Self::Serve => "serve",
+            Self::Checkpoint => "checkpoint",
+            Self::Stop => "stop",
+            Self::Follow(_) => "follow",
+            Self::Rewind(..) => "rewind",
+            Self::Clone(..) => "clone",
+            Self::SetNames(_) => "set names",
+            Self::ProveNames => "prove names",
+            Self::PauseReplay => "pause replay",
+            Self::ResumeReplay => "resume replay",
+            Self::KeepSlots(_) => "keep slots",
+        }
+    }
+}
+
+/// What an agent answers to a command. What the command brought about is in the facts that come with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Done, or was already so.
+    Done,
+    /// Not done, and not to be repeated as it is: a lower stamp, or an order that does not fit the server's state.
+    Refused(String),
+    /// Tried and failed; may be repeated.
+    Failed(String),
+}
+
+/// One action of the planner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Replace the stored intent, if it still is the one the plan was made on.
+    Declare(Intent),
+    /// Order an agent.
+    Order { node: NodeId, command: Command, stamp: Stamp },
+    /// Order an endpoint.
+    Route { member: NodeId, endpoint: EndpointName, order: RouteOrder, stamp: Stamp },
+    /// Let sessions finish their transactions, then keep them from beginning another, until none is left inside one
+    /// or the drain time is over.
+    Drain { node: NodeId, stamp: Stamp },
+    /// Commit through the endpoints, as a client would.
+    Verify { stamp: Stamp },
+    /// Tell the operator that the request is refused, and why.
+    Refuse { operation: String, blockers: Vec<String> },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Declare(intent) => match &intent.primary {
+                Some(node) => write!(f, "declare {} with primary {node}", intent.stamp()),
+                None => write!(f, "declare {} with no primary", intent.stamp()),
+            },
+            Self::Order { node, command, stamp } => write!(f, "{} {node} ({stamp})", command.name()),
+            Self::Route { member, endpoint, order, stamp } => {
+                let what = match order {
+                    RouteOrder::Point { node, .. } => format!("point to {node}"),
+                    RouteOrder::Hold => "hold".to_owned(),
+                    RouteOrder::Cut => "cut".to_owned(),
+                };
+                write!(f, "{what} {endpoint}@{member} ({stamp})")
+            }
+            Self::Drain { node, stamp } => write!(f, "drain {node} ({stamp})"),
+            Self::Verify { stamp } => write!(f, "verify ({stamp})"),
+            Self::Refuse { operation, blockers } => write!(f, "refuse {operation}: {}", blockers.join("; ")),
+        }
+    }
+}

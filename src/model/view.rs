@@ -1,0 +1,88 @@
+//! Everything a plan is made from, besides `now` and the policy. All instants are of the leader's clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{EndpointFacts, EndpointName, Intent, LiveRpo, Mono, NodeId, Seen, Stamp};
+use super::AgentFacts;
+
+/// What the leader knows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    /// This member holds the leader lease.
+    pub leading: bool,
+    /// The members that the store lists: who must be heard before a first cluster is declared.
+    pub members: BTreeSet<NodeId>,
+    /// The stored intent; None: the store holds none.
+    pub intent: Option<Intent>,
+    /// What each member last reported.
+    pub nodes: BTreeMap<NodeId, NodeView>,
+    /// The live RPO as last known.
+    pub rpo: Option<LiveRpo>,
+    /// The stamp under which a commit through every database endpoint last succeeded.
+    pub verified: Option<Stamp>,
+    /// The stamp under which sessions were drained.
+    pub drained: Option<Stamp>,
+    /// What an operator asks for, oldest first.
+    pub requests: Vec<Request>,
+    /// Orders that have been given and not been answered, by their words; they are not given again meanwhile.
+    pub underway: BTreeSet<String>,
+    /// Orders whose last try failed, by their words.
+    pub attempts: BTreeMap<String, Attempt>,
+}
+
+/// What is known of one member.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeView {
+    /// When it was last heard.
+    pub heard: Mono,
+    /// What its agent said; None if it has none.
+    pub agent: Option<AgentFacts>,
+    /// Its endpoints.
+    pub endpoints: BTreeMap<EndpointName, Seen<EndpointFacts>>,
+}
+
+/// An order that failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// How often in a row.
+    pub failures: u32,
+    /// When last.
+    pub at: Mono,
+    /// What was said.
+    pub error: String,
+}
+
+/// Something that an operator asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The operation's identifier.
+    pub operation: String,
+    /// What.
+    pub kind: RequestKind,
+}
+
+/// What an operator can ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RequestKind {
+    /// Hand over to this node, or to the best one.
+    Switchover { to: Option<NodeId> },
+    /// Suspend automatic action.
+    Pause,
+    /// Lift the suspension.
+    Resume,
+}
+
+impl View {
+    /// The agent's facts of a node, however old.
+    #[must_use]
+    pub fn agent(&self, node: &NodeId) -> Option<&AgentFacts> {
+        self.nodes.get(node)?.agent.as_ref()
+    }
+
+    /// The agent's facts of a node that was heard within `limit`.
+    #[must_use]
+    pub fn fresh(&self, node: &NodeId, now: Mono, limit: std::time::Duration) -> Option<&AgentFacts> {
+        let view = self.nodes.get(node)?;
+        if now.since(view.heard) <= limit { view.agent.as_ref() } else { None }
+    }
+}

@@ -1,0 +1,148 @@
+//! The edges of the world: every trait here has a real adapter and a fake for tests.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Command, EndpointName, MemberFacts, Mono, Reply, RouteOrder, Stamp};
+
+/// The only place time comes from.
+pub trait Clock: Send + Sync {
+    /// `CLOCK_BOOTTIME`.
+    fn now(&self) -> Mono;
+    /// Wall-clock time, for people only.
+    fn wall(&self) -> Timestamp;
+}
+
+/// A store's revision: grows with every committed write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(pub i64);
+
+/// A lease: keys put under it vanish when it runs out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeaseId(pub i64);
+
+/// A key with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// The value.
+    pub value: String,
+    /// The revision that created the key; a key deleted and put again is created anew.
+    pub created: Revision,
+    /// The revision that last changed it.
+    pub modified: Revision,
+}
+
+/// A condition of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// The key does not exist.
+    Absent(String),
+    /// The key exists and was created by this revision.
+    Created(String, Revision),
+    /// The key exists and was last changed by this revision.
+    Modified(String, Revision),
+}
+
+/// A write of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Create or replace.
+    Put {
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+        /// The lease it vanishes with.
+        lease: Option<LeaseId>,
+    },
+    /// Delete, if it exists.
+    Delete(String),
+}
+
+/// What a transaction came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every guard held, and every write was made, with this revision. It is durable.
+    Committed(Revision),
+    /// A guard did not hold; nothing was written.
+    GuardFailed,
+}
+
+/// Why the store did not answer, by what the caller does.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A passing disturbance: try again soon.
+    #[error("store is busy: {0}")]
+    Busy(String),
+    /// It cannot be reached. The outcome of a write is unknown.
+    #[error("store cannot be reached: {0}")]
+    Outage(String),
+    /// It answered and will not: permission, corruption, a lease that is gone. Trying again will not help.
+    #[error("store refuses: {0}")]
+    Refused(String),
+}
+
+/// A small ordered key-value store with guarded transactions and leases, as etcd has them.
+///
+/// Contract (`store::contract` runs it against every back end): reads are linearizable; a transaction is atomic and
+/// durable when it returns; revisions grow; a key under a lease vanishes when the lease runs out, never before.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Reads one key.
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError>;
+    /// Reads every key that begins with `prefix`, in order of key.
+    async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError>;
+    /// Writes all, if every guard holds.
+    async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<Outcome, StoreError>;
+    /// A new lease that runs out `ttl` after its last renewal.
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError>;
+    /// Renews a lease. False: it has run out or was revoked.
+    async fn renew(&self, lease: LeaseId) -> Result<bool, StoreError>;
+    /// Ends a lease and deletes its keys.
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError>;
+    /// Waits until the store's revision is beyond `since`, and returns it. Never returns early; may coalesce.
+    async fn changed(&self, since: Revision) -> Result<Revision, StoreError>;
+}
+
+/// A client session of a primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The client's TCP port, as PostgreSQL sees it: an endpoint's local port.
+    pub client_port: u16,
+    /// It is between transactions.
+    pub idle: bool,
+}
+
+/// What a member answers to an order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Whether it was done.
+    pub reply: Reply,
+    /// What the member knows right after.
+    pub facts: MemberFacts,
+}
+
+/// A member could not be asked, or did not answer in time. The outcome of an order is unknown.
+#[derive(Debug, thiserror::Error)]
+#[error("member does not answer: {0}")]
+pub struct NoAnswer(pub String);
+
+/// One member's agent and endpoints, here or on another host.
+#[async_trait]
+pub trait Member: Send + Sync {
+    /// Orders the agent.
+    async fn order(&self, stamp: Stamp, command: Command) -> Result<Answer, NoAnswer>;
+    /// Orders an endpoint.
+    async fn route(&self, endpoint: &EndpointName, stamp: Stamp, order: RouteOrder) -> Result<Answer, NoAnswer>;
+    /// The client sessions of its primary.
+    async fn sessions(&self) -> Result<Vec<Session>, NoAnswer>;
+    /// Lets an endpoint forward nothing more from these clients, named by the endpoint's local ports toward the
+    /// server, and everything from all others. Ends with the next [`RouteOrder`].
+    async fn park(&self, endpoint: &EndpointName, stamp: Stamp, ports: BTreeSet<u16>) -> Result<(), NoAnswer>;
+}
