@@ -4,6 +4,6 @@
 //! ([`planner`]); everything that touches the world is an adapter behind a trait of [`ports`]. ARCHITECTURE.md has
 //! the map.
 
-pub mod model;
 pub mod clock;
+pub mod model;
 pub mod ports;

@@ -139,10 +139,16 @@ pub trait Member: Send + Sync {
     /// Orders the agent.
     async fn order(&self, stamp: Stamp, command: Command) -> Result<Answer, NoAnswer>;
     /// Orders an endpoint.
-    async fn route(&self, endpoint: &EndpointName, stamp: Stamp, order: RouteOrder) -> Result<Answer, NoAnswer>;
+    async fn route(
+        &self,
+        endpoint: &EndpointName,
+        stamp: Stamp,
+        order: RouteOrder,
+    ) -> Result<Answer, NoAnswer>;
     /// The client sessions of its primary.
     async fn sessions(&self) -> Result<Vec<Session>, NoAnswer>;
     /// Lets an endpoint forward nothing more from these clients, named by the endpoint's local ports toward the
     /// server, and everything from all others. Ends with the next [`RouteOrder`].
-    async fn park(&self, endpoint: &EndpointName, stamp: Stamp, ports: BTreeSet<u16>) -> Result<(), NoAnswer>;
+    async fn park(&self, endpoint: &EndpointName, stamp: Stamp, ports: BTreeSet<u16>)
+    -> Result<(), NoAnswer>;
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppFacts, EndpointFacts, EndpointName, Lsn, Mono, NodeId, Seen, Stamp, StandbyName, Switch, SystemId, Timeline, Upstream, Version};
+use super::{
+    AppFacts, EndpointFacts, EndpointName, Lsn, Mono, NodeId, Seen, Stamp, StandbyName, Switch, SystemId,
+    Timeline, Upstream, Version,
+};
 
 /// Everything one member reports: one message of its fact stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

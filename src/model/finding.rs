@@ -61,11 +61,17 @@ impl fmt::Display for Finding {
             Self::ReplayPaused { node } => write!(f, "replay on standby {node} is paused, not by Locum"),
             Self::SplitBrain { node } => write!(f, "{node} takes writes without being the declared primary"),
             Self::ForeignData { node } => write!(f, "the data directory of {node} belongs to another system"),
-            Self::Quarantined { node } => write!(f, "{node} could be neither streamed to, rewound nor cloned"),
+            Self::Quarantined { node } => {
+                write!(f, "{node} could be neither streamed to, rewound nor cloned")
+            }
             Self::AppDown { node } => write!(f, "the app server of {node} is not healthy"),
-            Self::EndpointBehind { member, endpoint } => write!(f, "endpoint {endpoint} of {member} has not taken the latest order"),
+            Self::EndpointBehind { member, endpoint } => {
+                write!(f, "endpoint {endpoint} of {member} has not taken the latest order")
+            }
             Self::Exposed => f.write_str("commits are acknowledged by the primary alone"),
-            Self::NamesChanged { node } => write!(f, "synchronous_standby_names of {node} was changed by somebody else"),
+            Self::NamesChanged { node } => {
+                write!(f, "synchronous_standby_names of {node} was changed by somebody else")
+            }
             Self::StoreNotBelieved => f.write_str("the store is older than what the agents remember"),
             Self::Flapping => f.write_str("too many failovers in a short time"),
             Self::Paused => f.write_str("automatic action is paused"),
@@ -109,15 +115,22 @@ impl fmt::Display for Hold {
             Self::AllWell => f.write_str("all is well"),
             Self::NotLeader => f.write_str("another member leads"),
             Self::WaitingForMembers { missing, primaries } => {
-                let names = |nodes: &[NodeId]| nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
+                let names =
+                    |nodes: &[NodeId]| nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
                 match (missing.is_empty(), primaries.len()) {
                     (false, _) => write!(f, "no cluster is declared yet; waiting for {}", names(missing)),
                     (true, 0) => f.write_str("no cluster is declared yet, and no node is a running primary"),
-                    (true, _) => write!(f, "no cluster is declared yet; exactly one primary is needed, seen: {}", names(primaries)),
+                    (true, _) => write!(
+                        f,
+                        "no cluster is declared yet; exactly one primary is needed, seen: {}",
+                        names(primaries)
+                    ),
                 }
             }
             Self::Paused => f.write_str("paused by an operator; `locum resume` lifts it"),
-            Self::StoreNotBelieved => f.write_str("the store is older than what the agents remember; a person must accept it"),
+            Self::StoreNotBelieved => {
+                f.write_str("the store is older than what the agents remember; a person must accept it")
+            }
             Self::Grace { finding, left } => write!(f, "{finding}; acts in {left:.1?} unless it passes"),
             Self::Flapping => f.write_str("too many failovers in a short time; a person must look"),
             Self::Pen { missing } => write!(f, "the old primary may still acknowledge commits: {missing}"),
@@ -127,7 +140,10 @@ impl fmt::Display for Hold {
             }
             Self::Underway { what } => write!(f, "underway: {what}"),
             Self::SilenceIsNoProof { node } => {
-                write!(f, "nothing is heard from {node}, and silence is no proof that its PostgreSQL has stopped")
+                write!(
+                    f,
+                    "nothing is heard from {node}, and silence is no proof that its PostgreSQL has stopped"
+                )
             }
             Self::Blocked { blockers } => write!(f, "blocked: {}", blockers.join("; ")),
         }

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// A name that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is not a usable {what}: use 1 to 40 lower-case letters, digits and '-', beginning with a letter")]
+#[error(
+    "{name:?} is not a usable {what}: use 1 to 40 lower-case letters, digits and '-', beginning with a letter"
+)]
 pub struct BadName {
     /// What it was meant to name.
     pub what: &'static str,
@@ -16,7 +18,9 @@ pub struct BadName {
 
 fn check(what: &'static str, name: &str) -> Result<(), BadName> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let good = (1..=40).contains(&name.len()) && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(plain);
+    let good = (1..=40).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(plain);
     if good { Ok(()) } else { Err(BadName { what, name: name.to_owned() }) }
 }
 

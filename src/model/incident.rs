@@ -208,8 +208,12 @@ impl Incident {
     /// The phases up to *app ready*: they add up to the RTO.
     #[must_use]
     pub fn phases(&self) -> Vec<Phase> {
-        let end = self.marks.iter().position(|m| m.name == MarkName::AppReady).map_or(self.marks.len(), |i| i + 1);
-        let gap = |pair: &[Mark]| Phase { name: pair[1].name.as_str().to_owned(), ms: pair[1].at.ms_since(pair[0].at) };
+        let end =
+            self.marks.iter().position(|m| m.name == MarkName::AppReady).map_or(self.marks.len(), |i| i + 1);
+        let gap = |pair: &[Mark]| Phase {
+            name: pair[1].name.as_str().to_owned(),
+            ms: pair[1].at.ms_since(pair[0].at),
+        };
         self.marks[..end].windows(2).map(gap).collect()
     }
 
@@ -228,12 +232,16 @@ impl Incident {
             None => Verdict::Unknown,
         };
         let lost_ms = match (self.kind, self.rpo.lost_transactions) {
-            (IncidentKind::Switchover | IncidentKind::Restart | IncidentKind::AppFailover, _) | (_, Some(0)) => Some(0.0),
+            (IncidentKind::Switchover | IncidentKind::Restart | IncidentKind::AppFailover, _)
+            | (_, Some(0)) => Some(0.0),
             _ if self.rpo.acknowledged_is_safe => Some(0.0),
             // What is missing reaches back as far as the live RPO did, and forward to the onset.
             (_, Some(_)) => self.rpo.live_ms.map(|ms| ms + self.rpo.as_of_ms),
             (_, None) => None,
         };
-        Verdicts { rto: judge(self.rto_ms(), self.objectives.rto_ms), rpo: judge(lost_ms, self.objectives.rpo_ms) }
+        Verdicts {
+            rto: judge(self.rto_ms(), self.objectives.rto_ms),
+            rpo: judge(lost_ms, self.objectives.rpo_ms),
+        }
     }
 }

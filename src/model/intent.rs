@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, Incarnation, NodeId, StandbyName, Stamp, Switch, Version};
+use super::{Epoch, Incarnation, NodeId, Stamp, StandbyName, Switch, Version};
 
 /// How much an acknowledged commit promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -99,7 +99,14 @@ impl Intent {
     #[must_use]
     pub fn vacated(&self) -> Self {
         let previous = self.primary.clone().or_else(|| self.previous.clone());
-        let next = Self { epoch: self.epoch.next(), primary: None, previous, switch: None, handover: None, ..self.clone() };
+        let next = Self {
+            epoch: self.epoch.next(),
+            primary: None,
+            previous,
+            switch: None,
+            handover: None,
+            ..self.clone()
+        };
         next.raised()
     }
 
@@ -121,7 +128,16 @@ impl Intent {
     #[must_use]
     pub fn reinstated(&self) -> Option<Self> {
         let old = self.previous.clone().filter(|_| self.primary.is_none())?;
-        Some(Self { epoch: self.epoch.next(), primary: Some(old), sync: Vec::new(), sync_next: Vec::new(), ..self.clone() }.raised())
+        Some(
+            Self {
+                epoch: self.epoch.next(),
+                primary: Some(old),
+                sync: Vec::new(),
+                sync_next: Vec::new(),
+                ..self.clone()
+            }
+            .raised(),
+        )
     }
 
     /// This intent with the next version: for every change that keeps the epoch.
@@ -151,7 +167,10 @@ mod tests {
         let vacant = first.vacated();
         let declared = vacant.declared(node("b"));
         assert!(vacant.stamp() > first.stamp() && declared.stamp() > vacant.stamp());
-        assert_eq!((declared.epoch, declared.primary, declared.previous), (Epoch(2), Some(node("b")), Some(node("a"))));
+        assert_eq!(
+            (declared.epoch, declared.primary, declared.previous),
+            (Epoch(2), Some(node("b")), Some(node("a")))
+        );
     }
 
     #[test]

@@ -27,7 +27,9 @@ pub use facts::{
 };
 pub use finding::{Finding, Hold};
 pub use ids::{BadName, ClusterName, EndpointName, IncidentId, NodeId, StandbyName, SystemId};
-pub use incident::{Cause, Incident, IncidentKind, Mark, MarkName, Objectives, Phase, RpoAtOnset, Verdict, Verdicts};
+pub use incident::{
+    Cause, Incident, IncidentKind, Mark, MarkName, Objectives, Phase, RpoAtOnset, Verdict, Verdicts,
+};
 pub use intent::{Durability, Handover, Intent, Member};
 pub use lsn::{BadLsn, Lsn, Switch, Timeline};
 pub use policy::{OnCrash, Policy};

@@ -57,7 +57,9 @@ impl PositionLog {
             _ => {}
         }
         self.entries.push_back((at, lsn));
-        while self.entries.len() > ENTRIES || self.entries.front().is_some_and(|(old, _)| at.since(*old) > REACH) {
+        while self.entries.len() > ENTRIES
+            || self.entries.front().is_some_and(|(old, _)| at.since(*old) > REACH)
+        {
             self.entries.pop_front();
         }
     }
@@ -68,7 +70,11 @@ impl PositionLog {
     #[must_use]
     pub fn passed(&self, lsn: Lsn) -> Option<Mono> {
         let first_beyond = self.entries.partition_point(|(_, seen)| *seen <= lsn);
-        if first_beyond == 0 || first_beyond == self.entries.len() { None } else { Some(self.entries[first_beyond - 1].0) }
+        if first_beyond == 0 || first_beyond == self.entries.len() {
+            None
+        } else {
+            Some(self.entries[first_beyond - 1].0)
+        }
     }
 
     /// Bytes a second over the last ten seconds of the log.
@@ -85,7 +91,13 @@ impl PositionLog {
 
     /// The exposure as of a reading of the primary at `as_of`.
     #[must_use]
-    pub fn live(&self, as_of: Mono, primary: Lsn, standby: Option<(NodeId, Lsn)>, acknowledged_is_safe: bool) -> LiveRpo {
+    pub fn live(
+        &self,
+        as_of: Mono,
+        primary: Lsn,
+        standby: Option<(NodeId, Lsn)>,
+        acknowledged_is_safe: bool,
+    ) -> LiveRpo {
         let behind = standby.as_ref().map(|(_, lsn)| *lsn);
         let bytes = behind.map(|lsn| primary.bytes_since(lsn));
         let ms = match (bytes, behind) {

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{EndpointFacts, EndpointName, Intent, LiveRpo, Mono, NodeId, Seen, Stamp};
 use super::AgentFacts;
+use super::{EndpointFacts, EndpointName, Intent, LiveRpo, Mono, NodeId, Seen, Stamp};
 
 /// What the leader knows.
 #[derive(Clone, Debug, Default, PartialEq)]
