@@ -1,12 +1,15 @@
 //! The edges of the world: every trait here has a real adapter and a fake for tests.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Command, EndpointName, MemberFacts, Mono, Reply, RouteOrder, Stamp};
+use crate::model::{
+    Command, EndpointName, Incident, MemberFacts, Mono, NodeId, Reply, RequestKind, RouteOrder, Snapshot,
+    Stamp,
+};
 
 /// The only place time comes from.
 pub trait Clock: Send + Sync {
@@ -151,4 +154,38 @@ pub trait Member: Send + Sync {
     /// server, and everything from all others. Ends with the next [`RouteOrder`].
     async fn park(&self, endpoint: &EndpointName, stamp: Stamp, ports: BTreeSet<u16>)
     -> Result<(), NoAnswer>;
+}
+
+/// The member of this process: what its peer port and its own controller talk to.
+pub trait Local: Member {
+    /// What it knows now.
+    fn facts(&self) -> MemberFacts;
+    /// Changes whenever `facts` would differ in anything worth acting on; not for mere positions.
+    fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
+}
+
+/// Why a request was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// This member does not lead; the named one does, if anybody.
+    #[error("this member does not lead; the leader is {}", .0.as_ref().map_or("not known", |n| n.as_str()))]
+    NotLeader(Option<NodeId>),
+    /// Too many requests are waiting, or another one of the kind is under way.
+    #[error("{0}")]
+    Busy(String),
+}
+
+/// What the API and the CLI see of the controller.
+#[async_trait]
+pub trait Console: Send + Sync {
+    /// The cluster now.
+    fn snapshot(&self) -> Arc<Snapshot>;
+    /// Changes with every new snapshot.
+    fn snapshots(&self) -> tokio::sync::watch::Receiver<Arc<Snapshot>>;
+    /// Hands a request to the leader. Returns the operation's identifier at once.
+    fn submit(&self, kind: RequestKind) -> Result<String, SubmitError>;
+    /// What stands in the way of a switchover right now; empty: nothing. Changes nothing.
+    fn blockers(&self, to: Option<&NodeId>) -> Vec<String>;
+    /// The last incidents, oldest first.
+    async fn incidents(&self, last: usize) -> Result<Vec<Incident>, StoreError>;
 }

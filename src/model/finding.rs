@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{EndpointName, NodeId};
 
+#[expect(missing_docs, reason = "each variant's sentence says what its fields are")]
 /// A named problem. `locum status` shows them; a cause is one of them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "finding", rename_all = "snake_case")]
@@ -79,6 +80,7 @@ impl fmt::Display for Finding {
     }
 }
 
+#[expect(missing_docs, reason = "each variant's sentence says what its fields are")]
 /// Why the planner does not do what somebody might expect. Each is a sentence for a person.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "hold", rename_all = "snake_case")]

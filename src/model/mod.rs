@@ -14,6 +14,7 @@ mod intent;
 mod lsn;
 mod policy;
 mod rpo;
+mod snapshot;
 mod step;
 mod time;
 mod view;
@@ -34,6 +35,9 @@ pub use intent::{Durability, Handover, Intent, Member};
 pub use lsn::{BadLsn, Lsn, Switch, Timeline};
 pub use policy::{OnCrash, Policy};
 pub use rpo::{LiveRpo, PositionLog};
+pub use snapshot::{
+    AppStatus, EndpointStatus, FindingText, NodeStatus, Operation, OperationState, Role, RpoStatus, Snapshot,
+};
 pub use step::{Command, Reply, Step, Upstream};
 pub use time::{Mono, Seen};
 pub use view::{Attempt, NodeView, Request, RequestKind, View};

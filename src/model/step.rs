@@ -87,6 +87,7 @@ pub enum Reply {
 }
 
 /// One action of the planner.
+#[expect(missing_docs, reason = "the fields are named by their types")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Replace the stored intent, if it still is the one the plan was made on.

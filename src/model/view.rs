@@ -65,7 +65,10 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq)]
 pub enum RequestKind {
     /// Hand over to this node, or to the best one.
-    Switchover { to: Option<NodeId> },
+    Switchover {
+        /// To whom.
+        to: Option<NodeId>,
+    },
     /// Suspend automatic action.
     Pause,
     /// Lift the suspension.

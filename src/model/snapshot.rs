@@ -1,0 +1,186 @@
+//! What a member shows of the cluster at one moment: the body of `GET /v1/status`, and what the CLI prints.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ClusterName, EndpointKind, EndpointName, Finding, Incident, Intent, Lsn, Mode, NodeId, Stamp, Timeline,
+};
+
+/// The cluster, as one member sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The member that shows it.
+    pub node: NodeId,
+    /// When, for people.
+    pub at: Timestamp,
+    /// The elected leader, as far as this member knows.
+    pub leader: Option<NodeId>,
+    /// Why the store does not answer; None while it does.
+    pub store_error: Option<String>,
+    /// What the cluster should be.
+    pub intent: Option<Intent>,
+    /// Every member.
+    pub nodes: Vec<NodeStatus>,
+    /// Every endpoint.
+    pub endpoints: Vec<EndpointStatus>,
+    /// The live RPO; None: never known.
+    pub rpo: Option<RpoStatus>,
+    /// Named problems, with their sentence.
+    pub findings: Vec<FindingText>,
+    /// What the leader would do or waits for, as sentences. The body of `locum explain`.
+    pub plan: Vec<String>,
+    /// The incident that is open.
+    pub incident: Option<Incident>,
+    /// The last one that ended.
+    pub last_incident: Option<Incident>,
+    /// What operators asked for, newest last; bounded.
+    pub operations: Vec<Operation>,
+}
+
+/// A finding and its sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindingText {
+    /// The finding.
+    #[serde(flatten)]
+    pub finding: Finding,
+    /// The sentence.
+    pub text: String,
+}
+
+/// What a node's PostgreSQL is, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Out of recovery.
+    Primary,
+    /// In recovery.
+    Standby,
+    /// Running, but not yet answering.
+    Starting,
+    /// Not running.
+    Down,
+    /// Not known, or not heard of for too long.
+    Unknown,
+    /// The host has no PostgreSQL.
+    None,
+}
+
+/// One member.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The member.
+    pub node: NodeId,
+    /// How long ago it was heard, in milliseconds.
+    pub heard_ms: f64,
+    /// What its PostgreSQL is.
+    pub role: Role,
+    /// It is the declared primary of the current epoch, takes writes and has the right to serve.
+    pub serving: bool,
+    /// It is in the sync set: acknowledged commits are on it.
+    pub sync: bool,
+    /// A standby that streams.
+    pub streaming: bool,
+    /// Its timeline.
+    pub timeline: Option<Timeline>,
+    /// What it has flushed.
+    pub lsn: Option<Lsn>,
+    /// Bytes it has not flushed, of what the primary has. None: unknown.
+    pub lag_bytes: Option<u64>,
+    /// Bytes it has flushed and not replayed.
+    pub replay_bytes: Option<u64>,
+    /// What it promised.
+    pub promise: Option<Stamp>,
+    /// What is being done on it.
+    pub job: Option<String>,
+    /// The last thing that failed on it.
+    pub error: Option<String>,
+    /// Its app server, where one is configured.
+    pub app: Option<AppStatus>,
+}
+
+/// One app server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AppStatus {
+    /// Where it serves.
+    pub address: String,
+    /// Its health path answers.
+    pub healthy: bool,
+    /// The endpoint leads to it.
+    pub active: bool,
+    /// What the last failed probe said.
+    pub error: Option<String>,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointStatus {
+    /// The member it runs in.
+    pub member: NodeId,
+    /// Its name.
+    pub name: EndpointName,
+    /// What it leads to.
+    pub kind: EndpointKind,
+    /// Where clients connect.
+    pub listen: String,
+    /// Whom it leads to.
+    pub target: Option<NodeId>,
+    /// Whether new connections get through.
+    pub mode: Mode,
+    /// Open connections.
+    pub open: u64,
+    /// Waiting connections.
+    pub held: u64,
+    /// The stamp of its last order.
+    pub stamp: Stamp,
+}
+
+/// The live RPO, for people and load balancers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RpoStatus {
+    /// Bytes at risk as of the reading. None: unknown.
+    pub bytes: Option<u64>,
+    /// Milliseconds of work at risk as of the reading. None: unknown.
+    pub ms: Option<f64>,
+    /// Age of the reading, in milliseconds.
+    pub as_of_ms: f64,
+    /// Upper estimate while the primary cannot be read: `bytes` plus write rate × age.
+    pub at_most_bytes: Option<u64>,
+    /// Every acknowledged commit is on a standby; `bytes` is a tail that nobody was told about.
+    pub acknowledged_is_safe: bool,
+    /// The best standby.
+    pub standby: Option<NodeId>,
+}
+
+/// Where an operator's request stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OperationState {
+    /// Accepted, not begun.
+    Pending,
+    /// Being done.
+    Running,
+    /// Done.
+    Done,
+    /// Refused: nothing was changed.
+    Refused,
+    /// Begun and taken back, or given up.
+    Failed,
+}
+
+/// An operator's request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Its identifier.
+    pub id: String,
+    /// What: `switchover`, `pause`, `resume`.
+    pub kind: String,
+    /// Where it stands.
+    pub state: OperationState,
+    /// One sentence each: blockers, or what happened.
+    pub messages: Vec<String>,
+    /// The incident it led to, with its phases as they happen.
+    pub incident: Option<Incident>,
+}
