@@ -5,5 +5,6 @@
 //! the map.
 
 pub mod clock;
+pub mod config;
 pub mod model;
 pub mod ports;

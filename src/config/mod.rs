@@ -1,0 +1,99 @@
+//! The configuration of one member, checked.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+
+use crate::model::{ClusterName, EndpointKind, EndpointName, NodeId, Objectives, Policy};
+
+/// Everything one member needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// This node.
+    pub node: NodeId,
+    /// Where the member keeps its promise file, history and salvage. Outside the data directory.
+    pub state_dir: PathBuf,
+    /// What the business asked for.
+    pub objectives: Objectives,
+    /// Where intent, leases and incidents live: the file of the embedded store.
+    pub store: PathBuf,
+    /// How long the leader's lease lasts without renewal.
+    pub leader_ttl: Duration,
+    /// Nodes that must have reported before a first cluster is declared, this one among them.
+    pub members: Vec<NodeId>,
+    /// The public API.
+    pub api: Api,
+    /// The PostgreSQL of this host.
+    pub postgres: Option<Postgres>,
+    /// Thresholds and choices.
+    pub policy: Policy,
+    /// The endpoints in this member.
+    pub endpoints: Vec<Endpoint>,
+    /// The app server of this host.
+    pub app: Option<App>,
+}
+
+/// The API's two ports.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Status, health paths, metrics, control.
+    pub listen: SocketAddr,
+    /// Member-to-member traffic, always authenticated.
+    pub peer_listen: SocketAddr,
+    /// The address other members reach `peer_listen` at, `host:port`.
+    pub peer_address: String,
+    /// The address CLI and other members reach `listen` at, `host:port`.
+    pub address: String,
+    /// The shared token for control calls and members.
+    pub token: SecretString,
+}
+
+/// The PostgreSQL of a host.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// Where `postgres`, `pg_rewind` and the others are.
+    pub bin_dir: PathBuf,
+    /// How the agent connects to its own server: a libpq keyword string without password, over a socket or loopback.
+    pub connect: String,
+    /// Where other nodes reach this server, `host:port`.
+    pub address: String,
+    /// The role that streams, rewinds and clones: libpq keywords added to every replication connection,
+    /// for example `user=replicator passfile=/etc/locum/pgpass`.
+    pub replication: String,
+    /// Extra arguments for `postgres`, for example `-c config_file=/etc/postgresql/15/main/postgresql.conf`.
+    pub options: Vec<String>,
+    /// Never promote this node.
+    pub no_failover: bool,
+}
+
+/// A built-in endpoint.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its name.
+    pub name: EndpointName,
+    /// What it leads to.
+    pub target: EndpointKind,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How many new connections may wait at most.
+    pub max_held: usize,
+    /// How long one may wait at most.
+    pub hold: Duration,
+}
+
+/// The app server of a host.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The health URL.
+    pub health: String,
+    /// Where clients' connections go, `host:port`.
+    pub address: String,
+    /// Time between probes.
+    pub interval: Duration,
+    /// Deadline of a probe.
+    pub timeout: Duration,
+}
