@@ -133,11 +133,8 @@ impl<'a> Case<'a> {
     /// Orders an agent, unless anything is under way on it already. Fence and recruit go ahead of whatever is.
     pub(super) fn order(&mut self, intent: &Intent, node: &NodeId, command: Command) {
         let urgent = matches!(command, Command::Fence | Command::Recruit);
-        let busy = self
-            .view
-            .underway
-            .iter()
-            .any(|key| key.node.as_ref() == Some(node) && !key.what.contains(" Point"));
+        let on_it = |key: &StepKey| key.agent && key.epoch == intent.epoch && key.node.as_ref() == Some(node);
+        let busy = self.view.underway.iter().any(on_it);
         if busy && !urgent {
             return self.underway(format!("{} on {node} waits for what is under way there", command.name()));
         }
