@@ -9,3 +9,4 @@ pub mod config;
 pub mod model;
 pub mod planner;
 pub mod ports;
+pub mod store;
