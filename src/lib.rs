@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod controller;
 pub mod model;
 pub mod planner;
 pub mod ports;

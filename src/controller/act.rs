@@ -35,7 +35,8 @@ impl Controller {
             Step::Declare(next) => {
                 let Some(leading) = self.world.leading.clone() else { return };
                 let basis = self.world.intent.clone();
-                let work = declare(self.deps.clone(), leading.leadership, basis, next, plan.cause.clone(), now);
+                let work =
+                    declare(self.deps.clone(), leading.leadership, basis, next, plan.cause.clone(), now);
                 self.spawn(work, key, now);
                 return;
             }
@@ -48,7 +49,8 @@ impl Controller {
                 let Some(feed) = self.feeds.get(&member).cloned() else { return };
                 let (deps, events) = (self.deps.clone(), self.events.clone());
                 let work = async move {
-                    let answer = tokio::time::timeout(SHORT, feed.member.route(&endpoint, stamp, order)).await;
+                    let answer =
+                        tokio::time::timeout(SHORT, feed.member.route(&endpoint, stamp, order)).await;
                     answered(&deps, &events, &feed.node, answer).await
                 };
                 self.spawn(work, key, now);
@@ -59,7 +61,9 @@ impl Controller {
                 drain(self.deps.clone(), feeds, self.world.view(now), node, stamp)
             }
             Step::Verify { stamp } => {
-                let addresses = endpoints(&self.world.view(now), EndpointKind::Primary).map(|(.., listen)| listen).collect();
+                let addresses = endpoints(&self.world.view(now), EndpointKind::Primary)
+                    .map(|(.., listen)| listen)
+                    .collect();
                 return self.spawn(verify(self.deps.clone(), addresses, stamp), key, now);
             }
         };
@@ -116,10 +120,21 @@ impl Controller {
             Effect::Declared { before, next, revision, cause, decided } => {
                 tracing::info!(stamp = %next.stamp(), primary = ?next.primary, cause = ?cause.as_ref().map(|c| &c.summary), "declared");
                 let view = self.world.view(now);
-                if self.tracker.declared(before.as_ref().as_ref(), &next, cause, &view, &self.memory, decided, now) {
+                if self.tracker.declared(
+                    before.as_ref().as_ref(),
+                    &next,
+                    cause,
+                    &view,
+                    &self.memory,
+                    decided,
+                    now,
+                ) {
                     self.world.failed_over(now);
                 }
-                self.operations.declared(before.as_ref().as_ref(), &next).into_iter().for_each(|id| self.world.answered(&id));
+                self.operations
+                    .declared(before.as_ref().as_ref(), &next)
+                    .into_iter()
+                    .for_each(|id| self.world.answered(&id));
                 self.world.adopt(*next, revision);
             }
         }
@@ -153,7 +168,9 @@ async fn order(
     command: Command,
 ) -> Result<Effect, String> {
     let limit = match command {
-        Command::Rewind(..) | Command::Clone(..) | Command::Follow(_) | Command::Serve | Command::Recruit => LONG,
+        Command::Rewind(..) | Command::Clone(..) | Command::Follow(_) | Command::Serve | Command::Recruit => {
+            LONG
+        }
         _ => SHORT,
     };
     let answer = tokio::time::timeout(limit, feed.member.order(stamp, command)).await;
@@ -179,16 +196,26 @@ async fn answered(
 
 /// Lets sessions end their transactions and keeps those between two from beginning another. Done when every session
 /// is between two, or when the drain time is over: what is inside a transaction then is cut by the stop.
-async fn drain(deps: Arc<Deps>, feeds: Vec<Feed>, view: View, node: NodeId, stamp: Stamp) -> Result<Effect, String> {
+async fn drain(
+    deps: Arc<Deps>,
+    feeds: Vec<Feed>,
+    view: View,
+    node: NodeId,
+    stamp: Stamp,
+) -> Result<Effect, String> {
     let primary = feeds.iter().find(|feed| feed.node == node).ok_or("the primary's member is not known")?;
     let by_node = |member: &NodeId| feeds.iter().find(|feed| feed.node == *member);
-    let endpoints: Vec<_> = endpoints(&view, EndpointKind::Primary).filter_map(|(member, name, _)| Some((by_node(&member)?, name))).collect();
+    let endpoints: Vec<_> = endpoints(&view, EndpointKind::Primary)
+        .filter_map(|(member, name, _)| Some((by_node(&member)?, name)))
+        .collect();
     let end = tokio::time::Instant::now() + deps.policy.drain;
     loop {
         let sessions = tokio::time::timeout_at(end, primary.member.sessions()).await;
         let Ok(Ok(sessions)) = sessions else { return Ok(Effect::Drained(stamp)) };
-        let idle: BTreeSet<u16> = sessions.iter().filter(|session| session.idle).map(|session| session.client_port).collect();
-        let parked = join_all(endpoints.iter().map(|(feed, name)| feed.member.park(name, stamp, idle.clone()))).await;
+        let idle: BTreeSet<u16> =
+            sessions.iter().filter(|session| session.idle).map(|session| session.client_port).collect();
+        let parked =
+            join_all(endpoints.iter().map(|(feed, name)| feed.member.park(name, stamp, idle.clone()))).await;
         if let Some(error) = parked.into_iter().find_map(Result::err) {
             tracing::warn!(%error, "park sessions");
         }
@@ -211,8 +238,13 @@ async fn verify(deps: Arc<Deps>, addresses: Vec<String>, stamp: Stamp) -> Result
 }
 
 /// The endpoints of one kind: member, name, address to connect to.
-fn endpoints(view: &View, kind: EndpointKind) -> impl Iterator<Item = (NodeId, crate::model::EndpointName, String)> {
-    let all = view.nodes.iter().flat_map(|(member, node)| node.endpoints.iter().map(move |(name, facts)| (member, name, &facts.value)));
+fn endpoints(
+    view: &View,
+    kind: EndpointKind,
+) -> impl Iterator<Item = (NodeId, crate::model::EndpointName, String)> {
+    let all = view.nodes.iter().flat_map(|(member, node)| {
+        node.endpoints.iter().map(move |(name, facts)| (member, name, &facts.value))
+    });
     let chosen: Vec<_> = all
         .filter(|(_, _, facts)| facts.kind == kind)
         .map(|(member, name, facts)| (member.clone(), name.clone(), facts.listen.clone()))

@@ -78,7 +78,9 @@ impl Console for Handle {
         let operation = format!("{}-{}-{count}", self.node, self.clock.wall().strftime("%Y%m%d%H%M%S"));
         let request = Request { operation: operation.clone(), kind };
         let sent = self.events.try_send(Event::Asked(request));
-        sent.map_err(|_| SubmitError::Busy("the controller is too busy to take a request; try again".to_owned()))?;
+        sent.map_err(|_| {
+            SubmitError::Busy("the controller is too busy to take a request; try again".to_owned())
+        })?;
         Ok(operation)
     }
 

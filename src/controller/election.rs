@@ -14,7 +14,11 @@ use crate::store::Leadership;
 /// A member that resigned leaves this many lease lengths to the others.
 const COURTESY: u32 = 2;
 
-pub(super) fn start(deps: Arc<Deps>, events: mpsc::Sender<Event>, mut resign: watch::Receiver<bool>) -> JoinHandle<()> {
+pub(super) fn start(
+    deps: Arc<Deps>,
+    events: mpsc::Sender<Event>,
+    mut resign: watch::Receiver<bool>,
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         if let Err(error) = deps.records.register(&deps.registration).await {
             tracing::warn!(%error, "register this member");
@@ -60,7 +64,12 @@ fn believed(ttl: Duration) -> Duration {
 }
 
 /// Renews until the lease is lost. True if it was given up on purpose.
-async fn hold(deps: &Deps, mut leading: Leading, events: &mpsc::Sender<Event>, resign: &mut watch::Receiver<bool>) -> bool {
+async fn hold(
+    deps: &Deps,
+    mut leading: Leading,
+    events: &mpsc::Sender<Event>,
+    resign: &mut watch::Receiver<bool>,
+) -> bool {
     loop {
         let pause = tokio::time::sleep(deps.leader_ttl / 4);
         tokio::select! {
@@ -80,7 +89,9 @@ async fn hold(deps: &Deps, mut leading: Leading, events: &mpsc::Sender<Event>, r
                 }
             }
             Ok(false) => return false,
-            Err(error) if deps.clock.now() < leading.until => tracing::warn!(%error, "renew the leader lease"),
+            Err(error) if deps.clock.now() < leading.until => {
+                tracing::warn!(%error, "renew the leader lease")
+            }
             Err(error) => {
                 tracing::warn!(%error, "the leader lease could not be renewed in time");
                 return false;

@@ -24,7 +24,10 @@ use tokio::{
 pub use console::Handle;
 
 use crate::{
-    model::{ClusterName, Incident, Intent, MemberFacts, Mono, NodeId, Objectives, Policy, Request, Seen, Stamp, StepKey},
+    model::{
+        ClusterName, Incident, Intent, MemberFacts, Mono, NodeId, Objectives, Policy, Request, Seen, Stamp,
+        StepKey,
+    },
     planner::{self, Memory},
     ports::{Clock, Member, Revision},
     store::{Leadership, Records, Registration, RpoHistory},
@@ -123,7 +126,13 @@ pub(crate) enum Effect {
     /// Nothing more.
     None,
     /// The intent was replaced.
-    Declared { before: Box<Option<Intent>>, next: Box<Intent>, revision: Revision, cause: Option<crate::model::Cause>, decided: Mono },
+    Declared {
+        before: Box<Option<Intent>>,
+        next: Box<Intent>,
+        revision: Revision,
+        cause: Option<crate::model::Cause>,
+        decided: Mono,
+    },
     /// Somebody else replaced the intent first.
     Conflict,
     /// Sessions were drained.
@@ -229,10 +238,11 @@ impl Controller {
         }
         self.memory = plan.memory.clone();
         let incidents = (self.tracker.open(), self.last_incident.as_ref());
-        let snapshot = show::snapshot(&self.deps, &self.world, &view, &plan, incidents, self.operations.list(), now);
+        let snapshot =
+            show::snapshot(&self.deps, &self.world, &view, &plan, incidents, self.operations.list(), now);
         self.publisher.publish(snapshot, view);
         if let (Some(history), Some(rpo)) = (&self.deps.history, self.world.rpo()) {
-            history.note(self.deps.clock.wall(), rpo);
+            history.note(self.deps.clock.wall(), rpo, &self.deps.objectives);
         }
     }
 

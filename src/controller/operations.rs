@@ -34,7 +34,8 @@ impl Operations {
         let taken = next.handover.as_ref().map(|handover| handover.operation.clone());
         let mut dealt = Vec::new();
         for operation in &mut self.list {
-            let pauses = (operation.kind == "pause" && next.paused) || (operation.kind == "resume" && !next.paused);
+            let pauses =
+                (operation.kind == "pause" && next.paused) || (operation.kind == "resume" && !next.paused);
             if operation.state == OperationState::Pending && pauses && (paused || before.is_some()) {
                 operation.state = OperationState::Done;
                 dealt.push(operation.id.clone());
@@ -66,7 +67,13 @@ impl Operations {
                     RequestKind::Resume => "resume",
                 };
                 let (id, messages) = (request.operation.clone(), Vec::new());
-                self.list.push_back(Operation { id, kind: kind.to_owned(), state: OperationState::Pending, messages, incident: None });
+                self.list.push_back(Operation {
+                    id,
+                    kind: kind.to_owned(),
+                    state: OperationState::Pending,
+                    messages,
+                    incident: None,
+                });
             }
         }
         while self.list.len() > KEPT {

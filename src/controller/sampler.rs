@@ -33,7 +33,8 @@ impl Sampler {
         }
         self.log.note(at, primary.flushed);
         let standby = best_standby(node, primary, at, nodes);
-        let safe = !intent.sync.is_empty() && intent.sync.iter().any(|member| is_sender(primary, &member.name));
+        let safe =
+            !intent.sync.is_empty() && intent.sync.iter().any(|member| is_sender(primary, &member.name));
         self.last = Some(self.log.live(at, primary.flushed, standby, safe));
     }
 }
@@ -44,14 +45,22 @@ fn is_sender(primary: &Primary, name: &crate::model::StandbyName) -> bool {
 
 /// The standby that has flushed most. Its position comes from the primary's own statement, which reads it before the
 /// primary's; one that does not stream counts with what its agent reported before that.
-fn best_standby(primary_node: &NodeId, primary: &Primary, at: Mono, nodes: &BTreeMap<NodeId, NodeView>) -> Option<(NodeId, Lsn)> {
+fn best_standby(
+    primary_node: &NodeId,
+    primary: &Primary,
+    at: Mono,
+    nodes: &BTreeMap<NodeId, NodeView>,
+) -> Option<(NodeId, Lsn)> {
     let others = nodes.iter().filter(|(node, _)| *node != primary_node);
     let agents = others.filter_map(|(node, view)| Some((node, view.agent.as_ref()?)));
-    agents.filter_map(|(node, agent)| Some((node.clone(), position(agent, primary, at)?))).max_by_key(|(_, lsn)| *lsn)
+    agents
+        .filter_map(|(node, agent)| Some((node.clone(), position(agent, primary, at)?)))
+        .max_by_key(|(_, lsn)| *lsn)
 }
 
 fn position(agent: &AgentFacts, primary: &Primary, at: Mono) -> Option<Lsn> {
-    let sent = primary.senders.iter().find(|sender| sender.name == agent.standby_name).map(|sender| sender.flushed);
+    let sent =
+        primary.senders.iter().find(|sender| sender.name == agent.standby_name).map(|sender| sender.flushed);
     sent.or_else(|| match &agent.server.value {
         Server::Standby(standby) if agent.server.at <= at => Some(standby.flushed),
         _ => None,

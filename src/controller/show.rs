@@ -3,8 +3,8 @@
 use super::{Deps, world::World};
 use crate::{
     model::{
-        AgentFacts, AppStatus, EndpointStatus, FindingText, Incident, Intent, Mono, NodeId, NodeStatus, Operation, Role,
-        RpoStatus, Server, Snapshot, View,
+        AgentFacts, AppStatus, EndpointStatus, FindingText, Incident, Intent, Mono, NodeId, NodeStatus,
+        Operation, Role, RpoStatus, Server, Snapshot, View,
     },
     planner::Plan,
 };
@@ -38,10 +38,11 @@ pub(super) fn snapshot(
     now: Mono,
 ) -> Snapshot {
     let leader = if view.leading { Some(deps.node.clone()) } else { world.leader.clone() };
-    let primary_flushed = view.intent.as_ref().and_then(|intent| match &view.agent(intent.primary.as_ref()?)?.server.value {
-        Server::Primary(primary) => Some(primary.flushed),
-        _ => None,
-    });
+    let primary_flushed =
+        view.intent.as_ref().and_then(|intent| match &view.agent(intent.primary.as_ref()?)?.server.value {
+            Server::Primary(primary) => Some(primary.flushed),
+            _ => None,
+        });
     let status = |(node, member): (&NodeId, &crate::model::NodeView)| NodeStatus {
         heard_ms: now.ms_since(member.heard),
         ..node_status(deps, world, view, node, member.agent.as_ref(), primary_flushed, now)
@@ -54,7 +55,11 @@ pub(super) fn snapshot(
         nodes: view.nodes.iter().map(status).collect(),
         endpoints: endpoints(view),
         rpo: view.rpo.as_ref().map(|rpo| rpo_status(rpo, now)),
-        findings: plan.findings.iter().map(|f| FindingText { finding: f.clone(), text: f.to_string() }).collect(),
+        findings: plan
+            .findings
+            .iter()
+            .map(|f| FindingText { finding: f.clone(), text: f.to_string() })
+            .collect(),
         plan: steps.chain(plan.holds.iter().map(ToString::to_string)).collect(),
         incident: open.cloned(),
         last_incident: last.cloned(),
@@ -79,8 +84,12 @@ fn node_status(
         None | Some(Server::Unknown) => (Role::Unknown, None, None, None, false),
         Some(Server::Starting) => (Role::Starting, None, None, None, false),
         Some(Server::Down(_)) => (Role::Down, None, None, None, false),
-        Some(Server::Primary(p)) => (Role::Primary, Some(p.timeline), Some(p.flushed), Some(p.flushed), false),
-        Some(Server::Standby(s)) => (Role::Standby, Some(s.timeline), Some(s.flushed), Some(s.replayed), s.streaming),
+        Some(Server::Primary(p)) => {
+            (Role::Primary, Some(p.timeline), Some(p.flushed), Some(p.flushed), false)
+        }
+        Some(Server::Standby(s)) => {
+            (Role::Standby, Some(s.timeline), Some(s.flushed), Some(s.replayed), s.streaming)
+        }
     };
     let standby = role == Role::Standby;
     NodeStatus {
@@ -88,7 +97,10 @@ fn node_status(
         heard_ms: 0.0,
         role,
         serving: view.intent.as_ref().is_some_and(|intent| serves(view, intent, node, server)),
-        sync: view.intent.as_ref().is_some_and(|intent| intent.sync.iter().any(|member| member.node == *node)),
+        sync: view
+            .intent
+            .as_ref()
+            .is_some_and(|intent| intent.sync.iter().any(|member| member.node == *node)),
         streaming,
         timeline,
         lsn,
@@ -111,13 +123,17 @@ fn node_status(
 fn serves(view: &View, intent: &Intent, node: &NodeId, server: Option<&Server>) -> bool {
     let Some(Server::Primary(primary)) = server else { return false };
     let agent = view.agent(node);
-    let of_epoch = agent.and_then(|agent| agent.primary_since).is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
-    let promised_later = agent.and_then(|agent| agent.promise).is_some_and(|promise| promise > intent.stamp());
+    let of_epoch =
+        agent.and_then(|agent| agent.primary_since).is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
+    let promised_later =
+        agent.and_then(|agent| agent.promise).is_some_and(|promise| promise > intent.stamp());
     intent.primary.as_ref() == Some(node) && of_epoch && !promised_later && primary.writable
 }
 
 fn endpoints(view: &View) -> Vec<EndpointStatus> {
-    let all = view.nodes.iter().flat_map(|(member, node)| node.endpoints.iter().map(move |(name, facts)| (member, name, &facts.value)));
+    let all = view.nodes.iter().flat_map(|(member, node)| {
+        node.endpoints.iter().map(move |(name, facts)| (member, name, &facts.value))
+    });
     all.map(|(member, name, facts)| EndpointStatus {
         member: member.clone(),
         name: name.clone(),
@@ -133,7 +149,11 @@ fn endpoints(view: &View) -> Vec<EndpointStatus> {
 }
 
 /// An unread primary's exposure grows at the rate it wrote at: that is the upper estimate.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate for people, never negative")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an estimate for people, never negative"
+)]
 fn rpo_status(rpo: &crate::model::LiveRpo, now: Mono) -> RpoStatus {
     let age = now.ms_since(rpo.as_of);
     let since = (rpo.write_rate * age / 1000.0).max(0.0) as u64;

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use crate::{
     model::{
-        Cause, Command, EndpointFacts, EndpointKind, Finding, Incident, IncidentId, IncidentKind, Intent, MarkName, Mode,
-        Mono, NodeId, Objectives, RpoAtOnset, Server, Step, View,
+        Cause, Command, EndpointFacts, EndpointKind, Finding, Incident, IncidentId, IncidentKind, Intent,
+        MarkName, Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Step, View,
     },
     planner::{Memory, Plan},
 };
@@ -69,7 +69,10 @@ impl Tracker {
             self.begin(IncidentKind::Failover, next, before.primary.as_ref(), cause, view, now);
             let onset = onset(view, EndpointKind::Primary, before.primary.as_ref()).unwrap_or(decided);
             self.mark(MarkName::Onset, onset);
-            self.mark(MarkName::Suspected, suspected(memory, before.primary.as_ref()).unwrap_or(decided).max(onset));
+            self.mark(
+                MarkName::Suspected,
+                suspected(memory, before.primary.as_ref()).unwrap_or(decided).max(onset),
+            );
             self.mark(MarkName::Confirmed, decided);
         } else if before.handover.is_none() && next.handover.is_some() {
             self.begin(IncidentKind::Switchover, next, before.primary.as_ref(), cause, view, now);
@@ -86,7 +89,10 @@ impl Tracker {
             self.begin(IncidentKind::AppFailover, next, before.app.as_ref(), cause, view, now);
             let onset = onset(view, EndpointKind::App, before.app.as_ref()).unwrap_or(decided);
             self.mark(MarkName::Onset, onset);
-            let noticed = before.app.as_ref().and_then(|node| memory.since.get(&Finding::AppDown { node: node.clone() }));
+            let noticed = before
+                .app
+                .as_ref()
+                .and_then(|node| memory.since.get(&Finding::AppDown { node: node.clone() }));
             self.mark(MarkName::Suspected, noticed.copied().unwrap_or(decided).max(onset));
             self.mark(MarkName::Confirmed, decided);
             if let Some(incident) = &mut self.open {
@@ -125,14 +131,23 @@ impl Tracker {
         }
     }
 
-    fn begin(&mut self, kind: IncidentKind, next: &Intent, from: Option<&NodeId>, cause: Option<Cause>, view: &View, now: Mono) {
+    fn begin(
+        &mut self,
+        kind: IncidentKind,
+        next: &Intent,
+        from: Option<&NodeId>,
+        cause: Option<Cause>,
+        view: &View,
+        now: Mono,
+    ) {
         self.close();
         let wall = self.wall.1 - jiff::SignedDuration::try_from(now.since(self.wall.0)).unwrap_or_default();
         let live = view.rpo.clone();
         let rpo = live.as_ref().map_or_else(RpoAtOnset::default, |live| RpoAtOnset {
             live_bytes: live.bytes,
             live_ms: live.ms,
-            acknowledged_is_safe: live.acknowledged_is_safe && kind == IncidentKind::Failover || kind != IncidentKind::Failover,
+            acknowledged_is_safe: live.acknowledged_is_safe && kind == IncidentKind::Failover
+                || kind != IncidentKind::Failover,
             ..RpoAtOnset::default()
         });
         self.counts = counts(view);
@@ -176,7 +191,9 @@ impl Tracker {
         let Some(incident) = &mut self.open else { return };
         match incident.kind {
             IncidentKind::AppFailover => progress_of_app(incident, view, intent, now),
-            IncidentKind::Failover | IncidentKind::Switchover | IncidentKind::Restart => progress(incident, view, intent, now),
+            IncidentKind::Failover | IncidentKind::Switchover | IncidentKind::Restart => {
+                progress(incident, view, intent, now)
+            }
         }
         if incident.marks.first().is_some_and(|first| first.name == MarkName::Onset) {
             settle_times(incident, self.wall);
@@ -186,7 +203,8 @@ impl Tracker {
             incident.connections_cut = cut.saturating_sub(counts_before.0);
             incident.connections_held = held.saturating_sub(counts_before.1);
         }
-        let given_up = incident.abandoned.is_some() && (incident.marks.is_empty() || incident.rto_ms().is_some());
+        let given_up =
+            incident.abandoned.is_some() && (incident.marks.is_empty() || incident.rto_ms().is_some());
         let ended = incident.at(MarkName::RedundancyRestored).is_some() && loss_is_known(incident, view);
         if ended || given_up {
             self.close();
@@ -194,13 +212,17 @@ impl Tracker {
     }
 
     fn restart_in_place(&mut self, intent: &Intent, view: &View, plan: &Plan, now: Mono) {
-        let serves = plan.steps.iter().any(|step| matches!(step, Step::Order { command: Command::Serve, .. }));
+        let serves =
+            plan.steps.iter().any(|step| matches!(step, Step::Order { command: Command::Serve, .. }));
         let ongoing = self.open.as_ref().is_some_and(|incident| incident.rto_ms().is_none());
         let Some(cause) = plan.cause.clone().filter(|_| serves && !ongoing) else { return };
         self.begin(IncidentKind::Restart, intent, intent.primary.as_ref(), Some(cause), view, now);
         let onset = onset(view, EndpointKind::Primary, intent.primary.as_ref()).unwrap_or(now);
         self.mark(MarkName::Onset, onset);
-        self.mark(MarkName::Suspected, suspected(&plan.memory, intent.primary.as_ref()).unwrap_or(now).max(onset));
+        self.mark(
+            MarkName::Suspected,
+            suspected(&plan.memory, intent.primary.as_ref()).unwrap_or(now).max(onset),
+        );
         self.mark(MarkName::Confirmed, now);
     }
 }
@@ -209,7 +231,9 @@ impl Tracker {
 /// probe, where there was no traffic.
 fn onset(view: &View, kind: EndpointKind, target: Option<&NodeId>) -> Option<Mono> {
     let facts = view.nodes.values().flat_map(|node| node.endpoints.values()).map(|seen| &seen.value);
-    let byte = |facts: &EndpointFacts| if facts.target.as_ref() == target { facts.last_server_byte } else { facts.last_byte_before };
+    let byte = |facts: &EndpointFacts| {
+        if facts.target.as_ref() == target { facts.last_server_byte } else { facts.last_byte_before }
+    };
     let served = facts.filter(|facts| facts.kind == kind).filter_map(byte).max();
     let agent = view.agent(target?);
     let probed = agent.and_then(|agent| match kind {
@@ -242,8 +266,15 @@ fn counts(view: &View) -> (u64, u64) {
 }
 
 fn leads_to(view: &View, kind: EndpointKind, node: Option<&NodeId>, intent: &Intent) -> bool {
-    let mut of_kind = view.nodes.values().flat_map(|member| member.endpoints.values()).map(|seen| &seen.value).filter(|facts| facts.kind == kind);
-    of_kind.all(|facts| facts.target.as_ref() == node && facts.mode == Mode::Open && facts.stamp.same_epoch(intent.stamp()))
+    let mut of_kind = view
+        .nodes
+        .values()
+        .flat_map(|member| member.endpoints.values())
+        .map(|seen| &seen.value)
+        .filter(|facts| facts.kind == kind);
+    of_kind.all(|facts| {
+        facts.target.as_ref() == node && facts.mode == Mode::Open && facts.stamp.same_epoch(intent.stamp())
+    })
 }
 
 fn progress(incident: &mut Incident, view: &View, intent: &Intent, now: Mono) {
@@ -290,7 +321,8 @@ fn app_is_ready(incident: &Incident, view: &View, intent: &Intent) -> bool {
 fn redundant(view: &View, intent: &Intent) -> bool {
     let streams = |agent: &crate::model::AgentFacts| matches!(&agent.server.value, Server::Standby(s) if s.streaming && s.recruited.is_none());
     let any = view.nodes.values().filter_map(|node| node.agent.as_ref()).any(streams);
-    let promised = intent.durability == crate::model::Durability::Async || (!intent.sync.is_empty() && intent.sync == intent.sync_next);
+    let promised = intent.durability == crate::model::Durability::Async
+        || (!intent.sync.is_empty() && intent.sync == intent.sync_next);
     any && promised
 }
 
@@ -305,7 +337,11 @@ fn progress_of_app(incident: &mut Incident, view: &View, intent: &Intent, now: M
     if app.is_some_and(|app| app.healthy) {
         incident.mark(MarkName::AppReady, now);
     }
-    let other = view.nodes.iter().filter(|(node, _)| *node != active).filter_map(|(_, node)| node.agent.as_ref()?.app.as_ref());
+    let other = view
+        .nodes
+        .iter()
+        .filter(|(node, _)| *node != active)
+        .filter_map(|(_, node)| node.agent.as_ref()?.app.as_ref());
     if incident.rto_ms().is_some() && other.into_iter().any(|app| app.healthy) {
         incident.mark(MarkName::RedundancyRestored, now);
     }
@@ -326,7 +362,9 @@ fn settle_times(incident: &mut Incident, (now, wall): (Mono, Timestamp)) {
 
 /// Fills in what was lost. True once it is known, or nothing can have been.
 fn loss_is_known(incident: &mut Incident, view: &View) -> bool {
-    let Some(old) = incident.from.as_ref().filter(|_| incident.kind == IncidentKind::Failover) else { return true };
+    let Some(old) = incident.from.as_ref().filter(|_| incident.kind == IncidentKind::Failover) else {
+        return true;
+    };
     if incident.rpo.lost_bytes.is_some() {
         return true;
     }
@@ -338,7 +376,8 @@ fn loss_is_known(incident: &mut Incident, view: &View) -> bool {
             incident.rpo.lost_bytes = Some(lost.bytes);
             incident.rpo.lost_transactions = Some(lost.transactions);
             incident.rpo.salvage.clone_from(&lost.salvage);
-            incident.rpo.written_after_bytes = incident.live.as_ref().map(|live| lost.end.bytes_since(live.primary));
+            incident.rpo.written_after_bytes =
+                incident.live.as_ref().map(|live| lost.end.bytes_since(live.primary));
         }
         // It streams from the new primary without having been rewound or cloned: it had nothing of its own.
         None if streams => {

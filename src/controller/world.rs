@@ -73,7 +73,8 @@ impl World {
             return;
         }
         let at = facts.at;
-        let endpoints = facts.value.endpoints.into_iter().map(|(name, value)| (name, Seen { value, at })).collect();
+        let endpoints =
+            facts.value.endpoints.into_iter().map(|(name, value)| (name, Seen { value, at })).collect();
         self.nodes.insert(node, NodeView { heard: at, agent: facts.value.agent, endpoints });
         self.sampler.sample(self.intent.as_ref().map(|(intent, _)| intent), &self.nodes);
     }
@@ -147,7 +148,8 @@ impl World {
         let here = intent.primary.as_ref() == Some(&self.node);
         let fresh = |node: &NodeView| now.since(node.heard) < Duration::from_millis(500);
         let other = self.nodes.iter().any(|(node, view)| *node != self.node && fresh(view));
-        let settled = now.since(self.intent_since) > SETTLED && self.underway.is_empty() && self.requests.is_empty();
+        let settled =
+            now.since(self.intent_since) > SETTLED && self.underway.is_empty() && self.requests.is_empty();
         here && other && settled && !incident && intent.handover.is_none()
     }
 }
@@ -159,7 +161,8 @@ pub(super) fn watch_store(deps: Arc<Deps>, events: mpsc::Sender<Event>) -> JoinH
         loop {
             let read = read(&deps).await;
             let failed = read.is_err();
-            if events.send(Event::Store(read.map(Box::new).map_err(|error| error.to_string()))).await.is_err() {
+            if events.send(Event::Store(read.map(Box::new).map_err(|error| error.to_string()))).await.is_err()
+            {
                 return;
             }
             match deps.records.changed(since).await {
