@@ -15,7 +15,6 @@ mod world;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -29,7 +28,7 @@ use crate::{
         StepKey,
     },
     planner::{self, Memory},
-    ports::{Clock, Member, Revision},
+    ports::{Client, Clock, Member, Revision},
     store::{Leadership, Records, Registration, RpoHistory},
 };
 
@@ -47,13 +46,6 @@ pub struct Feed {
     pub member: Arc<dyn Member>,
     /// Its facts, already on this member's clock.
     pub facts: watch::Receiver<Option<Seen<MemberFacts>>>,
-}
-
-/// A commit through an endpoint, as a client would make it.
-#[async_trait]
-pub trait Client: Send + Sync {
-    /// Connects to `address` (`host:port`) and commits. Bounded by a deadline of its own.
-    async fn commit(&self, address: &str) -> Result<(), String>;
 }
 
 /// What a controller needs from its surroundings.
