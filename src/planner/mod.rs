@@ -10,11 +10,15 @@ mod bootstrap;
 mod candidate;
 mod case;
 mod establish;
+#[cfg(test)]
+mod fixture;
 mod health;
 mod rejoin;
 mod requests;
 mod switchover;
 mod sync_set;
+#[cfg(test)]
+mod tests;
 mod vacancy;
 
 use std::collections::BTreeMap;
