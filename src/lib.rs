@@ -8,3 +8,4 @@ pub mod clock;
 pub mod config;
 pub mod model;
 pub mod ports;
+pub mod postgres;

@@ -1,0 +1,34 @@
+//! PostgreSQL on this host: its processes, files and programs. No policy, no epochs, no SQL.
+//!
+//! Everything that touches the data directory runs on a blocking thread with a deadline, so that a hung file system
+//! holds up nobody but the one who asked. What may be done when is decided elsewhere.
+
+mod clone;
+mod conf;
+mod conninfo;
+mod control;
+mod error;
+mod history;
+mod instance;
+mod kill;
+mod process;
+mod promote;
+mod rewind;
+mod salvage;
+mod start;
+mod stop;
+mod wal;
+
+pub use clone::{CloneError, CloneFrom, OLD_SUFFIX};
+pub use conninfo::{BadConninfo, Conninfo, Source};
+pub use error::PgError;
+pub use history::{BadHistory, parse_history};
+pub use instance::{Instance, InstanceError, Owner};
+pub use kill::{KillError, Killed};
+pub use process::Postmaster;
+pub use promote::{PromoteError, promote};
+pub use rewind::{RewindError, Rewound};
+pub use salvage::Salvaged;
+pub use start::StartError;
+pub use stop::Stopped;
+pub use wal::LostTail;
