@@ -11,3 +11,4 @@ pub mod model;
 pub mod planner;
 pub mod ports;
 pub mod store;
+pub mod postgres;
