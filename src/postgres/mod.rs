@@ -1,4 +1,4 @@
-//! PostgreSQL on this host: its processes, files and programs. No policy, no epochs, no SQL.
+//! PostgreSQL on this host: its processes, files, programs, and what it says of itself. No policy, no epochs.
 //!
 //! Everything that touches the data directory runs on a blocking thread with a deadline, so that a hung file system
 //! holds up nobody but the one who asked. What may be done when is decided elsewhere.
@@ -11,10 +11,14 @@ mod error;
 mod history;
 mod instance;
 mod kill;
+pub mod observe;
+pub mod probe;
 mod process;
 mod promote;
 mod rewind;
 mod salvage;
+pub mod session;
+pub mod sql;
 mod start;
 mod stop;
 mod wal;
