@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::disk;
+
 /// A file of the data directory could not be read or written, or a program did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum PgError {
@@ -41,11 +43,8 @@ impl PgError {
     pub fn is_disk_full(&self) -> bool {
         match self {
             Self::Io { error, .. } => error.kind() == std::io::ErrorKind::StorageFull,
-            Self::Program { said, .. } => said.contains(DISK_FULL),
+            Self::Program { said, .. } => said.contains(disk::FULL),
             Self::Hung { .. } | Self::Nonsense(_) => false,
         }
     }
 }
-
-/// How every program words ENOSPC under `LC_ALL=C`.
-pub(super) const DISK_FULL: &str = "No space left on device";
