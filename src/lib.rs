@@ -5,6 +5,7 @@
 //! the map.
 
 pub mod agent;
+pub mod api;
 pub mod clock;
 pub mod config;
 pub mod controller;

@@ -13,6 +13,7 @@ mod incident;
 mod intent;
 mod lsn;
 mod policy;
+mod rebase;
 mod rpo;
 mod snapshot;
 mod step;
