@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod controller;
@@ -18,3 +19,4 @@ pub mod planner;
 pub mod ports;
 pub mod store;
 pub mod postgres;
+pub mod report;
