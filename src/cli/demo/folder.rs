@@ -41,7 +41,10 @@ impl Folder {
         let parent = fs::canonicalize(&parent)
             .with_context(|| format!("temporary directory {} cannot be used; {way_out}", parent.display()))?;
         if parent.as_os_str().len() + PREFIX.len() + 6 > LONGEST_PATH {
-            bail!("the name of {} is too long for PostgreSQL's sockets; set TMPDIR to a shorter one", parent.display());
+            bail!(
+                "the name of {} is too long for PostgreSQL's sockets; set TMPDIR to a shorter one",
+                parent.display()
+            );
         }
         enough_space(&parent)?;
         let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&parent);

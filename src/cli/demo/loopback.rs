@@ -36,7 +36,10 @@ impl Ports {
             taken.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
         }
         if taken.len() < count {
-            bail!("found only {} of {count} free ports between {LOWEST} and {highest} on 127.0.0.1", taken.len());
+            bail!(
+                "found only {} of {count} free ports between {LOWEST} and {highest} on 127.0.0.1",
+                taken.len()
+            );
         }
         Ok(Self { taken })
     }

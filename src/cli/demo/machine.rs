@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn an_account_is_found_by_its_exact_name() {
-        let passwd = "root:x:0:0:root:/root:/bin/bash\npostgres:x:101:104:,,,:/var/lib/postgresql:/bin/bash\n";
+        let passwd =
+            "root:x:0:0:root:/root:/bin/bash\npostgres:x:101:104:,,,:/var/lib/postgresql:/bin/bash\n";
         let postgres = Account { name: "postgres".into(), uid: 101, gid: 104 };
         assert_eq!(account(passwd, "postgres"), Some(postgres));
         assert_eq!(account(passwd, "post"), None);

@@ -245,6 +245,20 @@ impl Node {
             .context("create the demo's table")
     }
 
+    /// Waits until that many standbys stream from it.
+    pub(crate) async fn streamed_by(&self, count: i64) -> Result<()> {
+        let client = self.superuser().await?;
+        let query = "SELECT count(*) FROM pg_catalog.pg_stat_replication WHERE state = 'streaming'";
+        let deadline = Instant::now() + START_LIMIT;
+        while client.query_one(query, &[]).await.context("ask who streams")?.get::<_, i64>(0) != count {
+            if Instant::now() > deadline {
+                bail!("no standby streams from {} within {START_LIMIT:?}", self.name);
+            }
+            sleep(START_POLL).await;
+        }
+        Ok(())
+    }
+
     /// The postmaster as its lock file names it, if it runs. Works whoever started it.
     pub(crate) fn postmaster(&self) -> Option<Pid> {
         let text = fs::read_to_string(self.data_dir().join("postmaster.pid")).ok()?;
@@ -295,8 +309,7 @@ mod tests {
         drop(ports);
         let seoul = Node::new("seoul", numbers[0], &folder, &machine);
         let tokyo = Node::new("tokyo", numbers[1], &folder, &machine);
-        let passwords =
-            Passwords { superuser: "s".into(), replicator: "r".into(), app: "a".into() };
+        let passwords = Passwords { superuser: "s".into(), replicator: "r".into(), app: "a".into() };
         let passfile = folder.secret("pgpass", "*:*:*:replicator:r\n", true).expect("passfile");
         for node in [&seoul, &tokyo] {
             node.prepare().expect("directories");
@@ -307,9 +320,7 @@ mod tests {
         seoul.fill(&passwords).await.expect("roles");
         tokyo.copy_from(&seoul, "locum_tokyo", &passfile.to_string_lossy()).await.expect("copy");
         tokyo.start().await.expect("standby");
-        let client = seoul.superuser().await.expect("connect");
-        let row = client.query_one("SELECT count(*) FROM pg_stat_replication", &[]).await.expect("query");
-        assert_eq!(row.get::<_, i64>(0), 1);
+        seoul.streamed_by(1).await.expect("streams");
         assert!(seoul.postmaster().is_some());
         tokyo.stop_fast();
         processes::end_all(folder.path(), &machine).await.expect("all gone");

@@ -61,13 +61,16 @@ pub(crate) async fn run(mut command: Command, limit: Duration) -> Result<String>
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let child = command.spawn().with_context(|| format!("start {name}"))?;
     let ended = timeout(limit, child.wait_with_output()).await;
-    let output = ended.with_context(|| format!("{name} took longer than {limit:?}"))?.context("wait for it")?;
+    let output =
+        ended.with_context(|| format!("{name} took longer than {limit:?}"))?.context("wait for it")?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     if said.contains("No space left on device") {
-        bail!("the disk of the temporary directory is full; make room, or set TMPDIR to another disk\n{said}");
+        bail!(
+            "the disk of the temporary directory is full; make room, or set TMPDIR to another disk\n{said}"
+        );
     }
     bail!("{name} failed ({}): {said}", output.status)
 }
@@ -89,8 +92,7 @@ impl Running {
         let log = folder.log(name);
         let open = || File::options().create(true).append(true).open(&log);
         let (out, err) = (open().context("open its log")?, open().context("open its log")?);
-        let mut child =
-            command.stdout(out).stderr(err).spawn().with_context(|| format!("start {name}"))?;
+        let mut child = command.stdout(out).stderr(err).spawn().with_context(|| format!("start {name}"))?;
         let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let pid = pid.with_context(|| format!("{name} ended at once"))?;
         let (send, ended) = watch::channel(None);
