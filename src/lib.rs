@@ -4,7 +4,6 @@
 //! ([`planner`]); everything that touches the world is an adapter behind a trait of [`ports`]. ARCHITECTURE.md has
 //! the map.
 
-pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod model;

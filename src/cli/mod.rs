@@ -1,2 +1,0 @@
-//! cli
-pub mod demo;
