@@ -4,7 +4,9 @@
 //! ([`planner`]); everything that touches the world is an adapter behind a trait of [`ports`]. ARCHITECTURE.md has
 //! the map.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod model;
 pub mod ports;
+pub mod report;

@@ -1,2 +1,7 @@
-//! Locum.
-fn main() {}
+//! The `locum` program. Everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    locum::cli::run()
+}

@@ -1,8 +1,28 @@
 //! The configuration of one member, checked.
+//!
+//! Four layers, the later one wins: defaults, the file, the environment (`LOCUM_POLICY__HANG=3s`), flags
+//! (`--set policy.hang=3s`). [`load`] reads and checks all of it and names every problem at once; nothing is bound,
+//! started or changed before it succeeds.
+
+mod check;
+mod host;
+mod load;
+mod parse;
+mod problem;
+mod reader;
+mod sections;
+mod sources;
+mod units;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
+
+pub use load::{Client, Draft, EXAMPLE, Loaded, client, load, read};
+pub use problem::{Problem, Problems, Severity};
+pub use reader::{Origin, Setting};
+pub use sources::Sources;
+pub use units::{bytes, parse_bytes};
 
 use crate::model::{ClusterName, EndpointKind, EndpointName, NodeId, Objectives, Policy};
 

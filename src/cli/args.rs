@@ -1,0 +1,294 @@
+//! What can be typed. Values are checked here as far as their form goes; what they mean is each verb's business.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{config::Sources, model::NodeId};
+
+/// Where the configuration is unless `-c` says otherwise.
+pub const DEFAULT_CONFIG: &str = "/etc/locum/locum.toml";
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  refused, or the cluster is not well
+  2  wrong usage
+  3  timed out; the outcome is not known (the message says how to find out)
+
+Try it on this machine, with nothing to set up:  locum demo";
+
+/// A leader-elected active/passive failover controller for PostgreSQL and the app server in front of it.
+#[derive(Debug, Parser)]
+#[command(name = "locum", version, after_help = AFTER_HELP, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the member of this host: agent, controller and endpoints
+    #[command(
+        after_help = "Examples:\n  locum run -c /etc/locum/locum.toml\n  locum run -c seoul.toml --set policy.hang=3s"
+    )]
+    Run(RunArgs),
+    /// Show the whole product on this machine: two PostgreSQL, a fault, the report; cleans up after itself
+    #[command(
+        after_help = "Examples:\n  locum demo\n  locum demo --scenario hang\n  locum demo --scenario switchover --runs 10\n  locum demo --durability async --json result.json\n  locum demo --keep"
+    )]
+    Demo(DemoArgs),
+    /// Show who is primary, how much a disaster would cost now, and what is wrong
+    #[command(
+        after_help = "Exits with 1 if no node serves.\n\nExamples:\n  locum status\n  locum status --watch\n  locum status --json | jq .rpo"
+    )]
+    Status(StatusArgs),
+    /// Say what the leader would do now, and what it waits for
+    #[command(after_help = "Examples:\n  locum explain\n  locum explain --json")]
+    Explain(ExplainArgs),
+    /// Hand the primary over to another node, on purpose and without losing a transaction
+    #[command(
+        after_help = "Examples:\n  locum switchover --dry-run       list what stands in the way; change nothing\n  locum switchover                 to the best standby, after asking\n  locum switchover --to busan --yes"
+    )]
+    Switchover(SwitchoverArgs),
+    /// Suspend automatic action; PostgreSQL goes on as it is
+    #[command(
+        after_help = "While paused nothing is promoted, whatever happens. `locum resume` lifts it.\n\nExamples:\n  locum pause\n  locum pause --dry-run"
+    )]
+    Pause(PauseArgs),
+    /// Lift the suspension
+    #[command(after_help = "Examples:\n  locum resume\n  locum resume --dry-run")]
+    Resume(PauseArgs),
+    /// Print what past incidents cost, judged against the objectives
+    #[command(
+        after_help = "Examples:\n  locum report\n  locum report --last 1\n  locum report --since 24h\n  locum report --since 2026-11-01 --format json"
+    )]
+    Report(ReportArgs),
+    /// Check, print or begin a configuration
+    Config(ConfigArgs),
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigSource {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+    /// Set one key, over file and environment; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl ConfigSource {
+    /// As `config` reads it.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        Sources { file: self.config.clone(), set: self.set.clone() }
+    }
+}
+
+/// Which member to talk to.
+#[derive(Clone, Debug, Args)]
+pub struct Connect {
+    /// The configuration file; its [api] says where the member is
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+    /// The member's API instead, for example http://10.0.0.1:8008
+    #[arg(long, value_name = "URL")]
+    pub api: Option<String>,
+    /// The token for control calls, instead of the configuration's
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// `locum run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub source: ConfigSource,
+}
+
+/// What `locum demo` breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// The primary's postmaster is killed
+    Crash,
+    /// The primary's postmaster and its children are stopped
+    Hang,
+    /// A planned hand-over
+    Switchover,
+    /// The active app server is killed
+    App,
+    /// The primary is killed, and when redundancy is back, the new one too
+    CrashTwice,
+}
+
+/// What an acknowledged commit promises in `locum demo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DemoDurability {
+    /// It is on the standby too
+    Sync,
+    /// It is on the primary
+    Async,
+}
+
+/// `locum demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// What happens to the cluster
+    #[arg(long, value_enum, default_value = "crash")]
+    pub scenario: Scenario,
+    /// What an acknowledged commit promises
+    #[arg(long, value_enum, default_value = "sync")]
+    pub durability: DemoDurability,
+    /// Repeat it so often, and print minimum, median and maximum
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
+    /// Also write the report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Leave the cluster running, and say how to use and stop it
+    #[arg(long)]
+    pub keep: bool,
+    /// Seed of what is random in it
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
+}
+
+/// `locum status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// The member.
+    #[command(flatten)]
+    pub connect: Connect,
+    /// Draw it anew every second, until Ctrl-C
+    #[arg(short, long)]
+    pub watch: bool,
+    /// As JSON; with --watch one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `locum explain`.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// The member.
+    #[command(flatten)]
+    pub connect: Connect,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `locum switchover`.
+#[derive(Clone, Debug, Args)]
+pub struct SwitchoverArgs {
+    /// The member.
+    #[command(flatten)]
+    pub connect: Connect,
+    /// Hand over to this node; without it, to the best standby
+    #[arg(long, value_name = "NODE")]
+    pub to: Option<NodeId>,
+    /// List what stands in the way, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Ask for it, and do not wait for the end
+    #[arg(long, conflicts_with = "dry_run")]
+    pub no_wait: bool,
+    /// How long to wait for the end
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `locum pause` and `locum resume`.
+#[derive(Clone, Debug, Args)]
+pub struct PauseArgs {
+    /// The member.
+    #[command(flatten)]
+    pub connect: Connect,
+    /// Say what it would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Accepted for scripts; nothing is asked
+    #[arg(short, long, hide = true)]
+    pub yes: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How `locum report` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// `locum report`.
+#[derive(Clone, Debug, Args)]
+pub struct ReportArgs {
+    /// The member.
+    #[command(flatten)]
+    pub connect: Connect,
+    /// Only the last so many incidents [default: 20, or all since --since]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub last: Option<u32>,
+    /// Only incidents since then: a date, a time (2026-11-22T08:00:00Z), or an age (24h)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: ReportFormat,
+    /// The same as --format json
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `locum config`.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub verb: ConfigVerb,
+}
+
+/// The verbs of `locum config`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Tell everything that is wrong with it on this host
+    #[command(
+        after_help = "Prints ok and exits with 0 if the member would start.\n\nExample:\n  locum config check -c locum.toml"
+    )]
+    Check {
+        /// The configuration.
+        #[command(flatten)]
+        source: ConfigSource,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print every key with its effective value and where it came from; never a secret
+    #[command(after_help = "Example:\n  LOCUM_POLICY__HANG=3s locum config print -c locum.toml")]
+    Print {
+        /// The configuration.
+        #[command(flatten)]
+        source: ConfigSource,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a complete, commented configuration to begin with
+    #[command(after_help = "Example:\n  locum config example > locum.toml")]
+    Example,
+}

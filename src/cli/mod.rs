@@ -1,0 +1,70 @@
+//! The command line: one file per verb. Parses, asks a member, prints. Nothing depends on it.
+//!
+//! stdout is data, stderr is talk; only [`output`] writes to either. Exit codes: [`Exit`].
+
+pub mod args;
+mod client;
+mod config;
+mod confirm;
+pub mod demo;
+mod explain;
+mod failure;
+pub mod output;
+mod pause;
+mod report;
+pub mod run_member;
+mod status;
+mod switchover;
+mod words;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, error::ErrorKind};
+
+use args::{Cli, Verb};
+pub use failure::{Exit, Failure};
+
+/// Runs the program with the arguments of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    run_with(std::env::args_os())
+}
+
+/// Runs the program with these arguments, the program's name first.
+#[must_use]
+pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let told = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // Help that nobody reads to its end is no failure.
+            let _ = error.print();
+            return if told { Exit::Done.into() } else { Exit::Usage.into() };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::talk(&format!("error: cannot start: {error}"));
+            return Exit::Refused.into();
+        }
+    };
+    match runtime.block_on(dispatch(cli.verb)) {
+        Ok(code) => code,
+        Err(failure) => failure.tell(),
+    }
+}
+
+async fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
+    match verb {
+        Verb::Run(args) => Ok(run_member::execute(args).await?),
+        Verb::Demo(args) => Ok(demo::execute(args).await?),
+        Verb::Status(args) => Ok(status::execute(&args).await?.into()),
+        Verb::Explain(args) => Ok(explain::execute(&args).await?.into()),
+        Verb::Switchover(args) => Ok(switchover::execute(&args).await?.into()),
+        Verb::Pause(args) => Ok(pause::execute(&args, pause::Verb::Pause).await?.into()),
+        Verb::Resume(args) => Ok(pause::execute(&args, pause::Verb::Resume).await?.into()),
+        Verb::Report(args) => Ok(report::execute(&args).await?.into()),
+        Verb::Config(args) => Ok(config::execute(&args)?.into()),
+    }
+}

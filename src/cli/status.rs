@@ -1,0 +1,7 @@
+//! `locum status`: placeholder.
+
+use super::{Exit, Failure, args::StatusArgs};
+
+pub(super) async fn execute(_: &StatusArgs) -> Result<Exit, Failure> {
+    Err(Failure::refused("not yet", &[]))
+}

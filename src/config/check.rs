@@ -1,0 +1,341 @@
+//! What the keys say about each other. Looks at values only; `host` looks at the machine.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use super::{App, Config, Endpoint, Postgres, Problem, Setting};
+use crate::model::{Durability, EndpointKind, NodeId};
+
+/// Members report ten times a second: a shorter silence means nothing.
+const DETECT_MIN: Duration = Duration::from_millis(200);
+/// A probe of the primary may take this long on a busy host without anything being wrong.
+const HANG_MIN: Duration = Duration::from_millis(200);
+/// A lease is renewed three times in its life; below this a busy disk ends it.
+const LEADER_TTL_MIN: Duration = Duration::from_millis(500);
+/// Commits that wait for no time at all would make every standby restart an exposure.
+const WRITE_WAIT_MIN: Duration = Duration::from_millis(50);
+/// Probing more often than this is load, not knowledge.
+const APP_INTERVAL_MIN: Duration = Duration::from_millis(20);
+/// No switchover is over in less.
+const HANDOVER_MIN: Duration = Duration::from_secs(1);
+/// Connections that wait are given this long at least.
+const HOLD_MIN: Duration = Duration::from_millis(100);
+
+/// What Locum itself adds to a replication connection.
+const OWN_REPLICATION_KEYS: [&str; 5] = ["host", "hostaddr", "port", "application_name", "replication"];
+/// What Locum itself passes to `postgres`.
+const OWN_OPTIONS: [&str; 7] = [
+    "-D",
+    "primary_conninfo",
+    "primary_slot_name",
+    "synchronous_standby_names",
+    "restore_command",
+    "recovery_target_timeline",
+    "data_directory",
+];
+
+/// Every contradiction.
+pub(super) fn check(config: &Config, settings: &[Setting]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    members(config, &mut problems);
+    places(config, &mut problems);
+    ports(config, &mut problems);
+    times(config, &mut problems);
+    loss(config, settings, &mut problems);
+    endpoints(config, &mut problems);
+    if let Some(postgres) = &config.postgres {
+        connections(postgres, &mut problems);
+        if postgres.no_failover && config.members == [config.node.clone()] {
+            problems.push(Problem::warning(
+                "postgres.no_failover",
+                "is true for the only node",
+                "Nothing will ever be promoted; add a standby to members.",
+            ));
+        }
+    }
+    if let Some(app) = &config.app {
+        app_server(app, config.policy.app_grace, &mut problems);
+    }
+    problems.into_iter().map(|problem| with_origin(problem, settings)).collect()
+}
+
+/// Adds where the key's value came from.
+pub(super) fn with_origin(problem: Problem, settings: &[Setting]) -> Problem {
+    let origin = settings.iter().find(|s| s.key == problem.key).map(|s| s.origin.clone());
+    problem.from(origin)
+}
+
+fn members(config: &Config, problems: &mut Vec<Problem>) {
+    let listed: BTreeSet<&NodeId> = config.members.iter().collect();
+    if !listed.contains(&config.node) {
+        problems.push(Problem::error(
+            "members",
+            format!("does not list this node, {}", config.node),
+            format!("Add \"{}\" to it, or correct node.", config.node),
+        ));
+    }
+    if listed.len() < config.members.len() {
+        problems.push(Problem::error("members", "lists a node twice", "List every node once."));
+    }
+}
+
+fn places(config: &Config, problems: &mut Vec<Problem>) {
+    let Some(postgres) = &config.postgres else { return };
+    for (key, path) in [("state_dir", &config.state_dir), ("store.embedded", &config.store)] {
+        if path.starts_with(&postgres.data_dir) {
+            problems.push(Problem::error(
+                key,
+                format!(
+                    "({}) is inside postgres.data_dir ({}), which a clone replaces as a whole",
+                    path.display(),
+                    postgres.data_dir.display()
+                ),
+                "Move it out, for example to /var/lib/locum.",
+            ));
+        }
+    }
+}
+
+fn ports(config: &Config, problems: &mut Vec<Problem>) {
+    let mut taken: Vec<(String, SocketAddr)> = Vec::new();
+    if let Some(address) = config.postgres.as_ref().and_then(|p| p.address.parse().ok()) {
+        taken.push(("postgres.address".into(), address));
+    }
+    taken.push(("api.listen".into(), config.api.listen));
+    let endpoints = config.endpoints.iter().map(|e| (format!("endpoint[{}].listen", e.name), e.listen));
+    for (key, at) in std::iter::once(("api.peer_listen".into(), config.api.peer_listen)).chain(endpoints) {
+        if let Some((other, _)) = taken.iter().find(|(_, other)| clash(at, *other)) {
+            let what = format!("({at}) clashes with {other}: one port can be used only once");
+            problems.push(Problem::error(key.clone(), what, "Give one of them another port."));
+        }
+        taken.push((key, at));
+    }
+    for (key, listen, address) in [
+        ("api.address", config.api.listen, &config.api.address),
+        ("api.peer_address", config.api.peer_listen, &config.api.peer_address),
+    ] {
+        let unreachable = address.parse().is_ok_and(|at: SocketAddr| at.ip().is_unspecified());
+        if listen.ip().is_unspecified() && unreachable {
+            problems.push(Problem::error(
+                key,
+                format!("is not given, and nobody can connect to {address}"),
+                format!(
+                    "Give the address that others use, for example {key} = \"10.0.0.1:{}\".",
+                    listen.port()
+                ),
+            ));
+        }
+    }
+}
+
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && (any || one.ip() == other.ip())
+}
+
+fn times(config: &Config, problems: &mut Vec<Problem>) {
+    let policy = &config.policy;
+    let least = [
+        ("policy.detect", policy.detect, DETECT_MIN, "members report ten times a second"),
+        ("policy.hang", policy.hang, HANG_MIN, "a probe of a busy primary takes that long"),
+        ("policy.leader_ttl", config.leader_ttl, LEADER_TTL_MIN, "a busy disk would end the leader's lease"),
+        ("policy.write_wait", policy.write_wait, WRITE_WAIT_MIN, "a blip would end the promise of sync"),
+        ("policy.handover", policy.handover, HANDOVER_MIN, "no switchover is over sooner"),
+    ];
+    for (key, value, least, why) in least {
+        if value < least {
+            let (value, least) = (humantime::format_duration(value), humantime::format_duration(least));
+            let what = format!("is {value}, less than {least}: {why}");
+            problems.push(Problem::error(key, what, format!("Set it to \"{least}\" or longer.")));
+        }
+    }
+    if policy.drain >= policy.handover {
+        problems.push(Problem::error(
+            "policy.drain",
+            "is not shorter than policy.handover, so every busy switchover would be rolled back",
+            "Shorten drain, or lengthen handover.",
+        ));
+    }
+    if policy.flap_window.is_zero() {
+        problems.push(Problem::error(
+            "policy.flap_window",
+            "is zero, so max_failovers would never count",
+            "Set it to \"10m\", for example.",
+        ));
+    }
+    let rto = Duration::from_secs_f64(config.objectives.rto_ms / 1000.0);
+    if rto.is_zero() {
+        problems.push(Problem::error(
+            "objectives.rto",
+            "is zero, which nothing can meet",
+            "Set it to \"5s\", for example.",
+        ));
+    } else if policy.hang > rto {
+        let hang = humantime::format_duration(policy.hang);
+        problems.push(Problem::warning(
+            "policy.hang",
+            format!("is {hang}, longer than objectives.rto: a hang will miss the objective"),
+            "Shorten hang, or lengthen objectives.rto.",
+        ));
+    }
+}
+
+fn loss(config: &Config, settings: &[Setting], problems: &mut Vec<Problem>) {
+    let is_async = config.policy.durability == Durability::Async;
+    if is_async && config.objectives.rpo_ms == 0.0 {
+        problems.push(Problem::warning(
+            "objectives.rpo",
+            "is 0, but policy.durability is \"async\": a failover may lose what the standby had not yet flushed",
+            "Set durability = \"sync\", or an rpo that may be lost, for example \"1s\".",
+        ));
+    }
+    let given = settings
+        .iter()
+        .any(|setting| setting.key == "policy.max_data_loss" && setting.origin != super::Origin::Default);
+    if given && !is_async {
+        problems.push(Problem::warning(
+            "policy.max_data_loss",
+            "has no effect: it counts only with policy.durability = \"async\"",
+            "Remove it, or set durability = \"async\".",
+        ));
+    }
+}
+
+fn endpoints(config: &Config, problems: &mut Vec<Problem>) {
+    let mut names = BTreeSet::new();
+    for Endpoint { name, target, hold, .. } in &config.endpoints {
+        if !names.insert(name) {
+            let what = "is the name of two endpoints";
+            problems.push(Problem::error(format!("endpoint[{name}].name"), what, "Give each its own name."));
+        }
+        if *target == EndpointKind::App && config.app.is_none() {
+            problems.push(Problem::error(
+                format!("endpoint[{name}].target"),
+                "is \"app\", but this file has no [app]",
+                "Add [app] with its health URL, or remove the endpoint.",
+            ));
+        }
+        if *hold < HOLD_MIN {
+            let least = humantime::format_duration(HOLD_MIN);
+            let what = format!("is shorter than {least}: connections would be refused in every failover");
+            problems.push(Problem::error(
+                format!("endpoint[{name}].hold"),
+                what,
+                "Set it to \"15s\", for example.",
+            ));
+        }
+    }
+    if config.postgres.is_none() && config.app.is_some() {
+        problems.push(Problem::error(
+            "app",
+            "is configured on a host without [postgres]; the active app server is the one beside the primary",
+            "Add [postgres], or remove [app].",
+        ));
+    }
+}
+
+fn connections(postgres: &Postgres, problems: &mut Vec<Problem>) {
+    match postgres.connect.parse::<tokio_postgres::Config>() {
+        Err(error) => problems.push(Problem::error(
+            "postgres.connect",
+            format!("is no connection string: {}", chain(&error)),
+            "Write it as \"host=/var/run/postgresql user=postgres dbname=postgres\".",
+        )),
+        Ok(parsed) => {
+            if parsed.get_hosts().is_empty() {
+                problems.push(Problem::error(
+                    "postgres.connect",
+                    "names no host",
+                    "Add the socket directory: host=/var/run/postgresql.",
+                ));
+            }
+            if parsed.get_password().is_some() {
+                problems
+                    .push(password("postgres.connect", "Use peer or trust authentication on the socket."));
+            }
+            if !parsed.get_hosts().iter().all(is_local) {
+                problems.push(Problem::error(
+                    "postgres.connect",
+                    "leads to another host; an agent speaks for its own server only",
+                    "Use the socket directory or 127.0.0.1.",
+                ));
+            }
+        }
+    }
+    for word in postgres.replication.split_whitespace() {
+        let Some((key, _)) = word.split_once('=') else {
+            problems.push(Problem::error(
+                "postgres.replication",
+                format!("holds {word:?}, which is no key=value"),
+                "Write it as \"user=replicator passfile=/etc/locum/pgpass\".",
+            ));
+            continue;
+        };
+        if key == "password" {
+            problems.push(password(
+                "postgres.replication",
+                "Put it into a password file and name that: passfile=/etc/locum/pgpass.",
+            ));
+        } else if OWN_REPLICATION_KEYS.contains(&key) {
+            let what = format!("holds {key}, which Locum sets itself");
+            problems.push(Problem::error("postgres.replication", what, format!("Remove {key} from it.")));
+        }
+    }
+    for option in &postgres.options {
+        let name = option.split('=').next().unwrap_or_default();
+        let name = name.strip_prefix("--").unwrap_or(name).replace('-', "_");
+        let own = OWN_OPTIONS.iter().find(|own| name == **own || option.starts_with("-D"));
+        if let Some(own) = own {
+            let what = format!("holds {own}, which Locum sets itself");
+            problems.push(Problem::error("postgres.options", what, format!("Remove {own} from it.")));
+        }
+    }
+}
+
+fn password(key: &str, fix: &str) -> Problem {
+    Problem::error(key, "holds a password, which does not belong into this file", fix)
+}
+
+fn is_local(host: &tokio_postgres::config::Host) -> bool {
+    match host {
+        tokio_postgres::config::Host::Unix(_) => true,
+        tokio_postgres::config::Host::Tcp(name) => {
+            name == "localhost" || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn app_server(app: &App, grace: Duration, problems: &mut Vec<Problem>) {
+    let url = reqwest::Url::parse(&app.health);
+    if !url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
+        problems.push(Problem::error(
+            "app.health",
+            format!("is {:?}, which is no URL", app.health),
+            "Write it as \"http://127.0.0.1:8080/healthz\".",
+        ));
+    }
+    if app.interval < APP_INTERVAL_MIN {
+        let least = humantime::format_duration(APP_INTERVAL_MIN);
+        let what = format!("is shorter than {least}: the probes would be load on the app server");
+        problems.push(Problem::error("app.interval", what, "Set it to \"200ms\", for example."));
+    }
+    if app.timeout.is_zero() {
+        problems.push(Problem::error("app.timeout", "is zero", "Set it to \"500ms\", for example."));
+    }
+    if grace < app.interval {
+        problems.push(Problem::error(
+            "policy.app_grace",
+            "is shorter than app.interval: a single lost probe would move the app",
+            "Lengthen app_grace, or shorten app.interval.",
+        ));
+    }
+}

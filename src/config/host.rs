@@ -1,0 +1,187 @@
+//! What the machine says about the configuration: directories, programs, versions, rights. Changes nothing.
+
+use std::{
+    fs, io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Access, access};
+
+use super::{Config, Origin, Postgres, Problem, Setting, check::with_origin, parse::quote};
+
+/// The PostgreSQL versions that the code supports.
+const VERSIONS: std::ops::RangeInclusive<u32> = 14..=18;
+/// The programs that an agent runs.
+const PROGRAMS: [&str; 5] = ["postgres", "pg_basebackup", "pg_controldata", "pg_rewind", "pg_waldump"];
+
+/// Every problem of this host. Fills in `bin_dir` where the configuration leaves it open.
+pub(super) fn check(config: &mut Config, settings: &mut Vec<Setting>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let state_dir = config.state_dir.clone();
+    writable("state_dir", &state_dir, &mut problems);
+    if let Some(parent) = config.store.parent() {
+        writable("store.embedded", parent, &mut problems);
+    }
+    if let Some(postgres) = &mut config.postgres {
+        let used = fs::read_dir(&state_dir).is_ok_and(|mut entries| entries.next().is_some());
+        let version = data_dir(postgres, used, &mut problems);
+        if version.is_some() {
+            owner(postgres, &mut problems);
+        }
+        if postgres.bin_dir.as_os_str().is_empty() {
+            find_programs(postgres, version, settings, &mut problems);
+        } else {
+            programs(&postgres.bin_dir, &mut problems);
+        }
+        really_inside(&state_dir, postgres, &mut problems);
+    }
+    problems.into_iter().map(|problem| with_origin(problem, settings)).collect()
+}
+
+/// A directory that exists and can be written, or can be made.
+fn writable(key: &str, path: &Path, problems: &mut Vec<Problem>) {
+    let nearest = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok());
+    let Some(nearest) = nearest else { return };
+    let shown = nearest.display();
+    if !nearest.is_dir() {
+        let what = format!("needs the directory {}, but {shown} is no directory", path.display());
+        problems.push(Problem::error(key, what, "Name a directory."));
+    } else if access(nearest, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        let what = format!("needs to write in {shown}, which this user may not");
+        let fix = if nearest == path {
+            format!("Give it to the user that runs Locum: chown USER {shown}.")
+        } else {
+            format!("Make {} and give it to the user that runs Locum.", path.display())
+        };
+        problems.push(Problem::error(key, what, fix));
+    }
+}
+
+/// The major version of the data directory, if it is one that can be used.
+fn data_dir(postgres: &Postgres, used: bool, problems: &mut Vec<Problem>) -> Option<u32> {
+    const KEY: &str = "postgres.data_dir";
+    let shown = postgres.data_dir.display();
+    let text = match fs::read_to_string(postgres.data_dir.join("PG_VERSION")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let what = format!("{shown} may not be read by this user");
+            problems.push(Problem::error(KEY, what, "Run Locum as root or as the directory's owner."));
+            return None;
+        }
+        // A clone that was interrupted leaves a directory that is none; the agent goes on with it.
+        Err(_) if used => {
+            let what = format!("{shown} is no data directory at the moment");
+            problems.push(Problem::warning(KEY, what, "This node has run before: it will be cloned again."));
+            return None;
+        }
+        Err(_) if postgres.data_dir.exists() => {
+            let what = format!("{shown} is no PostgreSQL data directory: it has no PG_VERSION");
+            problems.push(Problem::error(KEY, what, "Name the directory that `SHOW data_directory` prints."));
+            return None;
+        }
+        Err(error) => {
+            let what = format!("{shown} cannot be used: {error}");
+            problems.push(Problem::error(KEY, what, "Name the directory that `SHOW data_directory` prints."));
+            return None;
+        }
+    };
+    let version = text.trim().split('.').next().and_then(|major| major.parse().ok());
+    match version {
+        Some(version) if VERSIONS.contains(&version) => Some(version),
+        _ => {
+            let (first, last) = (VERSIONS.start(), VERSIONS.end());
+            let what = format!("{shown} belongs to PostgreSQL {}, which is not supported", text.trim());
+            let fix = format!("Supported are the versions {first} to {last}; upgrade the cluster first.");
+            problems.push(Problem::error(KEY, what, fix));
+            None
+        }
+    }
+}
+
+/// PostgreSQL's programs must run as the owner of the data directory.
+fn owner(postgres: &Postgres, problems: &mut Vec<Problem>) {
+    let me = rustix::process::geteuid();
+    let Ok(metadata) = fs::metadata(&postgres.data_dir) else { return };
+    let shown = postgres.data_dir.display();
+    if metadata.uid() == 0 {
+        let what = format!("{shown} belongs to root, as whom PostgreSQL refuses to run");
+        let fix = format!("Give it to the user that PostgreSQL runs as: chown -R postgres {shown}.");
+        problems.push(Problem::error("postgres.data_dir", what, fix));
+    } else if !me.is_root() && me.as_raw() != metadata.uid() {
+        let what = format!("{shown} belongs to user {}, but Locum runs as {}", metadata.uid(), me.as_raw());
+        problems.push(Problem::error(
+            "postgres.data_dir",
+            what,
+            "Run Locum as root or as the directory's owner.",
+        ));
+    }
+}
+
+fn missing(dir: &Path) -> Vec<&'static str> {
+    let runs = |name: &&&str| {
+        let file = fs::metadata(dir.join(name));
+        !file.is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    PROGRAMS.iter().filter(runs).copied().collect()
+}
+
+fn programs(dir: &Path, problems: &mut Vec<Problem>) {
+    let missing = missing(dir);
+    if !missing.is_empty() {
+        let what = format!("{} lacks {}", dir.display(), missing.join(", "));
+        let fix =
+            "Name the directory that `pg_config --bindir` prints, or install PostgreSQL's server and client.";
+        problems.push(Problem::error("postgres.bin_dir", what, fix));
+    }
+}
+
+fn find_programs(
+    postgres: &mut Postgres,
+    version: Option<u32>,
+    settings: &mut Vec<Setting>,
+    problems: &mut Vec<Problem>,
+) {
+    let usual = version.into_iter().flat_map(|v| {
+        [
+            format!("/usr/lib/postgresql/{v}/bin"),
+            format!("/usr/pgsql-{v}/bin"),
+            format!("/usr/lib/postgresql{v}/bin"),
+        ]
+    });
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let candidates = usual.map(PathBuf::from).chain(std::env::split_paths(&path));
+    match candidates.filter(|dir| dir.is_absolute()).find(|dir| missing(dir).is_empty()) {
+        Some(dir) => {
+            let origin = Origin::Derived("found on this host".into());
+            settings.push(Setting {
+                key: "postgres.bin_dir".into(),
+                value: quote(&dir.display().to_string()),
+                origin,
+            });
+            postgres.bin_dir = dir;
+        }
+        None => {
+            let version = version.map_or_else(String::new, |v| format!(" {v}"));
+            let what =
+                format!("is not given, and the programs of PostgreSQL{version} were found in no usual place");
+            let fix = format!(
+                "Install them (on Debian: apt-get install postgresql{}), or name the directory that `pg_config --bindir` prints.",
+                version.replace(' ', "-")
+            );
+            problems.push(Problem::error("postgres.bin_dir", what, fix));
+        }
+    }
+}
+
+/// The same as the check on words, for what symbolic links make of them.
+fn really_inside(state_dir: &Path, postgres: &Postgres, problems: &mut Vec<Problem>) {
+    let (Ok(state), Ok(data)) = (state_dir.canonicalize(), postgres.data_dir.canonicalize()) else { return };
+    if state.starts_with(&data) {
+        let what = format!(
+            "is really {}, inside postgres.data_dir, which a clone replaces as a whole",
+            state.display()
+        );
+        problems.push(Problem::error("state_dir", what, "Move it out, for example to /var/lib/locum."));
+    }
+}

@@ -1,0 +1,330 @@
+//! The keys of `locum.toml`, section by section, with their defaults. `example.toml` says each in words.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use figment::{
+    Figment,
+    value::{Dict, Value},
+};
+use secrecy::SecretString;
+
+use super::{
+    Api, App, Config, Endpoint, Origin, Postgres, Problem, Setting,
+    parse::{self, quote, quote_all, show_duration, show_size},
+    reader::Reader,
+};
+use crate::model::{
+    ClusterName, Durability, EndpointKind, EndpointName, NodeId, Objectives, OnCrash, Policy,
+};
+
+/// Where the token is unless `api.token_file` says otherwise.
+const TOKEN_FILE: &str = "/etc/locum/token";
+/// The member's own state unless `state_dir` says otherwise.
+const STATE_DIR: &str = "/var/lib/locum";
+/// The public API: the port that users of other controllers have in their load balancers.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8008);
+/// Traffic between members.
+const PEER_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8009);
+/// How long the leader's lease lasts without renewal.
+const LEADER_TTL: Duration = Duration::from_secs(3);
+/// How long a new connection may wait: longer than any failover that goes well.
+const HOLD: Duration = Duration::from_secs(15);
+/// How many may wait at one endpoint.
+const MAX_HELD: usize = 1_000;
+/// What is asked for where nobody says: service back within it.
+const RTO: Duration = Duration::from_secs(5);
+/// Time between health probes of the app server.
+const APP_INTERVAL: Duration = Duration::from_millis(200);
+/// Deadline of one.
+const APP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The API section, before its token has been read.
+pub(super) struct ApiDraft {
+    pub(super) api: Api,
+    pub(super) token_file: PathBuf,
+}
+
+/// Everything that was read.
+pub(super) struct Parsed {
+    /// None if something that must be there is missing or bad.
+    pub(super) config: Option<Config>,
+    pub(super) token_file: PathBuf,
+    pub(super) settings: Vec<Setting>,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Reads all sections.
+pub(super) fn parse(figment: Figment) -> Parsed {
+    let mut reader = Reader::new(figment);
+    let head = head(&mut reader);
+    let objectives = objectives(&mut reader);
+    let store = store(&mut reader);
+    let ApiDraft { api, token_file } = api(&mut reader);
+    let postgres = postgres(&mut reader);
+    let (policy, leader_ttl) = policy(&mut reader);
+    let endpoints = endpoints(&mut reader);
+    let app = app(&mut reader);
+    let (settings, problems) = reader.finish();
+    let config = || {
+        let (cluster, node, members, state_dir) = head?;
+        Some(Config {
+            cluster,
+            node,
+            state_dir,
+            objectives,
+            store: store?,
+            leader_ttl,
+            members,
+            api,
+            postgres: postgres?,
+            policy,
+            endpoints: endpoints?,
+            app: app?,
+        })
+    };
+    Parsed { config: config(), token_file, settings, problems }
+}
+
+fn head(reader: &mut Reader) -> Option<(ClusterName, NodeId, Vec<NodeId>, PathBuf)> {
+    let mut top = reader.top();
+    let cluster = top.need(
+        "cluster",
+        "Name the service that is protected: cluster = \"orders\".",
+        parse::name(ClusterName::new),
+        |name| quote(name.as_str()),
+    );
+    let node = top.need(
+        "node",
+        "Name this host: node = \"seoul\". Every host has another name.",
+        parse::name(NodeId::new),
+        |name| quote(name.as_str()),
+    );
+    let read_members = |value: &Value| {
+        let each = |item: &Value| parse::name(NodeId::new)(item);
+        match value {
+            Value::Array(_, items) => items.iter().map(each).collect(),
+            other => parse::texts(other).map(|_| Vec::new()),
+        }
+    };
+    let members = top.need(
+        "members",
+        "List every node of the cluster, this one among them: members = [\"seoul\", \"busan\"].",
+        read_members,
+        |members| quote_all(&members.iter().map(NodeId::as_str).collect::<Vec<_>>()),
+    );
+    let state_dir = top.or("state_dir", PathBuf::from(STATE_DIR), parse::path, show_path);
+    top.finish();
+    Some((cluster?, node?, members?, state_dir))
+}
+
+fn show_path(path: &PathBuf) -> String {
+    quote(&path.display().to_string())
+}
+
+fn objectives(reader: &mut Reader) -> Objectives {
+    let mut section = reader.section("objectives");
+    let rto = section.or("rto", RTO, parse::duration, show_duration);
+    let rpo = section.or("rpo", Duration::ZERO, parse::duration, show_duration);
+    section.finish();
+    Objectives { rto_ms: rto.as_secs_f64() * 1000.0, rpo_ms: rpo.as_secs_f64() * 1000.0 }
+}
+
+fn store(reader: &mut Reader) -> Option<PathBuf> {
+    let mut section = reader.section("store");
+    section.refuse(
+        "etcd",
+        "is not available yet: etcd comes with the next release",
+        "Use embedded = \"/var/lib/locum/store.db\", which serves all members on one machine.",
+    );
+    let store = section.need(
+        "embedded",
+        "Name a file that all members on this machine share: embedded = \"/var/lib/locum/store.db\".",
+        parse::path,
+        show_path,
+    );
+    section.finish();
+    store
+}
+
+/// Reads `[api]`, alone or with the rest.
+pub(super) fn api(reader: &mut Reader) -> ApiDraft {
+    let mut section = reader.section("api");
+    let listen = section.or("listen", LISTEN, parse::listen, |at| quote(&at.to_string()));
+    let peer_listen = section.or("peer_listen", PEER_LISTEN, parse::listen, |at| quote(&at.to_string()));
+    let mut reached = |key: &str, from: &str, at: SocketAddr| {
+        section.maybe(key, parse::address, |address| quote(address)).unwrap_or_else(|| {
+            section.note(key, quote(&at.to_string()), Origin::Derived(format!("follows {from}")));
+            at.to_string()
+        })
+    };
+    let address = reached("address", "api.listen", listen);
+    let peer_address = reached("peer_address", "api.peer_listen", peer_listen);
+    let token_file = section.or("token_file", PathBuf::from(TOKEN_FILE), parse::path, show_path);
+    section.finish();
+    let token = SecretString::from("");
+    ApiDraft { api: Api { listen, peer_listen, peer_address, address, token }, token_file }
+}
+
+/// None: it is there and bad. `Some(None)`: this host has no PostgreSQL.
+fn postgres(reader: &mut Reader) -> Option<Option<Postgres>> {
+    let mut section = reader.section("postgres");
+    if !section.is_present() {
+        return Some(None);
+    }
+    let data_dir = section.need(
+        "data_dir",
+        "Name the data directory: data_dir = \"/var/lib/postgresql/15/main\".",
+        parse::path,
+        show_path,
+    );
+    let bin_dir = section.maybe("bin_dir", parse::path, show_path);
+    let connect = section.need(
+        "connect",
+        "Say how the agent reaches its own server: connect = \"host=/var/run/postgresql user=postgres dbname=postgres\".",
+        parse::text,
+        |text| quote(&masked(text)),
+    );
+    let address = section.need(
+        "address",
+        "Say where other nodes reach this server: address = \"10.0.0.1:5432\".",
+        parse::address,
+        |text| quote(text),
+    );
+    let replication = section.need(
+        "replication",
+        "Name the role that streams, rewinds and clones: replication = \"user=replicator passfile=/etc/locum/pgpass\".",
+        parse::text,
+        |text| quote(&masked(text)),
+    );
+    let options = section.or("options", Vec::new(), parse::texts, |texts| quote_all(texts));
+    let no_failover = section.or("no_failover", false, parse::boolean, bool::to_string);
+    section.finish();
+    Some(Some(Postgres {
+        data_dir: data_dir?,
+        // Empty: looked for on the host, once the data directory has said which version it needs.
+        bin_dir: bin_dir.unwrap_or_default(),
+        connect: connect?,
+        address: address?,
+        replication: replication?,
+        options,
+        no_failover,
+    }))
+}
+
+/// A connection string without the password that should not be in it.
+fn masked(connection: &str) -> String {
+    let hide = |word: &str| match word.split_once('=') {
+        Some((key, _)) if key.eq_ignore_ascii_case("password") => format!("{key}=***"),
+        _ => word.to_owned(),
+    };
+    connection.split_whitespace().map(hide).collect::<Vec<_>>().join(" ")
+}
+
+fn policy(reader: &mut Reader) -> (Policy, Duration) {
+    let default = Policy::default();
+    let mut section = reader.section("policy");
+    let policy = Policy {
+        durability: section
+            .or("durability", default.durability, parse::durability, |d| quote(durability(*d))),
+        max_data_loss: section.or("max_data_loss", default.max_data_loss, parse::size, show_size),
+        detect: section.or("detect", default.detect, parse::duration, show_duration),
+        hang: section.or("hang", default.hang, parse::duration, show_duration),
+        on_crash: section.or("on_crash", default.on_crash, parse::on_crash, |on| quote(on_crash(*on))),
+        write_wait: section.or("write_wait", default.write_wait, parse::duration, show_duration),
+        app_grace: section.or("app_grace", default.app_grace, parse::duration, show_duration),
+        drain: section.or("drain", default.drain, parse::duration, show_duration),
+        handover: section.or("handover", default.handover, parse::duration, show_duration),
+        max_failovers: section.or("max_failovers", default.max_failovers, parse::count, usize::to_string),
+        flap_window: section.or("flap_window", default.flap_window, parse::duration, show_duration),
+        max_switchover_lag: section.or(
+            "max_switchover_lag",
+            default.max_switchover_lag,
+            parse::size,
+            show_size,
+        ),
+    };
+    let leader_ttl = section.or("leader_ttl", LEADER_TTL, parse::duration, show_duration);
+    section.finish();
+    (policy, leader_ttl)
+}
+
+const fn durability(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Sync => "sync",
+        Durability::SyncStrict => "sync-strict",
+        Durability::Async => "async",
+    }
+}
+
+const fn on_crash(on_crash: OnCrash) -> &'static str {
+    match on_crash {
+        OnCrash::Failover => "failover",
+        OnCrash::Restart => "restart",
+    }
+}
+
+fn endpoints(reader: &mut Reader) -> Option<Vec<Endpoint>> {
+    let tables = reader.tables("endpoint");
+    // All are read before any is given up, so that every problem is told.
+    let read: Vec<_> = tables.into_iter().enumerate().map(|(i, dict)| endpoint(reader, i, dict)).collect();
+    read.into_iter().collect()
+}
+
+fn endpoint(reader: &mut Reader, index: usize, dict: Dict) -> Option<Endpoint> {
+    let name = dict.get("name").and_then(Value::as_str);
+    let label = name.map_or_else(|| format!("#{}", index + 1), str::to_owned);
+    let mut section = reader.table("endpoint", &label, dict);
+    let name = section
+        .need("name", "Name it: name = \"db\".", parse::name(EndpointName::new), |name| quote(name.as_str()));
+    let listen = section.need(
+        "listen",
+        "Say where clients connect: listen = \"0.0.0.0:6432\".",
+        parse::listen,
+        |at| quote(&at.to_string()),
+    );
+    let target = section.need(
+        "target",
+        "Say what it leads to: target = \"primary\" or target = \"app\".",
+        parse::target,
+        |kind| {
+            quote(match kind {
+                EndpointKind::Primary => "primary",
+                EndpointKind::App => "app",
+            })
+        },
+    );
+    let hold = section.or("hold", HOLD, parse::duration, show_duration);
+    let max_held = section.or("max_held", MAX_HELD, parse::count, usize::to_string);
+    section.finish();
+    Some(Endpoint { name: name?, target: target?, listen: listen?, max_held, hold })
+}
+
+/// None: it is there and bad. `Some(None)`: this host has no app server.
+fn app(reader: &mut Reader) -> Option<Option<App>> {
+    let mut section = reader.section("app");
+    if !section.is_present() {
+        return Some(None);
+    }
+    let health = section.need(
+        "health",
+        "Give the URL that answers 2xx while the app server is well: health = \"http://127.0.0.1:8080/healthz\".",
+        parse::text,
+        |text| quote(text),
+    );
+    let address = section.maybe("address", parse::address, |text| quote(text)).or_else(|| {
+        let address = authority(health.as_deref()?)?;
+        section.note("address", quote(&address), Origin::Derived("follows app.health".into()));
+        Some(address)
+    });
+    let interval = section.or("interval", APP_INTERVAL, parse::duration, show_duration);
+    let timeout = section.or("timeout", APP_TIMEOUT, parse::duration, show_duration);
+    section.finish();
+    // A URL without a host is told by the checks; here it must only not be lost.
+    Some(Some(App { address: address.unwrap_or_default(), health: health?, interval, timeout }))
+}
+
+/// `host:port` of a URL.
+fn authority(url: &str) -> Option<String> {
+    let url = reqwest::Url::parse(url).ok()?;
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+}

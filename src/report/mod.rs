@@ -1,0 +1,1 @@
+//! What past incidents cost: JSON for programs, text for people. Prints nothing itself.
