@@ -73,6 +73,9 @@ pub enum Role {
 pub struct NodeStatus {
     /// The member.
     pub node: NodeId,
+    /// Where its public API is reached, `host:port`. None: not registered yet.
+    #[serde(default)]
+    pub api_address: Option<String>,
     /// How long ago it was heard, in milliseconds.
     pub heard_ms: f64,
     /// What its PostgreSQL is.

@@ -3,12 +3,18 @@
 pub mod app;
 mod check;
 mod folder;
+mod cluster;
+mod health;
 mod history;
 mod link;
 mod loopback;
 mod machine;
+mod member;
+mod narrator;
 mod node;
+mod observer;
 mod processes;
+mod voice;
 mod writers;
 
 use std::process::ExitCode;

@@ -115,8 +115,8 @@ impl Node {
 
     /// Makes the directories that PostgreSQL's user owns.
     pub(crate) fn prepare(&self) -> Result<()> {
-        let top = self.folder.join(&self.name);
-        fs::create_dir_all(&top).with_context(|| format!("make {}", top.display()))?;
+        // Its parent belongs to PostgreSQL's user too, as on a real host: a clone is made beside the data directory.
+        self.folder.for_postgres(&self.name)?;
         self.folder.for_postgres(&format!("{}/data", self.name))?;
         self.folder.for_postgres(&format!("{}/run", self.name))?;
         Ok(())

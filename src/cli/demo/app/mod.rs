@@ -69,16 +69,14 @@ struct Service {
 ///
 /// # Errors
 /// Bad arguments, or the address is taken.
-pub fn execute(args: &Args) -> anyhow::Result<ExitCode> {
+pub async fn execute(args: &Args) -> anyhow::Result<ExitCode> {
     let mut config: tokio_postgres::Config = args.database.parse().context("read --database")?;
     let password = std::fs::read_to_string(&args.password_file);
     config.password(password.context("read --password-file")?.trim());
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(async {
-        let listener = tokio::net::TcpListener::bind(args.listen).await;
-        let listener = listener.with_context(|| format!("listen on {}", args.listen))?;
-        axum::serve(listener, router(&config)).await.context("serve")?;
-        Ok(ExitCode::SUCCESS)
-    })
+    let listener = tokio::net::TcpListener::bind(args.listen).await;
+    let listener = listener.with_context(|| format!("listen on {}", args.listen))?;
+    axum::serve(listener, router(&config)).await.context("serve")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The service in front of the database that `config` leads to.
