@@ -40,6 +40,9 @@ pub enum Verb {
         after_help = "Examples:\n  locum demo\n  locum demo --scenario hang\n  locum demo --scenario switchover --runs 10\n  locum demo --durability async --json result.json\n  locum demo --keep"
     )]
     Demo(DemoArgs),
+    /// The demo's app server; `locum demo` starts it
+    #[command(hide = true)]
+    DemoApp(super::demo::app::Args),
     /// Show who is primary, how much a disaster would cost now, and what is wrong
     #[command(
         after_help = "Exits with 1 if no node serves.\n\nExamples:\n  locum status\n  locum status --watch\n  locum status --json | jq .rpo"
@@ -153,9 +156,12 @@ pub struct DemoArgs {
     /// Leave the cluster running, and say how to use and stop it
     #[arg(long)]
     pub keep: bool,
-    /// Seed of what is random in it
-    #[arg(long, value_name = "SEED")]
-    pub seed: Option<u64>,
+    /// After the crashes, measure the same with no controller at all, on a pair of its own
+    #[arg(long)]
+    pub floor: bool,
+    /// Stop a demo that was left running with --keep, and remove its directory
+    #[arg(long, value_name = "DIR", exclusive = true)]
+    pub stop: Option<PathBuf>,
 }
 
 /// `locum status`.

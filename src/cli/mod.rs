@@ -59,6 +59,7 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
     match verb {
         Verb::Run(args) => Ok(run_member::execute(args).await?),
         Verb::Demo(args) => Ok(demo::execute(args).await?),
+        Verb::DemoApp(args) => Ok(demo::app::execute(&args).await?),
         Verb::Status(args) => Ok(status::execute(&args).await?.into()),
         Verb::Explain(args) => Ok(explain::execute(&args).await?.into()),
         Verb::Switchover(args) => Ok(switchover::execute(&args).await?.into()),

@@ -1,4 +1,21 @@
-//! `locum demo`: placeholder.
+//! `locum demo`: a whole cluster on this machine, broken on purpose, and judged by its clients.
+
+pub mod app;
+mod check;
+mod folder;
+mod cluster;
+mod health;
+mod history;
+mod link;
+mod loopback;
+mod machine;
+mod member;
+mod narrator;
+mod node;
+mod observer;
+mod processes;
+mod voice;
+mod writers;
 
 use std::process::ExitCode;
 
