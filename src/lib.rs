@@ -6,17 +6,16 @@
 
 pub mod agent;
 pub mod api;
+pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod controller;
-pub mod app;
-pub mod clock;
-pub mod config;
 pub mod endpoint;
+pub mod member;
 pub mod model;
 pub mod planner;
 pub mod ports;
-pub mod store;
 pub mod postgres;
 pub mod report;
+pub mod store;

@@ -142,7 +142,8 @@ impl Inner {
 
     /// Lets replay go on, if it was paused for a proof.
     pub(super) async fn resume_replay(self: &Arc<Self>) -> Result<(), Unable> {
-        let by_person = |s: &Server| matches!(s, Server::Standby(s) if s.replay == ReplayState::PausedByPerson);
+        let by_person =
+            |s: &Server| matches!(s, Server::Standby(s) if s.replay == ReplayState::PausedByPerson);
         self.running_standby()?;
         self.look(false).await?;
         if self.board.read(|s| by_person(&s.facts.server.value)) {

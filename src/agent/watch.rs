@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{inner::Inner, peek, probing};
 use crate::{
-    model::{Server, Seen},
+    model::{Seen, Server},
     postgres::{Postmaster, sql::SqlError},
 };
 

@@ -57,6 +57,7 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         unfinished,
         job,
         failed,
+        lost,
         app,
     } = facts;
     AgentFacts {
@@ -70,6 +71,7 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         unfinished,
         job,
         failed,
+        lost,
         app: app.map(|facts| app_facts(facts, shift)),
     }
 }

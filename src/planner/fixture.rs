@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::model::{
-    AgentFacts, AppFacts, Control, ControlState, Down, Durability, EndpointFacts, EndpointKind, EndpointName, Epoch,
-    Incarnation, Intent, LiveRpo, Lsn, Member, Mode, Mono, NodeId, NodeView, Primary, Probe, ReplayState, Seen, Server,
-    Slot, Stamp, Standby, StandbyName, Switch, SystemId, Timeline, Upstream, Version, View, WalSender,
+    AgentFacts, AppFacts, Control, ControlState, Down, Durability, EndpointFacts, EndpointKind, EndpointName,
+    Epoch, Incarnation, Intent, LiveRpo, Lsn, Member, Mode, Mono, NodeId, NodeView, Primary, Probe,
+    ReplayState, Seen, Server, Slot, Stamp, Standby, StandbyName, Switch, SystemId, Timeline, Upstream,
+    Version, View, WalSender,
 };
 
 pub(super) const NOW: Mono = Mono(100_000_000_000);

@@ -142,7 +142,9 @@ fn every_order_carries_the_stamp_of_the_stored_intent() {
     let stamp = view.intent.as_ref().map(Intent::stamp);
     for step in decide(&view).steps {
         match step {
-            Step::Order { stamp: carried, .. } | Step::Route { stamp: carried, .. } => assert_eq!(Some(carried), stamp),
+            Step::Order { stamp: carried, .. } | Step::Route { stamp: carried, .. } => {
+                assert_eq!(Some(carried), stamp)
+            }
             other => panic!("unexpected {other}"),
         }
     }
@@ -169,7 +171,11 @@ fn with_no_sync_set_a_recruit_alone_never_takes_the_pen() {
         (intent.sync, intent.sync_next, intent.durability) = (vec![], vec![], durability);
         let plan = decide(&view);
         assert_eq!(declared(&plan), None, "{durability:?}");
-        assert!(plan.holds.iter().any(|hold| matches!(hold, Hold::Pen { .. })), "{durability:?}: {:?}", plan.holds);
+        assert!(
+            plan.holds.iter().any(|hold| matches!(hold, Hold::Pen { .. })),
+            "{durability:?}: {:?}",
+            plan.holds
+        );
     }
 }
 
@@ -289,7 +295,10 @@ fn by_policy_a_crash_is_restarted_in_place_until_that_fails() {
     let first = plan(&view, &Memory::default(), &policy, NOW);
     assert_eq!((declared(&first), orders(&first)), (None, vec![(seoul(), Command::Serve)]));
     view.agent_mut(&seoul()).failed = vec![("serve".into(), "it does not start".into())];
-    assert_eq!(declared(&plan(&view, &Memory::default(), &policy, NOW)).map(|next| next.epoch), Some(Epoch(4)));
+    assert_eq!(
+        declared(&plan(&view, &Memory::default(), &policy, NOW)).map(|next| next.epoch),
+        Some(Epoch(4))
+    );
 }
 
 #[test]
@@ -309,13 +318,23 @@ fn a_declared_standby_is_promoted_and_then_clients_are_led_to_it() {
     assert!(orders(&decide(&view)).contains(&(tokyo(), Command::Promote)));
 
     let stamp = view.intent_mut().stamp();
-    let promoted = Primary { timeline: Timeline(4), names: Some(vec![]), names_proven: None, senders: vec![], ..primary() };
+    let promoted = Primary {
+        timeline: Timeline(4),
+        names: Some(vec![]),
+        names_proven: None,
+        senders: vec![],
+        ..primary()
+    };
     view.server(&tokyo(), Server::Primary(promoted));
     view.agent_mut(&tokyo()).primary_since = Some(stamp);
     let plan = decide(&view);
-    let point = |node: &str, port: &str| RouteOrder::Point { node: tokyo(), address: format!("{node}:{port}") };
+    let point =
+        |node: &str, port: &str| RouteOrder::Point { node: tokyo(), address: format!("{node}:{port}") };
     assert_eq!(routes(&plan).into_iter().filter(|order| **order == point("tokyo", "5432")).count(), 2);
-    assert!(!plan.steps.iter().any(|step| matches!(step, Step::Verify { .. })), "not before every endpoint leads there");
+    assert!(
+        !plan.steps.iter().any(|step| matches!(step, Step::Verify { .. })),
+        "not before every endpoint leads there"
+    );
 
     view.endpoints_mut(EndpointKind::Primary).for_each(|facts| {
         (facts.stamp, facts.target) = (stamp, Some(tokyo()));
@@ -384,7 +403,10 @@ fn an_old_primary_with_more_is_rewound_else_cloned_else_quarantined() {
     let switch = Some(Switch { timeline: Timeline(3), at: FLUSHED });
     let diverged = Down { wal_end: Some(Lsn(FLUSHED.0 + 8)), ..down(true) };
     let mut view = failed_over(diverged);
-    let (rewind, clone) = (Command::Rewind(upstream(&tokyo(), &seoul()), switch), Command::Clone(upstream(&tokyo(), &seoul()), switch));
+    let (rewind, clone) = (
+        Command::Rewind(upstream(&tokyo(), &seoul()), switch),
+        Command::Clone(upstream(&tokyo(), &seoul()), switch),
+    );
     assert_eq!(orders(&decide(&view)), vec![(seoul(), rewind)]);
     view.agent_mut(&seoul()).failed = vec![("rewind".into(), "no".into())];
     assert_eq!(orders(&decide(&view)), vec![(seoul(), clone)]);
@@ -429,7 +451,8 @@ fn rejoined() -> View {
     };
     view.server(&seoul(), Server::Standby(standby));
     let primary = view.primary_mut(&tokyo());
-    primary.senders = vec![WalSender { name: name_of(&seoul()), streaming: true, flushed: FLUSHED, sync: false }];
+    primary.senders =
+        vec![WalSender { name: name_of(&seoul()), streaming: true, flushed: FLUSHED, sync: false }];
     view
 }
 
@@ -453,7 +476,11 @@ fn the_sync_set_grows_store_first_then_names_then_proof_then_store() {
 
     view.primary_mut(&tokyo()).names_proven = Some((stamp.version, Lsn(FLUSHED.0 + 1)));
     let plan = decide(&view);
-    assert_eq!((declared(&plan), orders(&plan)), (None, vec![(seoul(), Command::ResumeReplay)]), "not flushed that far yet");
+    assert_eq!(
+        (declared(&plan), orders(&plan)),
+        (None, vec![(seoul(), Command::ResumeReplay)]),
+        "not flushed that far yet"
+    );
 
     view.primary_mut(&tokyo()).senders[0].flushed = Lsn(FLUSHED.0 + 1);
     assert_eq!(declared(&decide(&view)).map(|next| next.sync.clone()), Some(set(&[seoul()])));
@@ -529,7 +556,10 @@ fn every_blocker_of_a_switchover_is_named() {
     view.agent_mut(&tokyo()).no_failover = true;
     let plan = decide(&view);
     let Some(Step::Refuse { blockers, .. }) = plan.steps.first() else { panic!("{:?}", plan.steps) };
-    assert!(blockers.iter().any(|b| b.contains("paused")) && blockers.iter().any(|b| b.contains("never")), "{blockers:?}");
+    assert!(
+        blockers.iter().any(|b| b.contains("paused")) && blockers.iter().any(|b| b.contains("never")),
+        "{blockers:?}"
+    );
 }
 
 /// A switchover to tokyo is accepted.
@@ -550,7 +580,8 @@ fn a_switchover_goes_checkpoint_hold_drain_stop_declare() {
     view.primary_mut(&seoul()).checkpointed = Some(stamp.version);
     assert_eq!(routes(&decide(&view)), vec![&RouteOrder::Hold, &RouteOrder::Hold]);
 
-    view.endpoints_mut(EndpointKind::Primary).for_each(|facts| (facts.stamp, facts.mode) = (stamp, Mode::Holding));
+    view.endpoints_mut(EndpointKind::Primary)
+        .for_each(|facts| (facts.stamp, facts.mode) = (stamp, Mode::Holding));
     assert_eq!(decide(&view).steps, vec![Step::Drain { node: seoul(), stamp }]);
 
     view.drained = Some(stamp);
@@ -564,7 +595,10 @@ fn a_switchover_goes_checkpoint_hold_drain_stop_declare() {
 
     view.standby_mut(&tokyo()).replayed = Lsn(checkpoint.0 + 0x78);
     let next = declared(&decide(&view)).cloned().expect("declares");
-    assert_eq!((next.epoch, next.primary, next.previous, next.handover), (Epoch(4), Some(tokyo()), Some(seoul()), None));
+    assert_eq!(
+        (next.epoch, next.primary, next.previous, next.handover),
+        (Epoch(4), Some(tokyo()), Some(seoul()), None)
+    );
 }
 
 #[test]
@@ -583,7 +617,12 @@ fn a_switchover_is_rolled_back_when_the_standby_fails_on_the_way() {
 #[test]
 fn a_switchover_that_takes_too_long_is_rolled_back() {
     let view = handing_over();
-    let operation = view.intent.as_ref().and_then(|i| i.handover.as_ref()).map(|h| h.operation.clone()).expect("handover");
+    let operation = view
+        .intent
+        .as_ref()
+        .and_then(|i| i.handover.as_ref())
+        .map(|h| h.operation.clone())
+        .expect("handover");
     let memory = Memory { handover: Some((operation, ago(15_001))), ..Memory::default() };
     let next = plan(&view, &memory, &Policy::default(), NOW);
     assert!(declared(&next).is_some_and(|next| next.handover.is_none()));
@@ -629,7 +668,11 @@ fn a_first_cluster_needs_every_member_and_exactly_one_primary() {
     assert_eq!(declared(&decide(&alone)), None);
 
     view.agent_mut(&tokyo()).promise = Some(intent().stamp());
-    assert_eq!(decide(&view).holds, vec![Hold::StoreNotBelieved], "an agent remembers an epoch: the store was wiped");
+    assert_eq!(
+        decide(&view).holds,
+        vec![Hold::StoreNotBelieved],
+        "an agent remembers an epoch: the store was wiped"
+    );
 }
 
 #[test]

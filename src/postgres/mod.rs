@@ -29,6 +29,7 @@ pub mod session;
 pub mod sql;
 mod start;
 mod stop;
+mod through;
 mod wal;
 
 pub use clone::{CloneError, CloneFrom, OLD_SUFFIX};
@@ -44,4 +45,5 @@ pub use rewind::{RewindError, Rewound};
 pub use salvage::Salvaged;
 pub use start::StartError;
 pub use stop::Stopped;
+pub use through::ThroughEndpoint;
 pub use wal::LostTail;

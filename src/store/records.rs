@@ -65,6 +65,19 @@ impl Records {
         format!("{}{name}", self.prefix)
     }
 
+    /// Ends the leadership of this member, if it leads: for a stop that leaves the others no lease to wait for.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn step_down(&self, node: &NodeId) -> Result<(), StoreError> {
+        let key = self.key("leader");
+        let Some(entry) = self.store.get(&key).await?.filter(|entry| entry.value == node.as_str()) else {
+            return Ok(());
+        };
+        self.store.commit(vec![Guard::Created(key.clone(), entry.created)], vec![Write::Delete(key)]).await?;
+        Ok(())
+    }
+
     /// Tries to become the leader, with a lease of `ttl`. None: somebody leads already, possibly an earlier life of
     /// this very member.
     ///

@@ -2,8 +2,8 @@
 
 pub mod app;
 mod check;
-mod folder;
 mod cluster;
+mod folder;
 mod health;
 mod history;
 mod link;
