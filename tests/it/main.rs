@@ -1,1 +1,4 @@
-//! it
+//! Hermetic tests: no PostgreSQL, nothing outside this process but loopback ports.
+
+mod api;
+mod peer;
