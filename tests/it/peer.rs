@@ -23,7 +23,8 @@ use locum::{
 };
 use reqwest::StatusCode;
 use tokio::{
-    net::TcpListener,
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
     sync::{Semaphore, oneshot, watch},
     time::timeout,
 };
@@ -382,4 +383,63 @@ async fn a_remote_that_nobody_has_any_more_hears_no_more() {
     drop(remote);
     let ended = async { while facts.changed().await.is_ok() {} };
     timeout(DEADLINE, ended).await.expect("the stream ends with it");
+}
+
+/// Takes one connection and answers it with a fact stream that holds `lines` and then nothing more.
+async fn answer_once(listener: &TcpListener, lines: &str) -> TcpStream {
+    let (mut stream, _) = timeout(DEADLINE, listener.accept()).await.expect("it calls").expect("accepted");
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(stream.read_u8().await.expect("a request"));
+    }
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let chunk = format!("{head}{:x}\r\n{lines}\r\n", lines.len());
+    stream.write_all(chunk.as_bytes()).await.expect("written");
+    stream
+}
+
+fn line(facts: &MemberFacts) -> String {
+    serde_json::to_string(facts).expect("JSON") + "\n"
+}
+
+#[tokio::test]
+async fn a_stream_that_falls_silent_is_opened_anew() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let remote = Remote::new(cluster("orders"), name("a"), address, TOKEN.into(), Arc::new(SystemClock));
+    let fake = Fake::new("a");
+    fake.open.store(1, Ordering::SeqCst);
+    let silent = answer_once(&listener, &line(&fake.facts())).await;
+    heard(&remote, |facts| open(facts) == 1).await;
+    fake.open.store(2, Ordering::SeqCst);
+    let _anew = answer_once(&listener, &line(&fake.facts())).await;
+    heard(&remote, |facts| open(facts) == 2).await;
+    drop(silent); // it was open all the time
+}
+
+#[tokio::test]
+async fn facts_of_another_node_or_far_too_late_are_not_taken() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let remote = Remote::new(cluster("orders"), name("a"), address, TOKEN.into(), Arc::new(SystemClock));
+    let own = Fake::new("a");
+    let mut late = own.facts();
+    late.sent_at = Mono(late.sent_at.0 - 5_000_000);
+    late.endpoints.clear();
+    let streams = [
+        line(&Fake::new("b").facts()),
+        "no facts\n".to_owned(),
+        // The second message left five seconds before the first, and came after it.
+        line(&own.facts()) + &line(&late),
+    ];
+    let mut open_streams = Vec::new();
+    for lines in &streams {
+        assert!(remote.facts().borrow().is_none());
+        open_streams.push(answer_once(&listener, lines).await);
+    }
+    let facts = heard(&remote, |_| true).await;
+    // It called again, so it has dropped the stream with the late message; and it has not taken the message.
+    open_streams.push(answer_once(&listener, "").await);
+    assert_eq!(remote.facts().borrow().as_ref(), Some(&facts));
+    assert_eq!(facts.value.endpoints.len(), 1);
 }
