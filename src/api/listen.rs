@@ -215,3 +215,88 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{extract::ConnectInfo, routing::get};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::timeout,
+    };
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+    const QUIET: Duration = Duration::from_millis(50);
+
+    /// A port with one path, on which the token counts as shown, and room for two.
+    async fn port() -> (SocketAddr, Close) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let trusting = |ConnectInfo(trust): ConnectInfo<Trust>| async move { trust.grant() };
+        let router = Router::new().route("/trusted", get(trusting));
+        let (close, closing) = closing();
+        tokio::spawn(run(listener, Limits { connections: 2, quiet: QUIET }, router, closing));
+        (address, close)
+    }
+
+    async fn ends(stream: &mut TcpStream) {
+        let read = timeout(DEADLINE, stream.read_to_end(&mut Vec::new())).await;
+        assert!(read.is_ok(), "the port ends the connection");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_never_ends_does_not_keep_its_place() {
+        let (address, _close) = port().await;
+        let mut dawdlers = Vec::new();
+        // Far more than there is room for: each gets its place when the ones before have lost theirs.
+        for _ in 0..8 {
+            let mut stream = TcpStream::connect(address).await.expect("the kernel takes it");
+            stream.write_all(b"GET /trusted HTTP/1.1\r\nx").await.expect("written");
+            dawdlers.push(stream);
+        }
+        for stream in &mut dawdlers {
+            ends(stream).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn dawdling_does_not_count_as_answering() {
+        let (address, _close) = port().await;
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        stream.write_all(b"GET /trusted HTTP/1.1\r\n").await.expect("written");
+        let dawdle = async {
+            while stream.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(QUIET / 10).await;
+            }
+        };
+        timeout(DEADLINE, dawdle).await.expect("the port ends the connection");
+    }
+
+    #[tokio::test]
+    async fn whoever_has_shown_the_token_may_be_quiet() {
+        let (address, _close) = port().await;
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        for _ in 0..3 {
+            stream.write_all(b"GET /trusted HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("written");
+            let mut answer = [0; 15];
+            stream.read_exact(&mut answer).await.expect("answered");
+            assert_eq!(&answer, b"HTTP/1.1 200 OK");
+            // The rest of the answer, and then silence for several times the limit.
+            let quiet = timeout(QUIET * 3, async {
+                while stream.read(&mut [0; 512]).await.is_ok_and(|bytes| bytes > 0) {}
+            });
+            assert!(quiet.await.is_err(), "the connection is kept");
+        }
+    }
+
+    #[tokio::test]
+    async fn closing_ends_idle_connections() {
+        let (address, close) = port().await;
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        stream.write_all(b"GET /trusted HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("written");
+        stream.read_exact(&mut [0; 15]).await.expect("answered");
+        tokio::spawn(close.after(async {}));
+        ends(&mut stream).await;
+    }
+}

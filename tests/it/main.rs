@@ -2,3 +2,7 @@
 
 mod app;
 mod proxy;
+//! Hermetic tests: no PostgreSQL, nothing outside this process but loopback ports.
+
+mod api;
+mod peer;

@@ -152,3 +152,63 @@ const fn word(role: Role) -> &'static str {
         Role::None => "absent",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A serving primary, or a streaming standby beside one, as published `age` ago and heard 100 ms before that.
+    fn shown(role: &str, age: Duration) -> Current {
+        let status = |node: &str, role: &str| {
+            serde_json::json!({
+                "node": node, "heard_ms": 100.0, "role": role, "serving": role == "primary",
+                "sync": role == "standby", "streaming": role == "standby", "lag_bytes": 0,
+            })
+        };
+        let other = if role == "primary" { "standby" } else { "primary" };
+        let snapshot = serde_json::json!({
+            "cluster": "orders", "node": "a", "at": "2026-11-22T08:40:30Z", "nodes": [status("a", role), status("b", other)],
+            "endpoints": [], "findings": [], "plan": [], "operations": [],
+            "intent": {
+                "incarnation": 1, "epoch": 1, "version": 1, "primary": if role == "primary" { "a" } else { "b" },
+                "sync": [], "sync_next": [], "durability": "sync", "paused": false,
+            },
+        });
+        Current { snapshot: Arc::new(serde_json::from_value(snapshot).expect("a snapshot")), age }
+    }
+
+    #[test]
+    fn a_snapshot_that_nobody_renews_confirms_nothing_but_life_and_not_for_ever() {
+        let checks = [
+            ("primary", Check::Primary),
+            ("primary", Check::ReadOnly),
+            ("primary", Check::Health),
+            ("primary", Check::Readiness),
+            ("standby", Check::Replica),
+            ("standby", Check::Sync),
+            ("standby", Check::Readiness),
+        ];
+        for (role, check) in checks {
+            assert_eq!(
+                judge(check, None, &shown(role, STALE - Duration::from_millis(100))),
+                Ok(()),
+                "{check:?}"
+            );
+            assert!(judge(check, None, &shown(role, STALE)).is_err(), "{check:?}: its facts are older still");
+        }
+        for (age, alive) in [(STALE * 2, true), (DEAD, true), (DEAD + Duration::from_millis(1), false)] {
+            assert_eq!(judge(Check::Liveness, None, &shown("primary", age)).is_ok(), alive, "{age:?}");
+        }
+    }
+
+    #[test]
+    fn lag_counts_only_while_the_primary_was_heard_of_late() {
+        let mut current = shown("standby", Duration::from_secs(1));
+        assert_eq!(judge(Check::Replica, Some(0), &current), Ok(()));
+        Arc::make_mut(&mut current.snapshot).nodes[1].heard_ms = 2001.0;
+        assert!(judge(Check::Replica, Some(1 << 40), &current).is_err(), "2 s then, and 1 s since");
+        assert_eq!(judge(Check::Replica, None, &current), Ok(()));
+    }
+}
