@@ -1,5 +1,7 @@
 //! Hermetic tests: real sockets and files on this machine, no PostgreSQL.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail that way")]
+
 mod app;
 mod proxy;
 //! Hermetic tests: no PostgreSQL, nothing outside this process but loopback ports.
