@@ -5,7 +5,7 @@ use super::{
     summary::{name, time},
     words::{bytes, count, ms, thousands, wrap},
 };
-use crate::model::{Incident, IncidentKind, MarkName, NodeId, Verdict};
+use crate::model::{Incident, IncidentKind, MarkName, NodeId, RpoAtOnset, Verdict};
 
 /// No line is wider.
 const WIDTH: usize = 96;
@@ -81,14 +81,53 @@ fn loss(incident: &Incident) -> Option<String> {
     Some(match (rpo.acknowledged_is_safe, rpo.lost_transactions) {
         (true, None | Some(0)) | (false, Some(0)) => "No acknowledged transaction was lost.".into(),
         (true, Some(lost)) => {
+            let (lost, are) = (count(lost, "transaction"), if lost == 1 { "is" } else { "are" });
             format!(
-                "No acknowledged transaction was lost; {} that nobody was told about is not in the new primary.",
-                count(lost, "transaction")
+                "No acknowledged transaction was lost; {lost} that nobody was told about {are} not in the new primary."
             )
         }
         (false, Some(lost)) => format!("Lost: {}.", count(lost, "transaction")),
         (false, None) => "What was lost is not yet known: the old primary's disk has not been read.".into(),
     })
+}
+
+/// What would have been lost, as known before, and how old that knowledge was.
+fn forecast(rpo: &RpoAtOnset) -> String {
+    let Some(at_risk) = rpo.live_bytes else { return "live RPO at the onset: unknown.".into() };
+    let time =
+        rpo.live_ms.map_or_else(|| "for a time not known".into(), |time| format!("{} of work", ms(time)));
+    let age = if rpo.as_of_ms == 0.0 {
+        "read after it".into()
+    } else {
+        format!("read {} before it", ms(rpo.as_of_ms))
+    };
+    let safe = match (rpo.acknowledged_is_safe, at_risk) {
+        (false, _) => "",
+        (true, 0) => " Every acknowledged commit was on the standby.",
+        (true, _) => {
+            " Every acknowledged commit was on the standby; these bytes are a tail that nobody was told about."
+        }
+    };
+    format!("live RPO at the onset: {}, {time} ({age}).{safe}", bytes(at_risk))
+}
+
+/// What was lost, as read from the old primary's disk.
+fn fact(rpo: &RpoAtOnset) -> String {
+    let unacknowledged = match rpo.lost_transactions {
+        Some(lost) if lost > 0 && rpo.acknowledged_is_safe => ", none of them acknowledged",
+        _ => "",
+    };
+    let lost = match (rpo.lost_bytes, rpo.lost_transactions) {
+        (Some(lost), Some(number)) => format!("{}, {}", bytes(lost), count(number, "transaction")),
+        (Some(lost), None) => format!("{}, transactions not yet counted", bytes(lost)),
+        (None, Some(number)) => count(number, "transaction"),
+        (None, None) => "not yet known".into(),
+    };
+    let after = match rpo.written_after_bytes {
+        Some(after) => format!("{} written after that reading", bytes(after)),
+        None => "what was written after that reading is not yet known".into(),
+    };
+    format!("lost: {lost}{unacknowledged}; {after}.")
 }
 
 fn connections(incident: &Incident) -> Option<String> {
@@ -180,45 +219,17 @@ impl Page {
 
     /// The forecast and the fact.
     fn data(&mut self, incident: &Incident) {
-        let rpo = &incident.rpo;
-        if incident.kind == IncidentKind::AppFailover {
-            return;
-        }
-        let forecast = match (rpo.live_bytes, rpo.live_ms) {
-            (None, _) => "live RPO at the onset: unknown.".to_owned(),
-            (Some(at_risk), time) => {
-                let time = time
-                    .map_or_else(|| "for a time not known".into(), |time| format!("{} of work", ms(time)));
-                let age = if rpo.as_of_ms == 0.0 {
-                    "read after it".into()
-                } else {
-                    format!("read {} before it", ms(rpo.as_of_ms))
-                };
-                format!("live RPO at the onset: {}, {time} ({age}).", bytes(at_risk))
+        match incident.kind {
+            IncidentKind::AppFailover => return,
+            IncidentKind::Restart | IncidentKind::Switchover => {
+                self.section("Forecast", &forecast(&incident.rpo));
             }
-        };
-        let safe = if rpo.acknowledged_is_safe {
-            " Every acknowledged commit was on the standby; these bytes are a tail that nobody was told about."
-        } else {
-            ""
-        };
-        self.section("Forecast", &format!("{forecast}{safe}"));
-        let after = match rpo.written_after_bytes {
-            Some(after) => format!("{} written after that reading", bytes(after)),
-            None => "what was written after that reading is not yet known".into(),
-        };
-        let lost = match (rpo.lost_bytes, rpo.lost_transactions) {
-            (Some(lost), Some(transactions)) => {
-                format!("lost: {}, {}", bytes(lost), count(transactions, "transaction"))
+            IncidentKind::Failover => {
+                self.section("Forecast", &forecast(&incident.rpo));
+                self.section("Fact", &fact(&incident.rpo));
             }
-            (Some(lost), None) => format!("lost: {}, transactions not yet counted", bytes(lost)),
-            (None, Some(transactions)) => format!("lost: {}", count(transactions, "transaction")),
-            (None, None) => "lost: not yet known".into(),
-        };
-        if incident.kind == IncidentKind::Failover {
-            self.section("Fact", &format!("{lost}; {after}."));
         }
-        if let Some(salvage) = &rpo.salvage {
+        if let Some(salvage) = &incident.rpo.salvage {
             self.section("Salvaged", &format!("What is not in the new primary is kept in {salvage}"));
         }
     }

@@ -8,3 +8,10 @@ mod proxy;
 
 mod api;
 mod peer;
+//! Hermetic tests: no PostgreSQL, no other host.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail that way")]
+
+mod cli;
+mod config;
+mod report;
