@@ -5,8 +5,10 @@
 //! the map.
 
 pub mod agent;
+pub mod app;
 pub mod clock;
 pub mod config;
+pub mod endpoint;
 pub mod model;
 pub mod ports;
 pub mod postgres;

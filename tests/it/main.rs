@@ -1,1 +1,4 @@
-//! it
+//! Hermetic tests: real sockets and files on this machine, no PostgreSQL.
+
+mod app;
+mod proxy;
