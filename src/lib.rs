@@ -8,6 +8,7 @@ pub mod agent;
 pub mod api;
 pub mod app;
 pub mod cli;
+pub mod app;
 pub mod clock;
 pub mod config;
 pub mod controller;

@@ -28,6 +28,7 @@ pub use error::AgentError;
 use inner::Inner;
 
 use crate::{
+    app::Probe,
     config,
     model::{AgentFacts, Command, NodeId, Reply, Stamp},
     ports::{Clock, Session},
@@ -37,6 +38,7 @@ use crate::{
 /// A running agent. Dropping it, like [`Agent::stop`], leaves PostgreSQL as it is.
 pub struct Agent {
     inner: Arc<Inner>,
+    app: Option<Arc<Probe>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -53,16 +55,20 @@ impl Agent {
         state_dir: &Path,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, AgentError> {
-        let _ = app;
-        let inner = Arc::new(Inner::new(cfg, node, state_dir, clock)?);
-        let tasks = vec![tokio::spawn(watch::run(Arc::clone(&inner)))];
-        Ok(Arc::new(Self { inner, tasks: Mutex::new(tasks) }))
+        let inner = Arc::new(Inner::new(cfg, node, state_dir, Arc::clone(&clock))?);
+        let mut tasks = vec![tokio::spawn(watch::run(Arc::clone(&inner)))];
+        let app = app.map(|app| Arc::new(Probe::start(app, clock)));
+        if let Some(app) = &app {
+            tasks.push(tokio::spawn(mind_app(Arc::clone(&inner), Arc::clone(app))));
+        }
+        Ok(Arc::new(Self { inner, app, tasks: Mutex::new(tasks) }))
     }
 
     /// What it knows now. Cheap.
     #[must_use]
     pub fn facts(&self) -> AgentFacts {
-        self.inner.board.facts()
+        let app = self.app.as_ref().map(|app| app.facts());
+        AgentFacts { app, ..self.inner.board.facts() }
     }
 
     /// Changes whenever `facts` would differ in anything worth acting on; not for mere positions.
@@ -97,6 +103,32 @@ impl Agent {
             let _ = task.await;
         }
         self.inner.close().await;
+    }
+}
+
+/// Passes on what changes with the app, and has it probed at once when its database's role changes.
+async fn mind_app(inner: Arc<Inner>, app: Arc<Probe>) {
+    let (mut board, mut health) = (inner.board.changes(), app.changes());
+    let role = || inner.board.read(|s| std::mem::discriminant(&s.facts.server.value));
+    let mut last = role();
+    loop {
+        tokio::select! {
+            changed = health.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                inner.board.bump();
+            }
+            changed = board.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                if last != role() {
+                    last = role();
+                    app.now();
+                }
+            }
+        }
     }
 }
 

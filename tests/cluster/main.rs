@@ -1,1 +1,9 @@
-//! cluster
+//! Real PostgreSQL servers, real processes.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod agent_crash;
+mod agent_fixture;
+mod agent_names;
+mod agent_promise;
+mod agent_rejoin;
+mod agent_takeover;

@@ -1,0 +1,83 @@
+//! An agent keeps its word.
+
+use std::sync::Arc;
+
+use locum::{
+    agent::{Agent, AgentError},
+    clock::SystemClock,
+    model::{Command, NodeId, Reply},
+};
+
+use super::agent_fixture::{folder, initdb, is_down, pair, primary, settings, stamp, standby};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_order_is_refused_and_nothing_is_done() {
+    let pair = pair().await;
+    pair.a.done(stamp(5, 1), Command::SetNames(Vec::new())).await;
+    let reply = pair.a.agent.order(stamp(4, 99), Command::Fence).await;
+    let Reply::Refused(why) = reply else { panic!("{reply:?}") };
+    assert!(why.contains("1.4.99") && why.contains("1.5.1"), "{why}");
+    let reply = pair.a.agent.order(stamp(5, 0), Command::Fence).await;
+    assert!(matches!(reply, Reply::Refused(_)), "a late message of the same epoch: {reply:?}");
+    assert!(primary(&pair.a.agent.facts()).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promise_outlives_the_agent() {
+    let mut pair = pair().await;
+    pair.b.done(stamp(7, 3), Command::Recruit).await;
+    let name = pair.b.agent.facts().standby_name;
+    pair.b.restart_agent().await;
+    assert_eq!(pair.b.agent.facts().promise, Some(stamp(7, 3)));
+    assert_eq!(pair.b.agent.facts().standby_name, name);
+    let reply = pair.b.agent.order(stamp(7, 2), Command::Follow(pair.a.upstream_for(&pair.b))).await;
+    assert!(matches!(reply, Reply::Refused(_)), "{reply:?}");
+    // It stays cut, and says so again once it has looked.
+    let facts = pair.b.until("its recruit", |f| standby(f).is_some_and(|s| s.recruited.is_some())).await;
+    assert_eq!(standby(&facts).unwrap().recruited, Some(stamp(7, 3)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_promise_is_not_zero_and_is_not_promoted() {
+    let mut pair = pair().await;
+    pair.b.agent.stop().await;
+    std::fs::remove_file(pair.b.state_dir.join("promise.json")).unwrap();
+    pair.b.restart_agent().await;
+    pair.b.until("a standby", |f| standby(f).is_some()).await;
+    assert_eq!(pair.b.agent.facts().promise, None);
+    let reply = pair.b.agent.order(stamp(2, 1), Command::Promote).await;
+    assert!(matches!(reply, Reply::Refused(_)), "{reply:?}");
+    assert_eq!(pair.b.agent.facts().promise, None, "a refused order leaves no promise");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_data_directory_is_not_touched() {
+    let dir = folder();
+    initdb(&dir.path().join("a"));
+    initdb(&dir.path().join("other"));
+    let (cfg, state) = settings(dir.path(), "a");
+    let id = NodeId::new("a").unwrap();
+    {
+        let agent = super::agent_fixture::start(&cfg, &id, &state);
+        let mut changes = agent.changes();
+        while !is_down(&agent.facts()) {
+            changes.changed().await.unwrap();
+        }
+        assert_eq!(agent.order(stamp(1, 1), Command::Fence).await, Reply::Done);
+        agent.stop().await;
+    }
+    let mut foreign = cfg.clone();
+    foreign.data_dir = dir.path().join("other");
+    let until = std::time::Instant::now() + super::agent_fixture::SOON;
+    let error = loop {
+        match Agent::start(&foreign, None, &id, &state, Arc::new(SystemClock)) {
+            Err(AgentError::StateInUse { .. }) if std::time::Instant::now() < until => {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            Err(error) => break error,
+            Ok(_) => panic!("it took another system's data"),
+        }
+    };
+    assert!(matches!(error, AgentError::ForeignSystem { .. }), "{error}");
+    assert!(error.to_string().contains("nothing was touched"), "{error}");
+}

@@ -1,0 +1,147 @@
+//! Recruit and promote: what was acknowledged is there.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use locum::model::{Command, Reply};
+
+use super::agent_fixture::{Node, is_down, pair, signal, stamp, standby};
+
+/// Writes numbered rows and keeps what was acknowledged, until the connection ends or nobody wants more.
+async fn write(node: &Node, writer: i32, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<BTreeSet<i32>> {
+    let client = node.sql().await;
+    tokio::spawn(async move {
+        let mut acknowledged = BTreeSet::new();
+        for n in 0.. {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let insert = format!("INSERT INTO rows VALUES ({writer}, {n})");
+            match tokio::time::timeout(Duration::from_secs(2), client.batch_execute(&insert)).await {
+                Ok(Ok(())) => acknowledged.insert(n),
+                _ => break,
+            };
+        }
+        acknowledged
+    })
+}
+
+async fn held(node: &Node, writer: i32) -> BTreeSet<i32> {
+    let rows = node.sql().await.query("SELECT n FROM rows WHERE writer = $1", &[&writer]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recruit_and_promote_under_writers_lose_nothing() {
+    let pair = pair().await;
+    pair.a.ask("CREATE TABLE rows (writer int, n int, PRIMARY KEY (writer, n))").await;
+    pair.in_sync(1, 5).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = Vec::new();
+    for writer in 0..4 {
+        writers.push(write(&pair.a, writer, Arc::clone(&stop)).await);
+    }
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    // The old primary lives on: the standby alone takes the pen.
+    let begun = Instant::now();
+    pair.b.done(stamp(2, 6), Command::Recruit).await;
+    let recruited = begun.elapsed();
+    let seen = pair.b.standby();
+    assert_eq!(seen.recruited, Some(stamp(2, 6)));
+    assert!(!seen.streaming && seen.upstream.is_none());
+    let begun = Instant::now();
+    pair.b.done(stamp(2, 7), Command::Promote).await;
+    eprintln!("recruit {recruited:?}, promote {:?}", begun.elapsed());
+    stop.store(true, Ordering::Relaxed);
+    let mut total = 0;
+    for (writer, task) in (0..).zip(writers) {
+        let acknowledged = task.await.unwrap();
+        total += acknowledged.len();
+        let held = held(&pair.b, writer).await;
+        let lost: Vec<_> = acknowledged.difference(&held).collect();
+        assert!(lost.is_empty(), "writer {writer} lost {lost:?}");
+    }
+    assert!(total > 100, "{total} rows");
+    let facts = pair.b.agent.facts();
+    assert_eq!(facts.primary_since, Some(stamp(2, 7)));
+    let primary = pair.b.primary();
+    assert!(primary.writable && primary.names == Some(Vec::new()));
+    assert!(primary.switch.is_some_and(|s| s.at >= seen.replayed));
+    let behind = |f: &locum::model::AgentFacts| {
+        super::agent_fixture::primary(f).is_some_and(|p| p.checkpoint_timeline == p.timeline)
+    };
+    pair.b.until("a checkpoint on the new timeline", behind).await;
+    // Repeated, as by a new leader: it is so already.
+    pair.b.done(stamp(2, 8), Command::Promote).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crashed_primary_is_replaced_within_half_a_second() {
+    let pair = pair().await;
+    pair.in_sync(1, 5).await;
+    signal(pair.a.postmaster(), "KILL");
+    pair.a.until("its end", is_down).await;
+    let begun = Instant::now();
+    pair.b.done(stamp(2, 6), Command::Recruit).await;
+    let recruited = begun.elapsed();
+    pair.b.done(stamp(2, 7), Command::Promote).await;
+    let took = begun.elapsed();
+    eprintln!("after a crash: recruit {recruited:?}, both {took:?}");
+    assert!(took < Duration::from_millis(1500), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_streaming_standby_is_not_promoted() {
+    let pair = pair().await;
+    let reply = pair.b.agent.order(stamp(2, 6), Command::Promote).await;
+    assert!(matches!(reply, Reply::Refused(_)), "{reply:?}");
+    assert!(standby(&pair.b.agent.facts()).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handover_needs_no_rewind() {
+    let pair = pair().await;
+    pair.in_sync(1, 5).await;
+    pair.a.done(stamp(1, 6), Command::Checkpoint).await;
+    assert_eq!(pair.a.primary().checkpointed, Some(stamp(1, 6).version));
+    pair.a.done(stamp(1, 7), Command::Stop).await;
+    let facts = pair.a.agent.facts();
+    let locum::model::Server::Down(down) = &facts.server.value else { panic!("{facts:#?}") };
+    assert!(!down.crashed && down.fenced == Some(stamp(1, 7)));
+    let (end, control) = (down.wal_end.unwrap(), down.control.unwrap());
+    pair.b.until("all of it", |f| standby(f).is_some_and(|s| s.replayed >= end && !s.streaming)).await;
+    assert!(end > control.checkpoint);
+    let begun = Instant::now();
+    pair.b.done(stamp(2, 8), Command::Promote).await;
+    eprintln!("promote in a hand-over {:?}", begun.elapsed());
+    pair.b.done(stamp(2, 9), Command::KeepSlots(vec![pair.a.id.slot()])).await;
+    pair.a.done(stamp(2, 9), Command::Follow(pair.b.upstream_for(&pair.a))).await;
+    pair.a.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
+    assert_eq!(pair.a.standby().upstream, Some(pair.b.upstream_for(&pair.a)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recruit_stays_cut_when_its_server_is_started_again() {
+    let pair = pair().await;
+    pair.b.done(stamp(2, 6), Command::Recruit).await;
+    pair.b.done(stamp(2, 7), Command::Fence).await;
+    let started = super::agent_fixture::program("pg_ctl")
+        .args(["-D", pair.b.cfg.data_dir.to_str().unwrap(), "-W", "-l", "/dev/null", "-o"])
+        .arg(pair.b.cfg.options.join(" "))
+        .arg("start")
+        .status();
+    assert!(started.unwrap().success());
+    pair.b.until("a standby", |f| standby(f).is_some()).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!pair.b.standby().streaming);
+    assert_eq!(pair.a.ask("SELECT count(*) FROM pg_stat_replication").await, "0");
+    // Led to a primary of the epoch, it streams again.
+    pair.b.done(stamp(2, 8), Command::Follow(pair.a.upstream_for(&pair.b))).await;
+    pair.b.until("a stream", |f| standby(f).is_some_and(|s| s.streaming && s.recruited.is_none())).await;
+}
