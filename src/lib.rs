@@ -8,7 +8,6 @@ pub mod agent;
 pub mod api;
 pub mod app;
 pub mod cli;
-pub mod app;
 pub mod clock;
 pub mod config;
 pub mod controller;
