@@ -1,1 +1,3 @@
-//! it
+//! Hermetic tests: no PostgreSQL, no network beyond loopback.
+
+mod store;
