@@ -8,6 +8,10 @@
 //!
 //! A process that freezes within a transaction keeps the file's lock; the others then get [`StoreError::Busy`]
 //! after a bounded wait, and go on when it thaws or dies. Not for network file systems.
+//!
+//! Measured on a 2-core virtual machine with a virtual disk (`store::embedded::costs` of the tests prints it): a
+//! commit takes 0.5 ms at the median on a quiet disk (p99 2 ms), 3 to 4 ms (p99 9 ms) while compilers run beside it;
+//! a read 7 µs.
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -15,9 +15,9 @@ use crate::ports::StoreError;
 /// How many jobs may wait. One member has a handful under way; more means that the disk does not keep up.
 const QUEUE: usize = 64;
 
-/// How long a caller waits for its answer: the longest wait for the file's lock ([`super::database::LOCK_WAIT`]) and
-/// as much again for the disk. A hung disk must not hang those who lead.
-const ANSWER: Duration = Duration::from_millis(1_000);
+/// How long a caller waits for its answer: the longest wait for the file's lock ([`super::database::LOCK_WAIT`]), and
+/// a second for the disk. A hung disk must not hang those who lead.
+const ANSWER: Duration = Duration::from_millis(1_500);
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 

@@ -290,7 +290,7 @@ async fn of_those_who_swap_at_once_exactly_one_wins(b: Bench) {
     for round in 0..40 {
         let basis = b.one.get("n").await.expect("get").expect("there").modified;
         let swap = |racer: usize| {
-            let store = Arc::clone(if racer % 2 == 0 { &b.one } else { &b.two });
+            let store = Arc::clone(if racer.is_multiple_of(2) { &b.one } else { &b.two });
             tokio::spawn(async move {
                 let guard = Guard::Modified("n".into(), basis);
                 let write = put("n", &racer.to_string());
@@ -313,7 +313,7 @@ async fn of_those_who_create_at_once_exactly_one_wins(b: Bench) {
     for round in 0..40 {
         let key = format!("leader/{round}");
         let create = |racer: usize| {
-            let store = Arc::clone(if racer % 2 == 0 { &b.one } else { &b.two });
+            let store = Arc::clone(if racer.is_multiple_of(2) { &b.one } else { &b.two });
             let key = key.clone();
             tokio::spawn(async move {
                 patiently(|| store.commit(vec![absent(&key)], vec![put(&key, &racer.to_string())])).await
