@@ -223,9 +223,10 @@ fn make(path: &Path, kind: &'static Kind) -> Result<(), StoreError> {
             Path::new(&log).display()
         )));
     }
-    // Made with mode 0600; its log and shared memory get the same from SQLite.
-    let draft = tempfile::Builder::new().prefix(".locum-").tempfile_in(folder).map_err(failed)?;
-    let draft = draft.into_temp_path();
+    // In a folder of its own, so that nothing SQLite puts beside it is left when this fails. Made with mode 0600; the
+    // log and shared memory get the same from SQLite.
+    let drafts = tempfile::Builder::new().prefix(".locum-").tempdir_in(folder).map_err(failed)?;
+    let draft = tempfile::NamedTempFile::new_in(drafts.path()).map_err(failed)?.into_temp_path();
     let explain = {
         let draft = Database { path: path.to_owned(), kind, identity: (0, 0) };
         move |error| draft.explain(error)
