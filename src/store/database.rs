@@ -14,14 +14,17 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
-use crate::ports::StoreError;
+use crate::{
+    clock::SystemClock,
+    model::Mono,
+    ports::{Clock, StoreError},
+};
 
 /// How long a transaction waits for another process's. Transactions take milliseconds; past this the other one is
 /// frozen or its disk hangs, and whoever waits must hear of it while its lease still runs.
 pub(super) const LOCK_WAIT: Duration = Duration::from_millis(500);
 /// The pause between two tries for the lock; SQLite's own grow to 100 ms, which would be felt in a failover.
 const LOCK_RETRY: Duration = Duration::from_millis(2);
-const LOCK_TRIES: i32 = (LOCK_WAIT.as_millis() / LOCK_RETRY.as_millis()) as i32;
 
 /// What is kept of the write-ahead log after a checkpoint, in bytes: SQLite's own checkpoint threshold.
 const WAL_KEPT: i64 = 4 << 20;
@@ -75,7 +78,7 @@ impl Database {
         let explain = |error| self.explain(error);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&self.path, flags).map_err(explain)?;
-        connection.busy_handler(Some(wait_for_lock)).map_err(explain)?;
+        connection.busy_handler(Some(wait_for_lock())).map_err(explain)?;
         self.recognise(&connection)?;
         if connection.is_readonly("main").map_err(explain)? {
             return Err(self.refused("is not writable by this user: run as its owner"));
@@ -177,10 +180,18 @@ impl Database {
     }
 }
 
-fn wait_for_lock(tries: i32) -> bool {
-    // SQLite has no way to wait for the lock of another process but to try again.
-    thread::sleep(LOCK_RETRY);
-    tries < LOCK_TRIES
+/// What SQLite asks, with the number of tries so far, whether to try again. By the real clock, whatever clock the
+/// leases run on; not by the number of tries, which last longer on a crowded machine.
+fn wait_for_lock() -> impl FnMut(i32) -> bool + Send + 'static {
+    let mut since = Mono::default();
+    move |tries| {
+        if tries == 0 {
+            since = SystemClock.now();
+        }
+        // SQLite has no way to wait for the lock of another process but to try again.
+        thread::sleep(LOCK_RETRY);
+        SystemClock.now().since(since) < LOCK_WAIT
+    }
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
@@ -212,9 +223,10 @@ fn make(path: &Path, kind: &'static Kind) -> Result<(), StoreError> {
             Path::new(&log).display()
         )));
     }
-    // Made with mode 0600; its log and shared memory get the same from SQLite.
-    let draft = tempfile::Builder::new().prefix(".locum-").tempfile_in(folder).map_err(failed)?;
-    let draft = draft.into_temp_path();
+    // In a folder of its own, so that nothing SQLite puts beside it is left when this fails. Made with mode 0600; the
+    // log and shared memory get the same from SQLite.
+    let drafts = tempfile::Builder::new().prefix(".locum-").tempdir_in(folder).map_err(failed)?;
+    let draft = tempfile::NamedTempFile::new_in(drafts.path()).map_err(failed)?.into_temp_path();
     let explain = {
         let draft = Database { path: path.to_owned(), kind, identity: (0, 0) };
         move |error| draft.explain(error)

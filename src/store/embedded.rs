@@ -8,6 +8,10 @@
 //!
 //! A process that freezes within a transaction keeps the file's lock; the others then get [`StoreError::Busy`]
 //! after a bounded wait, and go on when it thaws or dies. Not for network file systems.
+//!
+//! Measured on a 2-core virtual machine with a virtual disk (`store::embedded::costs` of the tests prints it): a
+//! commit takes 0.5 ms at the median on a quiet disk (p99 2 ms), 3 to 4 ms (p99 9 ms) while compilers run beside it;
+//! a read 7 µs.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -20,7 +24,7 @@ use super::{
     database::Database,
     fresh_lease, lease_gone,
     tables::{self, STORE},
-    worker::Worker,
+    worker::{Idle, Worker},
 };
 use crate::{
     clock::SystemClock,
@@ -40,8 +44,17 @@ pub struct Embedded {
 struct Shared {
     file: Database,
     clock: Arc<dyn Clock>,
-    /// The last revision that this process saw; wakes its own waiters at once.
-    revision: watch::Sender<Revision>,
+    /// What this process saw last; wakes its own waiters at once.
+    news: watch::Sender<News>,
+}
+
+/// What those who wait for a change are woken by.
+#[derive(Default)]
+struct News {
+    /// The last revision.
+    revision: Revision,
+    /// How many looks failed: whoever waits has to look itself, and is told why.
+    failed: u64,
 }
 
 impl Embedded {
@@ -60,17 +73,18 @@ impl Embedded {
     pub fn with_clock(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let file = Database::open(path, &STORE)?;
         let (reader, mut writer) = (file.connect()?, file.connect()?);
-        let shared = Shared { file, clock, revision: watch::Sender::new(Revision::default()) };
+        let shared = Shared { file, clock, news: watch::Sender::new(News::default()) };
         if shared.ask(|| tables::misdated(&writer, shared.clock.now()))? {
             shared.change(&mut writer, |tx, now| shared.ask(|| tables::redate(tx, now)))?;
         }
-        let start = |name, connection| {
-            Worker::start(name, connection).map_err(|e| StoreError::Outage(format!("start a thread: {e}")))
-        };
+        let shared = Arc::new(shared);
+        let no_thread = |error| StoreError::Outage(format!("start a thread: {error}"));
+        let watching = Arc::clone(&shared);
+        let watch = move |idle: Idle<'_>| watching.watch(idle);
         Ok(Self {
-            reader: start("store-reader", reader)?,
-            writer: start("store-writer", writer)?,
-            shared: Arc::new(shared),
+            reader: Worker::with_idle("store-reader", reader, watch).map_err(no_thread)?,
+            writer: Worker::start("store-writer", writer).map_err(no_thread)?,
+            shared,
         })
     }
 
@@ -98,6 +112,28 @@ impl Shared {
         ask().map_err(|error| self.file.explain(error))
     }
 
+    /// While somebody waits for a change, looks for one every [`POLL`]. On the reader's thread, because waking up
+    /// costs more than looking. Reads tell the news as well, so that a busy reader needs no looks.
+    fn watch(&self, idle: Idle<'_>) -> Option<Duration> {
+        if self.news.receiver_count() == 0 {
+            return None;
+        }
+        if let Idle::Waited(connection) = idle
+            && self.look(connection, |_| Ok(())).is_err()
+        {
+            self.news.send_modify(|news| news.failed += 1);
+        }
+        Some(POLL)
+    }
+
+    fn tell(&self, revision: Revision) {
+        self.news.send_if_modified(|news| {
+            let newer = revision > news.revision;
+            news.revision = revision.max(news.revision);
+            newer
+        });
+    }
+
     /// Looks at the present state; if a lease has run out, ends it first.
     fn look<T>(
         &self,
@@ -108,10 +144,13 @@ impl Shared {
         let current = self.ask(|| {
             let tx = connection.transaction()?;
             let overdue = tables::overdue(&tx, self.clock.now())?;
-            if overdue { Ok(None) } else { look(&tx).map(Some) }
+            if overdue { Ok(None) } else { Ok(Some((look(&tx)?, tables::revision(&tx)?))) }
         })?;
         match current {
-            Some(seen) => Ok(seen),
+            Some((seen, revision)) => {
+                self.tell(revision);
+                Ok(seen)
+            }
             None => self.change(connection, |tx, _| self.ask(|| look(tx))),
         }
     }
@@ -131,11 +170,7 @@ impl Shared {
         let done = act(&tx, now)?;
         let revision = self.ask(|| tables::revision(&tx))?;
         self.ask(|| tx.commit())?;
-        self.revision.send_if_modified(|seen| {
-            let newer = revision > *seen;
-            *seen = revision.max(*seen);
-            newer
-        });
+        self.tell(revision);
         Ok(done)
     }
 }
@@ -196,15 +231,15 @@ impl Store for Embedded {
     }
 
     async fn changed(&self, since: Revision) -> Result<Revision, StoreError> {
-        let mut revisions = self.shared.revision.subscribe();
+        let mut news = self.shared.news.subscribe();
         loop {
+            let failed = news.borrow().failed;
             let revision = self.read(tables::revision).await?;
             if revision > since {
                 return Ok(revision);
             }
-            // Not the result matters but that it is time to look again: another process may have written, or a
-            // lease may have run out.
-            let _ = tokio::time::timeout(POLL, revisions.wait_for(|seen| *seen > since)).await;
+            // It never closes: the sender lives as long as this store.
+            let _ = news.wait_for(|news| news.revision > since || news.failed != failed).await;
         }
     }
 }

@@ -46,6 +46,8 @@ struct Shared {
 struct Gathered {
     seconds: BTreeMap<i64, Second>,
     flushes: u64,
+    /// A flush is on its way.
+    posted: bool,
     /// The last flush failed, and was reported.
     failing: bool,
 }
@@ -68,8 +70,10 @@ impl RpoHistory {
             let mut gathered = self.shared.gathered();
             let before = gathered.seconds.len();
             gathered.seconds.entry(wall.as_second()).or_default().add(live, objectives);
-            // Once for every new second: a failing disk is not tried ten times a second.
-            gathered.seconds.len() > before && gathered.seconds.len() > GATHERED
+            gathered.forget_surplus();
+            // At most once for every new second: a failing disk is not tried ten times a second.
+            let due = gathered.seconds.len() > before && gathered.seconds.len() > GATHERED;
+            due && !std::mem::replace(&mut gathered.posted, true)
         };
         if due {
             self.post_flush();
@@ -78,11 +82,14 @@ impl RpoHistory {
 
     fn post_flush(&self) {
         let shared = Arc::clone(&self.shared);
-        // If its queue is full, what is gathered goes with the next flush.
-        let _ = self.worker.post(move |connection| {
+        let posted = self.worker.post(move |connection| {
             // Reported there, once.
             let _ = shared.flush(connection);
         });
+        if posted.is_err() {
+            // Its queue is full: with the next second, then.
+            self.shared.gathered().posted = false;
+        }
     }
 
     /// Writes what is gathered; also done when this is dropped, unless the process ends at once.
@@ -123,6 +130,7 @@ impl Shared {
     fn flush(&self, connection: &mut Connection) -> Result<(), StoreError> {
         let (seconds, flushes) = {
             let mut gathered = self.gathered();
+            gathered.posted = false;
             gathered.flushes += 1;
             (std::mem::take(&mut gathered.seconds), gathered.flushes)
         };
@@ -155,6 +163,10 @@ impl Gathered {
         for (at, second) in seconds {
             self.seconds.entry(at).or_default().merge(second);
         }
+        self.forget_surplus();
+    }
+
+    fn forget_surplus(&mut self) {
         while self.seconds.len() > GATHERED_AT_MOST {
             self.seconds.pop_first();
         }

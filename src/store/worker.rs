@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::mpsc::{SyncSender, TrySendError, sync_channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     thread,
     time::Duration,
 };
@@ -15,11 +15,19 @@ use crate::ports::StoreError;
 /// How many jobs may wait. One member has a handful under way; more means that the disk does not keep up.
 const QUEUE: usize = 64;
 
-/// How long a caller waits for its answer: the longest wait for the file's lock ([`super::database::LOCK_WAIT`]) and
-/// as much again for the disk. A hung disk must not hang those who lead.
-const ANSWER: Duration = Duration::from_millis(1_000);
+/// How long a caller waits for its answer: the longest wait for the file's lock ([`super::database::LOCK_WAIT`]), and
+/// a second for the disk. A hung disk must not hang those who lead.
+const ANSWER: Duration = Duration::from_millis(1_500);
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// What a worker has just done when it asks how long to wait.
+pub(super) enum Idle<'a> {
+    /// A job.
+    Served,
+    /// It waited in vain, for as long as it was told.
+    Waited(&'a mut Connection),
+}
 
 /// The thread. It ends, and closes its connection, when this is dropped and what was queued is done.
 pub(super) struct Worker {
@@ -28,11 +36,29 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts a thread named `name` that owns `connection`.
-    pub(super) fn start(name: &str, mut connection: Connection) -> io::Result<Self> {
+    pub(super) fn start(name: &str, connection: Connection) -> io::Result<Self> {
+        Self::with_idle(name, connection, |_| None)
+    }
+
+    /// The same; when there is nothing to do, it asks `idle` how long to wait for a job until `idle` is to be asked
+    /// again. None: as long as it takes.
+    pub(super) fn with_idle(
+        name: &str,
+        mut connection: Connection,
+        mut idle: impl FnMut(Idle<'_>) -> Option<Duration> + Send + 'static,
+    ) -> io::Result<Self> {
         let (jobs, queue) = sync_channel::<Job>(QUEUE);
         thread::Builder::new().name(name.to_owned()).spawn(move || {
-            while let Ok(job) = queue.recv() {
-                job(&mut connection);
+            let mut wait = None;
+            loop {
+                match next(&queue, wait) {
+                    Ok(job) => {
+                        job(&mut connection);
+                        wait = idle(Idle::Served);
+                    }
+                    Err(RecvTimeoutError::Timeout) => wait = idle(Idle::Waited(&mut connection)),
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
             }
         })?;
         Ok(Self { jobs })
@@ -70,6 +96,13 @@ impl Worker {
             TrySendError::Full(_) => StoreError::Busy(format!("{QUEUE} requests wait for the disk already")),
             TrySendError::Disconnected(_) => ended(),
         })
+    }
+}
+
+fn next(queue: &Receiver<Job>, wait: Option<Duration>) -> Result<Job, RecvTimeoutError> {
+    match wait {
+        Some(wait) => queue.recv_timeout(wait),
+        None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
     }
 }
 

@@ -15,3 +15,6 @@ mod peer;
 mod cli;
 mod config;
 mod report;
+//! Hermetic tests: no PostgreSQL, no network beyond loopback.
+
+mod store;
