@@ -79,11 +79,8 @@ impl Cluster {
             host.node.prepare()?;
             hosts.push(host);
         }
-        let passwords = Passwords {
-            superuser: random_secret()?,
-            replicator: random_secret()?,
-            app: random_secret()?,
-        };
+        let passwords =
+            Passwords { superuser: random_secret()?, replicator: random_secret()?, app: random_secret()? };
         let token = random_secret()?;
         let pgpass = format!("*:*:*:{REPLICATOR}:{}\n", passwords.replicator);
         folder.private("state")?;

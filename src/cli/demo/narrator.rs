@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::health;
 use crate::{
     clock::SystemClock,
-    model::{Durability, Incident, IncidentId, IncidentKind, MarkName, Mono, NodeId, Role, RpoStatus, Snapshot},
+    model::{
+        Durability, Incident, IncidentId, IncidentKind, MarkName, Mono, NodeId, Role, RpoStatus, Snapshot,
+    },
     ports::Clock as _,
 };
 
@@ -69,8 +71,8 @@ impl Narrator {
             }
         }
         if let Some(intent) = intent.filter(|intent| intent.durability != Durability::Async) {
-            let safe = !intent.sync.is_empty()
-                && snapshot.rpo.as_ref().is_some_and(|rpo| rpo.acknowledged_is_safe);
+            let safe =
+                !intent.sync.is_empty() && snapshot.rpo.as_ref().is_some_and(|rpo| rpo.acknowledged_is_safe);
             if self.in_sync != Some(safe) {
                 self.in_sync = Some(safe);
                 let names: Vec<_> = intent.sync.iter().map(|member| member.node.as_str()).collect();

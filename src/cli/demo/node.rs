@@ -5,7 +5,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -270,23 +270,6 @@ impl Node {
     pub(crate) fn processes(&self) -> Vec<processes::Process> {
         processes::of_data_dir(&self.data_dir(), &self.machine)
     }
-
-    /// Asks the server for a fast stop. What is left afterwards is for [`processes::end_all`].
-    pub(crate) fn stop_fast(&self) {
-        for process in self.processes() {
-            let _ = kill_process(process.pid, Signal::CONT);
-        }
-        if let Some(pid) = self.postmaster() {
-            let _ = kill_process(pid, Signal::INT);
-        }
-    }
-
-    /// The System V shared memory segment that a killed server left behind, as its lock file names it
-    /// (PostgreSQL source, `miscadmin.h`: line 7 of `postmaster.pid`).
-    pub(crate) fn leftover_segment(&self) -> Option<u64> {
-        let text = fs::read_to_string(self.data_dir().join("postmaster.pid")).ok()?;
-        text.lines().nth(6)?.split_whitespace().nth(1)?.parse().ok()
-    }
 }
 
 /// Connects, and drives the connection in the background.
@@ -322,7 +305,6 @@ mod tests {
         tokyo.start().await.expect("standby");
         seoul.streamed_by(1).await.expect("streams");
         assert!(seoul.postmaster().is_some());
-        tokyo.stop_fast();
         processes::end_all(folder.path(), &machine).await.expect("all gone");
         assert!(processes::of_folder(folder.path(), &machine).is_empty());
         folder.remove().expect("removed");

@@ -93,12 +93,7 @@ impl Observer {
     }
 
     /// Waits for a condition.
-    async fn wait(
-        &self,
-        cluster: &Cluster,
-        limit: Duration,
-        good: impl Fn(&Seen) -> bool,
-    ) -> Result<()> {
+    async fn wait(&self, cluster: &Cluster, limit: Duration, good: impl Fn(&Seen) -> bool) -> Result<()> {
         let deadline = Instant::now() + limit;
         let mut seen = self.seen.clone();
         loop {
@@ -225,7 +220,9 @@ impl Watcher {
             let error = answers.iter().find_map(|answer| answer.as_ref().err().cloned());
             // The leader knows best; a member that does not lead shows what it last heard.
             let mut shown: Vec<_> = answers.into_iter().flatten().collect();
-            shown.sort_by_key(|snapshot| (snapshot.leader.as_ref() != Some(&snapshot.node), snapshot.node.clone()));
+            shown.sort_by_key(|snapshot| {
+                (snapshot.leader.as_ref() != Some(&snapshot.node), snapshot.node.clone())
+            });
             let snapshot = shown.into_iter().next().map(Arc::new);
             if let Some(snapshot) = &snapshot {
                 self.collect(snapshot);
