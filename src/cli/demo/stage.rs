@@ -149,7 +149,7 @@ struct LockFile {
 fn lock_file(data_dir: &Path) -> Option<LockFile> {
     let text = fs::read_to_string(data_dir.join("postmaster.pid")).ok()?;
     let mut lines = text.lines();
-    let pid = lines.next().and_then(|line| Pid::from_raw(line.trim().parse().ok()?));
+    let pid = lines.next().and_then(processes::pid);
     let segment = lines.nth(5).and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
     Some(LockFile { pid, segment })
 }
