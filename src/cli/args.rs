@@ -95,7 +95,7 @@ impl ConfigSource {
 /// Which member to talk to.
 #[derive(Clone, Debug, Args)]
 pub struct Connect {
-    /// The configuration file; its [api] says where the member is
+    /// The configuration file; its api section says where the member is
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
     /// The member's API instead, for example http://10.0.0.1:8008

@@ -5,17 +5,17 @@
 pub mod args;
 mod client;
 mod config;
-mod confirm;
 pub mod demo;
 mod explain;
 mod failure;
+mod operation;
 pub mod output;
 mod pause;
 mod report;
 pub mod run_member;
 mod status;
+mod status_page;
 mod switchover;
-mod words;
 
 use std::{ffi::OsString, process::ExitCode};
 

@@ -95,7 +95,7 @@ pub fn client(sources: &Sources) -> Result<Client, Problems> {
 ///
 /// # Errors
 /// It is missing, unreadable, empty, or open to everybody.
-pub(super) fn token(path: &Path) -> Result<(SecretString, Option<Problem>), Problem> {
+pub(crate) fn token(path: &Path) -> Result<(SecretString, Option<Problem>), Problem> {
     const KEY: &str = "api.token_file";
     let shown = path.display();
     let unreadable = |error: &io::Error| {

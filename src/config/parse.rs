@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use figment::value::{Num, Value};
+use figment::value::Value;
 
 use super::{parse_bytes, units};
 use crate::model::{Durability, EndpointKind, OnCrash};
@@ -14,9 +14,6 @@ pub(super) fn text(value: &Value) -> Result<String, String> {
         Value::String(_, text) if text.trim().is_empty() => Err("is empty; give it a value".into()),
         Value::String(_, text) => Ok(text.clone()),
         Value::Char(_, letter) => Ok(letter.to_string()),
-        Value::Num(_, Num::I64(number)) => {
-            Err(format!("is the number {number}, not a text; quote it: \"{number}\""))
-        }
         other => Err(format!("is {}, not a text; write it in quotes", kind(other))),
     }
 }

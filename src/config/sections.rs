@@ -117,6 +117,7 @@ fn head(reader: &mut Reader) -> Option<(ClusterName, NodeId, Vec<NodeId>, PathBu
     Some((cluster?, node?, members?, state_dir))
 }
 
+#[expect(clippy::ptr_arg, reason = "has the shape of the other `show` functions")]
 fn show_path(path: &PathBuf) -> String {
     quote(&path.display().to_string())
 }

@@ -1,1 +1,7 @@
-//! it
+//! Hermetic tests: no PostgreSQL, no other host.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail that way")]
+
+mod cli;
+mod config;
+mod report;

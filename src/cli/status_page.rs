@@ -1,0 +1,249 @@
+//! The cluster on one page. A pure function of the snapshot.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::{
+    model::{
+        AppStatus, Durability, EndpointKind, EndpointStatus, Incident, Mode, NodeId, NodeStatus, Role,
+        RpoStatus, Snapshot, Verdict,
+    },
+    report::{Paint, bytes, ms},
+};
+
+/// Older knowledge of the live RPO is marked.
+const OLD_MS: f64 = 1_000.0;
+/// A member that was not heard for so long is marked; members report ten times a second.
+const QUIET_MS: f64 = 1_000.0;
+
+/// The page.
+pub(super) fn page(snapshot: &Snapshot, paint: Paint) -> String {
+    let mut out = String::new();
+    head(&mut out, snapshot, paint);
+    out.push('\n');
+    out.push_str(&nodes(snapshot));
+    notes(&mut out, snapshot);
+    if !snapshot.endpoints.is_empty() {
+        out.push('\n');
+        out.push_str(&endpoints(&snapshot.endpoints));
+    }
+    out.push('\n');
+    findings(&mut out, snapshot, paint);
+    if let Some(incident) = &snapshot.incident {
+        line(&mut out, paint, "incident", &paint.warn(&format!("{}, not over", one_line(incident))));
+    }
+    match &snapshot.last_incident {
+        Some(incident) => line(&mut out, paint, "last incident", &one_line(incident)),
+        None => line(&mut out, paint, "last incident", "none"),
+    }
+    out
+}
+
+fn line(out: &mut String, paint: Paint, label: &str, text: &str) {
+    let label = paint.bold(&format!("{label:15}"));
+    out.push_str(&format!("{label}{text}\n"));
+}
+
+fn head(out: &mut String, snapshot: &Snapshot, paint: Paint) {
+    let at = snapshot.at.strftime("%Y-%m-%d %H:%M:%S UTC");
+    line(out, paint, "cluster", &format!("{}, as {} sees it at {at}", snapshot.cluster, snapshot.node));
+    line(out, paint, "leader", snapshot.leader.as_ref().map_or("not known", NodeId::as_str));
+    if let Some(error) = &snapshot.store_error {
+        line(out, paint, "store", &paint.bad(&format!("does not answer: {error}")));
+    }
+    match &snapshot.intent {
+        None => line(out, paint, "primary", &paint.warn("no cluster is declared yet")),
+        Some(intent) => {
+            let serving = snapshot.nodes.iter().find(|node| node.serving).map(|node| &node.node);
+            let primary = match (&intent.primary, serving) {
+                (Some(primary), Some(node)) if primary == node => paint.good(&format!("{primary}, serving")),
+                (Some(primary), _) => paint.bad(&format!("{primary}, NOT serving")),
+                (None, _) => paint.bad("nobody: a failover is under way"),
+            };
+            let durability = match intent.durability {
+                Durability::Sync => "sync",
+                Durability::SyncStrict => "sync-strict",
+                Durability::Async => "async",
+            };
+            let handover = intent.handover.as_ref();
+            let handover = handover.map_or_else(String::new, |to| format!("; handing over to {}", to.to));
+            line(
+                out,
+                paint,
+                "primary",
+                &format!("{primary} (epoch {}, {durability}{handover})", intent.epoch),
+            );
+            if intent.paused {
+                line(out, paint, "paused", &paint.warn("automatic action is off; `locum resume` lifts it"));
+            }
+        }
+    }
+    line(out, paint, "live RPO", &rpo(snapshot.rpo.as_ref(), paint));
+}
+
+/// What would be lost if the primary vanished now, always with the age of that knowledge.
+fn rpo(rpo: Option<&RpoStatus>, paint: Paint) -> String {
+    let Some(rpo) = rpo else { return paint.warn("unknown: never read") };
+    let mut text = match (rpo.bytes, rpo.ms) {
+        (None, _) => "unknown".to_owned(),
+        (Some(at_risk), None) => bytes(at_risk),
+        (Some(at_risk), Some(time)) => format!("{}, {} of work", bytes(at_risk), ms(time)),
+    };
+    if let Some(at_most) = rpo.at_most_bytes.filter(|at_most| Some(*at_most) != rpo.bytes) {
+        let _ = write!(text, ", by now at most {} by estimate", bytes(at_most));
+    }
+    let _ = write!(text, " (as of {} ago", ms(rpo.as_of_ms));
+    if let Some(standby) = &rpo.standby {
+        let _ = write!(text, ", against {standby}");
+    }
+    text.push(')');
+    if rpo.acknowledged_is_safe {
+        text.push_str("; of acknowledged commits: nothing");
+    }
+    if rpo.bytes.is_none() || rpo.as_of_ms > OLD_MS { paint.warn(&text) } else { text }
+}
+
+fn nodes(snapshot: &Snapshot) -> String {
+    let mut table = plain(["node", "PostgreSQL", "position", "lag", "to replay", "app server", "heard"]);
+    for node in &snapshot.nodes {
+        let app = node.app.as_ref().map_or("-", app);
+        let size = |value: Option<u64>| value.map_or_else(|| "-".into(), bytes);
+        let heard = if node.heard_ms > QUIET_MS {
+            format!("{} ago!", ms(node.heard_ms))
+        } else {
+            format!("{} ago", ms(node.heard_ms))
+        };
+        table.add_row([
+            node.node.to_string(),
+            role(node),
+            match (node.timeline, node.lsn) {
+                (Some(timeline), Some(lsn)) => format!("{timeline}:{lsn}"),
+                _ => "-".into(),
+            },
+            size(node.lag_bytes),
+            size(node.replay_bytes),
+            app.into(),
+            heard,
+        ]);
+    }
+    align(&mut table, &[3, 4]);
+    trimmed(&table)
+}
+
+fn role(node: &NodeStatus) -> String {
+    let role = match node.role {
+        Role::Primary if node.serving => "primary, serving",
+        Role::Primary => "primary, NOT serving",
+        Role::Standby => match (node.streaming, node.sync) {
+            (true, true) => "standby, sync",
+            (true, false) => "standby, streaming",
+            (false, _) => "standby, NOT streaming",
+        },
+        Role::Starting => "starting",
+        Role::Down => "down",
+        Role::Unknown => "unknown",
+        Role::None => "-",
+    };
+    role.to_owned()
+}
+
+const fn app(app: &AppStatus) -> &'static str {
+    match (app.healthy, app.active) {
+        (true, true) => "active",
+        (true, false) => "ready",
+        (false, true) => "active, DOWN",
+        (false, false) => "down",
+    }
+}
+
+/// What does not fit into the table: jobs and errors, one a line.
+fn notes(out: &mut String, snapshot: &Snapshot) {
+    for node in &snapshot.nodes {
+        let app = node.app.as_ref().filter(|app| !app.healthy).and_then(|app| app.error.as_ref());
+        let said = [
+            node.job.as_ref().map(|job| format!("doing: {job}")),
+            node.error.as_ref().map(|error| format!("last error: {error}")),
+            app.map(|error| format!("app server: {error}")),
+        ];
+        for note in said.iter().flatten() {
+            out.push_str(&format!("  {}: {note}\n", node.node));
+        }
+    }
+}
+
+fn endpoints(endpoints: &[EndpointStatus]) -> String {
+    let mut table = plain(["endpoint", "listens at", "leads to", "new connections", "open", "waiting"]);
+    for endpoint in endpoints {
+        let kind = match endpoint.kind {
+            EndpointKind::Primary => "PostgreSQL",
+            EndpointKind::App => "app server",
+        };
+        let target = endpoint.target.as_ref();
+        table.add_row([
+            format!("{}@{}", endpoint.name, endpoint.member),
+            endpoint.listen.clone(),
+            target.map_or_else(|| "nobody".into(), |node| format!("{kind} of {node}")),
+            match endpoint.mode {
+                Mode::Open => "get through",
+                Mode::Holding => "wait",
+                Mode::Cut => "wait (cut)",
+            }
+            .into(),
+            endpoint.open.to_string(),
+            endpoint.held.to_string(),
+        ]);
+    }
+    align(&mut table, &[4, 5]);
+    trimmed(&table)
+}
+
+fn findings(out: &mut String, snapshot: &Snapshot, paint: Paint) {
+    if snapshot.findings.is_empty() {
+        line(out, paint, "findings", &paint.good("none"));
+    }
+    for (index, finding) in snapshot.findings.iter().enumerate() {
+        line(out, paint, if index == 0 { "findings" } else { "" }, &paint.warn(&finding.text));
+    }
+}
+
+fn one_line(incident: &Incident) -> String {
+    let report = crate::report::Printed::from(incident);
+    let mut text = format!("{} at {}", report.id, report.started_at.strftime("%Y-%m-%d %H:%M:%S UTC"));
+    let kind = serde_json::to_value(report.kind).unwrap_or_default();
+    let _ = write!(text, ": {}", kind.as_str().unwrap_or_default());
+    if let (Some(from), Some(to)) = (&report.from, &report.to) {
+        let _ = write!(text, " {from} → {to}");
+    }
+    if let Some(rto) = report.rto_ms {
+        let verdict = match report.verdict.rto {
+            Verdict::Met => "met",
+            Verdict::Missed => "MISSED",
+            Verdict::Unknown => "not known",
+        };
+        let _ = write!(text, ", RTO {} ({verdict})", ms(rto));
+    }
+    if report.abandoned.is_some() {
+        text.push_str(", given up");
+    }
+    text
+}
+
+fn plain<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(comfy_table::ContentArrangement::Disabled);
+    table.set_header(header);
+    table
+}
+
+fn align(table: &mut Table, right: &[usize]) {
+    for index in right {
+        if let Some(column) = table.column_mut(*index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+fn trimmed(table: &Table) -> String {
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}

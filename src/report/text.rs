@@ -1,0 +1,276 @@
+//! One incident, as somebody reads it who has never seen the project: what happened, how long it took, what was lost.
+
+use super::{
+    Paint,
+    summary::{name, time},
+    words::{bytes, count, ms, thousands, wrap},
+};
+use crate::model::{Incident, IncidentKind, MarkName, NodeId, RpoAtOnset, Verdict};
+
+/// No line is wider.
+const WIDTH: usize = 96;
+/// Where a section's text begins: after its label.
+const INDENT: usize = 13;
+/// The longest bar of the phase timeline.
+const BAR: usize = 30;
+
+/// The incident, from headline to verdict.
+pub(super) fn incident(incident: &Incident, paint: Paint) -> String {
+    let mut page = Page { out: String::new(), paint };
+    page.headline(incident);
+    page.section("What", &what(incident));
+    page.section("Cause", &incident.cause.summary);
+    for evidence in &incident.cause.evidence {
+        page.item(evidence);
+    }
+    page.phases(incident);
+    page.data(incident);
+    if let Some(connections) = connections(incident) {
+        page.section("Clients", &connections);
+    }
+    for (index, deviation) in incident.deviations.iter().enumerate() {
+        if index == 0 {
+            page.section("Deviations", "What went otherwise than planned:");
+        }
+        page.item(deviation);
+    }
+    page.verdicts(incident);
+    page.out
+}
+
+/// What happened, in a sentence or two.
+fn what(incident: &Incident) -> String {
+    let node = |node: &Option<NodeId>| node.as_ref().map_or("nobody", NodeId::as_str).to_owned();
+    let (from, to) = (node(&incident.from), node(&incident.to));
+    let over = incident.rto_ms().map(ms);
+    let done = match (incident.kind, over.is_some()) {
+        (IncidentKind::Failover, true) => format!("Primary {from} failed, and {to} took over."),
+        (IncidentKind::Failover, false) => format!("Primary {from} failed."),
+        (IncidentKind::Restart, true) => format!("Primary {from} failed and was started again in place."),
+        (IncidentKind::Restart, false) => {
+            format!("Primary {from} failed and is being started again in place.")
+        }
+        (IncidentKind::Switchover, true) => {
+            format!("The primary was handed over from {from} to {to}, as planned.")
+        }
+        (IncidentKind::Switchover, false) => {
+            format!("A hand-over of the primary from {from} to {to} was begun.")
+        }
+        (IncidentKind::AppFailover, true) => {
+            format!("The app server of {from} failed, and the one of {to} took over. The database stayed.")
+        }
+        (IncidentKind::AppFailover, false) => format!("The app server of {from} failed."),
+    };
+    let outage = match (&over, &incident.abandoned) {
+        (Some(rto), _) => format!("Service was gone for {rto}."),
+        (None, Some(why)) => format!("It was given up: {}", full_stop(why)),
+        (None, None) => "It is not over: service has not been proven good again.".into(),
+    };
+    match loss(incident) {
+        Some(loss) => format!("{done} {outage} {loss}"),
+        None => format!("{done} {outage}"),
+    }
+}
+
+/// What was lost, in a sentence. None: nothing can be said of it.
+fn loss(incident: &Incident) -> Option<String> {
+    let rpo = &incident.rpo;
+    if incident.kind != IncidentKind::Failover {
+        return (incident.rto_ms().is_some()).then(|| "Nothing was lost.".into());
+    }
+    Some(match (rpo.acknowledged_is_safe, rpo.lost_transactions) {
+        (true, None | Some(0)) | (false, Some(0)) => "No acknowledged transaction was lost.".into(),
+        (true, Some(lost)) => {
+            let (lost, are) = (count(lost, "transaction"), if lost == 1 { "is" } else { "are" });
+            format!(
+                "No acknowledged transaction was lost; {lost} that nobody was told about {are} not in the new primary."
+            )
+        }
+        (false, Some(lost)) => format!("Lost: {}.", count(lost, "transaction")),
+        (false, None) => "What was lost is not yet known: the old primary's disk has not been read.".into(),
+    })
+}
+
+/// What would have been lost, as known before, and how old that knowledge was.
+fn forecast(rpo: &RpoAtOnset) -> String {
+    let Some(at_risk) = rpo.live_bytes else { return "live RPO at the onset: unknown.".into() };
+    let time =
+        rpo.live_ms.map_or_else(|| "for a time not known".into(), |time| format!("{} of work", ms(time)));
+    let age = if rpo.as_of_ms == 0.0 {
+        "read after it".into()
+    } else {
+        format!("read {} before it", ms(rpo.as_of_ms))
+    };
+    let safe = match (rpo.acknowledged_is_safe, at_risk) {
+        (false, _) => "",
+        (true, 0) => " Every acknowledged commit was on the standby.",
+        (true, _) => {
+            " Every acknowledged commit was on the standby; these bytes are a tail that nobody was told about."
+        }
+    };
+    format!("live RPO at the onset: {}, {time} ({age}).{safe}", bytes(at_risk))
+}
+
+/// What was lost, as read from the old primary's disk.
+fn fact(rpo: &RpoAtOnset) -> String {
+    let unacknowledged = match rpo.lost_transactions {
+        Some(lost) if lost > 0 && rpo.acknowledged_is_safe => ", none of them acknowledged",
+        _ => "",
+    };
+    let lost = match (rpo.lost_bytes, rpo.lost_transactions) {
+        (Some(lost), Some(number)) => format!("{}, {}", bytes(lost), count(number, "transaction")),
+        (Some(lost), None) => format!("{}, transactions not yet counted", bytes(lost)),
+        (None, Some(number)) => count(number, "transaction"),
+        (None, None) => "not yet known".into(),
+    };
+    let after = match rpo.written_after_bytes {
+        Some(after) => format!("{} written after that reading", bytes(after)),
+        None => "what was written after that reading is not yet known".into(),
+    };
+    format!("lost: {lost}{unacknowledged}; {after}.")
+}
+
+fn connections(incident: &Incident) -> Option<String> {
+    let (cut, held) = (incident.connections_cut, incident.connections_held);
+    if cut == 0 && held == 0 {
+        return None;
+    }
+    Some(format!(
+        "{} cut; {} waited and {} then served.",
+        count(cut, "connection"),
+        thousands(held),
+        if held == 1 { "was" } else { "were" }
+    ))
+}
+
+fn full_stop(text: &str) -> String {
+    if text.ends_with(['.', '!', '?']) { text.to_owned() } else { format!("{text}.") }
+}
+
+/// The page being written.
+struct Page {
+    out: String,
+    paint: Paint,
+}
+
+impl Page {
+    fn line(&mut self, text: &str) {
+        self.out.push_str(text.trim_end());
+        self.out.push('\n');
+    }
+
+    fn headline(&mut self, incident: &Incident) {
+        let left = format!("{} {}", name(incident.kind), incident.id);
+        let right = time(incident.started_at);
+        let gap = WIDTH.saturating_sub(left.chars().count() + right.chars().count()).max(2);
+        let line = format!("{}{}{}", self.paint.bold(&left), " ".repeat(gap), right);
+        self.line(&line);
+        self.line(&self.paint.dim(&"─".repeat(WIDTH)));
+    }
+
+    /// A labelled paragraph.
+    fn section(&mut self, label: &str, text: &str) {
+        for (index, line) in wrap(text, WIDTH - INDENT).iter().enumerate() {
+            let label = if index == 0 { label } else { "" };
+            let padded = format!("{label:INDENT$}");
+            self.line(&format!("{}{line}", self.paint.bold(&padded)));
+        }
+    }
+
+    /// A line of a list below a section.
+    fn item(&mut self, text: &str) {
+        for (index, line) in wrap(text, WIDTH - INDENT - 2).iter().enumerate() {
+            let bullet = if index == 0 { "- " } else { "  " };
+            self.line(&format!("{:INDENT$}{bullet}{line}", ""));
+        }
+    }
+
+    /// The phase timeline: each phase is the time from the mark before it.
+    fn phases(&mut self, incident: &Incident) {
+        let phases = incident.phases();
+        let total: f64 = phases.iter().map(|phase| phase.ms).sum();
+        let mut begin = 0.0;
+        for (index, phase) in phases.iter().enumerate() {
+            let label = if index == 0 { "Phases" } else { "" };
+            let bar = bar(begin, phase.ms, total);
+            begin += phase.ms;
+            let label = self.paint.bold(&format!("{label:INDENT$}"));
+            self.line(&format!("{label}{:20}{:>10}  {bar}", phase.name, ms(phase.ms)));
+        }
+        if let Some(rto) = incident.rto_ms() {
+            let line = format!(
+                "{:INDENT$}{:20}{:>10}  from the last good moment to proven good again",
+                "",
+                "RTO",
+                ms(rto)
+            );
+            self.line(&line);
+        }
+        if let Some(redundancy) = incident.redundancy_ms() {
+            let name = MarkName::RedundancyRestored.as_str();
+            let line = format!(
+                "{:INDENT$}{name:20}{:>10}  after the onset; not part of the RTO",
+                "",
+                ms(redundancy)
+            );
+            self.line(&line);
+        }
+    }
+
+    /// The forecast and the fact.
+    fn data(&mut self, incident: &Incident) {
+        match incident.kind {
+            IncidentKind::AppFailover => return,
+            IncidentKind::Restart | IncidentKind::Switchover => {
+                self.section("Forecast", &forecast(&incident.rpo));
+            }
+            IncidentKind::Failover => {
+                self.section("Forecast", &forecast(&incident.rpo));
+                self.section("Fact", &fact(&incident.rpo));
+            }
+        }
+        if let Some(salvage) = &incident.rpo.salvage {
+            self.section("Salvaged", &format!("What is not in the new primary is kept in {salvage}"));
+        }
+    }
+
+    fn verdicts(&mut self, incident: &Incident) {
+        let verdicts = incident.verdicts();
+        let rto = incident.rto_ms().map_or_else(|| "no end yet".into(), ms);
+        let lines = [
+            ("RTO", verdicts.rto, format!("{rto} of {} allowed", ms(incident.objectives.rto_ms))),
+            ("RPO", verdicts.rpo, format!("{} of lost work allowed", ms(incident.objectives.rpo_ms))),
+        ];
+        for (index, (objective, verdict, figures)) in lines.into_iter().enumerate() {
+            let word = match verdict {
+                Verdict::Met => "met",
+                Verdict::Missed => "MISSED",
+                Verdict::Unknown => "not known yet",
+            };
+            let label = if index == 0 { "Objectives" } else { "" };
+            let label = self.paint.bold(&format!("{label:INDENT$}"));
+            let word = self.paint.verdict(verdict, word);
+            self.line(&format!("{label}{objective} {word}: {figures}"));
+        }
+        let line = format!("Epoch {}, led and timed by {}.", incident.epoch, incident.leader);
+        self.section("Record", &line);
+    }
+}
+
+/// A bar that begins where the phase begins, so that the bars below each other draw the timeline.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a drawing"
+)]
+fn bar(begin: f64, length: f64, total: f64) -> String {
+    if total <= 0.0 {
+        return String::new();
+    }
+    let column = |ms: f64| (ms / total * BAR as f64).round() as usize;
+    let (from, to) = (column(begin).min(BAR - 1), column(begin + length));
+    let blocks = to.saturating_sub(from);
+    let drawn = if blocks == 0 { "▏".to_owned() } else { "█".repeat(blocks) };
+    format!("{}{drawn}", " ".repeat(from))
+}

@@ -1,0 +1,479 @@
+//! The configuration: what is refused, and that the message names the key and the way out.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+
+use locum::{
+    config::{self, EXAMPLE, Origin, Sources},
+    model::{Durability, OnCrash, Policy},
+};
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+
+/// A configuration in a directory of its own, with everything that the host must have for it.
+struct Host {
+    dir: TempDir,
+}
+
+impl Host {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Self { dir };
+        fs::create_dir_all(host.path("data")).unwrap();
+        fs::write(host.path("data/PG_VERSION"), "15\n").unwrap();
+        // Tests may run as root, and PostgreSQL never does.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(host.path("data"), Some(65_534), None).unwrap();
+        }
+        fs::create_dir_all(host.path("bin")).unwrap();
+        for program in ["postgres", "pg_basebackup", "pg_controldata", "pg_rewind", "pg_waldump"] {
+            fs::write(host.path("bin").join(program), "").unwrap();
+            fs::set_permissions(host.path("bin").join(program), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        fs::write(host.path("token"), "0123456789abcdef0123456789abcdef\n").unwrap();
+        fs::set_permissions(host.path("token"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(host.file(), host.good()).unwrap();
+        host
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.path("locum.toml")
+    }
+
+    fn good(&self) -> String {
+        let root = self.dir.path().display();
+        format!(
+            r#"
+cluster = "orders"
+node = "seoul"
+members = ["seoul", "busan"]
+state_dir = "{root}/state"
+[store]
+embedded = "{root}/store.db"
+[api]
+token_file = "{root}/token"
+[postgres]
+data_dir = "{root}/data"
+bin_dir = "{root}/bin"
+connect = "host=/tmp user=postgres dbname=postgres"
+address = "127.0.0.1:5433"
+replication = "user=replicator"
+[[endpoint]]
+name = "db"
+listen = "127.0.0.1:6432"
+target = "primary"
+[app]
+health = "http://127.0.0.1:8081/healthz"
+"#
+        )
+    }
+
+    fn locum(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_locum"));
+        command.env_clear().args(arguments).arg("-c").arg(self.file());
+        command.output().unwrap()
+    }
+
+    fn check_with(&self, set: &[&str]) -> (Option<i32>, String) {
+        let set: Vec<_> = set.iter().flat_map(|pair| ["--set", pair]).collect();
+        let output = self.locum(&[&["config", "check"], set.as_slice()].concat());
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    }
+}
+
+#[test]
+fn a_good_configuration_is_ok() {
+    assert_eq!(Host::new().check_with(&[]), (Some(0), "ok\n".into()));
+}
+
+#[test]
+fn bad_input_is_answered_with_the_key_and_the_way_out() {
+    let host = Host::new();
+    let cases: &[(&str, &str, &str)] = &[
+        // What is set; the key that the message names; the way out.
+        ("policy.hagn=3s", "policy.hagn is no known key", "Did you mean policy.hang?"),
+        ("hang=3s", "hang is no known key", "Did you mean hang in [policy]?"),
+        ("policy.node=x", "policy.node is no known key", "stands at the top of the file"),
+        ("polcy.hang=3s", "polcy is no known key", "Did you mean policy?"),
+        ("store.etcd=[\"http://a:2379\"]", "etcd comes with the next release", "Use embedded"),
+        ("policy.on_crash=fastest", "policy.on_crash is \"fastest\"", "\"failover\" or \"restart\""),
+        ("policy.durability=safe", "policy.durability is \"safe\"", "\"sync-strict\""),
+        ("policy.hang=3", "policy.hang has no unit", "\"3ms\" or \"3s\""),
+        ("policy.hang=soon", "policy.hang is \"soon\"", "One looks like \"500ms\""),
+        ("policy.hang=10ms", "policy.hang is 10ms", "Set it to \"200ms\" or longer"),
+        ("policy.detect=50ms", "policy.detect is 50ms", "Set it to \"200ms\" or longer"),
+        ("policy.leader_ttl=1ms", "policy.leader_ttl is 1ms", "Set it to \"500ms\" or longer"),
+        ("policy.drain=1h", "policy.drain is not shorter than policy.handover", "Shorten drain"),
+        ("policy.max_data_loss=lots", "policy.max_data_loss is \"lots\"", "\"16MiB\""),
+        ("policy.max_failovers=0", "policy.max_failovers is the number 0", "whole number from 1"),
+        ("policy.app_grace=10ms", "policy.app_grace is shorter than app.interval", "Lengthen app_grace"),
+        ("policy.flap_window=0s", "policy.flap_window is zero", "Set it to"),
+        ("objectives.rto=0s", "objectives.rto is zero", "Set it to"),
+        ("node=Seoul", "node is \"Seoul\"", "lower-case"),
+        ("node=tokyo", "members does not list this node, tokyo", "Add \"tokyo\""),
+        ("members=[seoul,seoul]", "members lists a node twice", "every node once"),
+        ("members=seoul", "members is the text \"seoul\", not a list", "Write it as"),
+        ("cluster=15", "cluster is the number 15", "Write it in quotes"),
+        ("state_dir=state", "state_dir is \"state\"", "the whole path"),
+        ("api.listen=8008", "api.listen is the number 8008", "Write it in quotes"),
+        ("api.listen=localhost:8008", "api.listen is \"localhost:8008\"", "Use IP:PORT"),
+        ("api.listen=127.0.0.1:0", "api.listen is \"127.0.0.1:0\"", "Name a port"),
+        (
+            "api.listen=127.0.0.1:8009",
+            "api.peer_listen (127.0.0.1:8009) clashes with api.listen",
+            "another port",
+        ),
+        (
+            "api.listen=0.0.0.0:6432",
+            "endpoint[db].listen (127.0.0.1:6432) clashes with api.listen",
+            "another port",
+        ),
+        ("api.listen=0.0.0.0:8008", "api.address is not given", "Give the address that others use"),
+        ("postgres.address=127.0.0.1:6432", "endpoint[db].listen", "another port"),
+        ("postgres.address=db1", "postgres.address is \"db1\"", "Use HOST:PORT"),
+        ("postgres.connect=nonsense", "postgres.connect is no connection string", "Write it as"),
+        ("postgres.connect=user=x", "postgres.connect names no host", "host=/var/run/postgresql"),
+        ("postgres.connect=host=/tmp user=x password=geheim", "postgres.connect holds a password", "peer"),
+        (
+            "postgres.connect=host=10.0.0.9 user=x",
+            "postgres.connect leads to another host",
+            "socket directory",
+        ),
+        ("postgres.replication=user=x password=geheim", "postgres.replication holds a password", "passfile="),
+        ("postgres.replication=user=x host=y", "postgres.replication holds host", "Remove host"),
+        (
+            "postgres.options=[\"-c\", \"primary_conninfo=x\"]",
+            "postgres.options holds primary_conninfo",
+            "Remove",
+        ),
+        ("postgres.no_failover=maybe", "postgres.no_failover is the text \"maybe\"", "Use true or false"),
+        ("app.health=healthz", "app.health is \"healthz\", which is no URL", "Write it as"),
+        ("app.interval=1ms", "app.interval is shorter", "Set it to"),
+        ("postgres=5", "postgres is a section, not a value", "[postgres]"),
+        ("endpoint=5", "endpoint is not a list of sections", "[[endpoint]]"),
+        (
+            "endpoint=[{name=\"db\",listen=\"127.0.0.1:6432\",target=\"replica\"}]",
+            "endpoint[db].target is \"replica\"",
+            "\"primary\" or \"app\"",
+        ),
+        (
+            "endpoint=[{name=\"db\",target=\"primary\"}]",
+            "endpoint[db].listen is missing",
+            "Say where clients connect",
+        ),
+        (
+            "endpoint=[{listen=\"127.0.0.1:6432\",target=\"primary\"}]",
+            "endpoint[#1].name is missing",
+            "Name it",
+        ),
+        (
+            "endpoint=[{name=\"db\",listen=\"127.0.0.1:6432\",target=\"primary\",hold=\"1ms\"}]",
+            "endpoint[db].hold is shorter",
+            "Set it to",
+        ),
+        (
+            "endpoint=[{name=\"db\",listen=\"127.0.0.1:6432\",target=\"primary\",max=3}]",
+            "endpoint[db].max is no known key",
+            "Remove it. Known in [endpoint]",
+        ),
+    ];
+    for (set, key, way_out) in cases {
+        let (code, told) = host.check_with(&[set]);
+        assert_eq!(code, Some(1), "{set}: {told}");
+        assert!(told.contains(key), "{set}: expected {key:?} in\n{told}");
+        assert!(told.contains(way_out), "{set}: expected {way_out:?} in\n{told}");
+        assert!(!told.contains("geheim"), "{set}: the password is shown in\n{told}");
+    }
+}
+
+#[test]
+fn what_the_host_lacks_is_told() {
+    let host = Host::new();
+    let root = host.dir.path().display().to_string();
+    fs::create_dir_all(host.path("old")).unwrap();
+    fs::write(host.path("old/PG_VERSION"), "9.6\n").unwrap();
+    fs::create_dir_all(host.path("new")).unwrap();
+    fs::write(host.path("new/PG_VERSION"), "19\n").unwrap();
+    fs::create_dir_all(host.path("half")).unwrap();
+    fs::copy(host.path("bin/postgres"), host.path("half/postgres")).unwrap();
+    fs::write(host.path("open"), "0123456789abcdef").unwrap();
+    fs::set_permissions(host.path("open"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(host.path("empty"), "\n").unwrap();
+    fs::set_permissions(host.path("empty"), fs::Permissions::from_mode(0o600)).unwrap();
+    let cases = [
+        (format!("postgres.data_dir={root}/none"), "cannot be used", "SHOW data_directory"),
+        (format!("postgres.data_dir={root}/bin"), "no PostgreSQL data directory", "SHOW data_directory"),
+        (format!("postgres.data_dir={root}/old"), "PostgreSQL 9.6, which is not supported", "14 to 18"),
+        (format!("postgres.data_dir={root}/new"), "PostgreSQL 19, which is not supported", "14 to 18"),
+        (
+            format!("postgres.bin_dir={root}/half"),
+            "lacks pg_basebackup, pg_controldata, pg_rewind, pg_waldump",
+            "pg_config",
+        ),
+        (format!("state_dir={root}/data/state"), "inside postgres.data_dir", "Move it out"),
+        (format!("store.embedded={root}/data/store.db"), "inside postgres.data_dir", "Move it out"),
+        (format!("state_dir={root}/token"), "is no directory", "Name a directory"),
+        (format!("api.token_file={root}/none"), "cannot be read", "/dev/urandom"),
+        (format!("api.token_file={root}/open"), "can be read by everybody", "chmod 600"),
+        (format!("api.token_file={root}/empty"), "does not hold one line", "Make it anew"),
+    ];
+    for (set, what, way_out) in &cases {
+        let (code, told) = host.check_with(&[set]);
+        assert_eq!(code, Some(1), "{set}: {told}");
+        let key = set.split('=').next().unwrap();
+        for part in [key, what, way_out] {
+            assert!(told.contains(part), "{set}: expected {part:?} in\n{told}");
+        }
+    }
+}
+
+#[test]
+fn a_link_into_the_data_directory_is_seen_through() {
+    let host = Host::new();
+    fs::create_dir_all(host.path("data/inner")).unwrap();
+    std::os::unix::fs::symlink(host.path("data/inner"), host.path("link")).unwrap();
+    let (code, told) = host.check_with(&[&format!("state_dir={}", host.path("link").display())]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("inside postgres.data_dir"), "{told}");
+}
+
+#[test]
+fn what_may_be_meant_so_is_a_warning() {
+    let host = Host::new();
+    let cases = [
+        (vec!["policy.durability=async"], "warning: objectives.rpo is 0"),
+        (vec!["policy.max_data_loss=1MiB"], "warning: policy.max_data_loss has no effect"),
+        (vec!["policy.hang=10s"], "warning: policy.hang is 10s, longer than objectives.rto"),
+    ];
+    for (set, warning) in cases {
+        let (code, told) = host.check_with(&set);
+        assert_eq!(code, Some(0), "{told}");
+        assert!(told.contains(warning) && told.contains("ok, with 1 warning"), "{told}");
+    }
+    let (code, told) =
+        host.check_with(&["policy.durability=async", "objectives.rpo=1s", "policy.max_data_loss=1MiB"]);
+    assert_eq!((code, told.as_str()), (Some(0), "ok\n"));
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let (_, told) = Host::new().check_with(&["policy.hagn=1s", "policy.durability=x", "node=Seoul"]);
+    assert_eq!(told.matches("error: ").count(), 3, "{told}");
+}
+
+#[test]
+fn a_missing_key_says_what_to_write() {
+    let host = Host::new();
+    fs::write(host.file(), "").unwrap();
+    let (code, told) = host.check_with(&[]);
+    assert_eq!(code, Some(1));
+    for key in ["cluster is missing", "node is missing", "members is missing", "store.embedded is missing"] {
+        assert!(told.contains(key), "{told}");
+    }
+}
+
+#[test]
+fn an_app_endpoint_needs_an_app() {
+    let host = Host::new();
+    let text = host.good().replace("\"primary\"", "\"app\"");
+    fs::write(host.file(), text.split("[app]").next().unwrap()).unwrap();
+    let (code, told) = host.check_with(&[]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("endpoint[db].target is \"app\", but this file has no [app]"), "{told}");
+}
+
+#[test]
+fn a_file_that_is_missing_or_no_toml_is_told_by_its_name() {
+    let host = Host::new();
+    fs::write(host.file(), "cluster = \"orders\"\nnode = \n").unwrap();
+    let (code, told) = host.check_with(&[]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("locum.toml is no valid TOML") && told.contains("line 2"), "{told}");
+    fs::remove_file(host.file()).unwrap();
+    let (code, told) = host.check_with(&[]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("cannot be read") && told.contains("locum config example"), "{told}");
+}
+
+#[test]
+fn each_layer_wins_over_the_one_before_and_print_says_which() {
+    let host = Host::new();
+    let text = host.good() + "[policy]\nhang = \"3s\"\ndetect = \"600ms\"\ndrain = \"1s\"\n";
+    fs::write(host.file(), text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_locum"))
+        .env_clear()
+        .env("LOCUM_POLICY__DETECT", "700ms")
+        .env("LOCUM_POLICY__DRAIN", "2s")
+        .env("LOCUM_LOG", "debug")
+        .args(["config", "print", "--set", "policy.drain=3s", "-c"])
+        .arg(host.file())
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let line =
+        |key: &str| printed.lines().find(|line| line.starts_with(&format!("{key} "))).unwrap_or_default();
+    let has = |key: &str, value: &str, origin: &str| {
+        assert!(line(key).contains(&format!("= \"{value}\"")) && line(key).contains(origin), "{}", line(key));
+    };
+    has("policy.write_wait", "500ms", "# default");
+    has("policy.hang", "3s", &format!("# file {}", host.file().display()));
+    has("policy.detect", "700ms", "# environment LOCUM_POLICY__DETECT");
+    has("policy.drain", "3s", "# flag --set");
+    has("api.address", "127.0.0.1:8008", "# follows api.listen");
+    has("app.address", "127.0.0.1:8081", "# follows app.health");
+    assert!(!printed.contains("0123456789abcdef"), "the token is never printed");
+}
+
+#[test]
+fn an_unknown_variable_is_named_as_it_was_written() {
+    let host = Host::new();
+    let output = Command::new(env!("CARGO_BIN_EXE_locum"))
+        .env_clear()
+        .env("LOCUM_POLICY__HAGN", "3s")
+        .args(["config", "check", "-c"])
+        .arg(host.file())
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told.contains("environment LOCUM_POLICY__HAGN") && told.contains("Did you mean policy.hang?"),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_is_loaded_is_what_was_written() {
+    let host = Host::new();
+    let sources = Sources {
+        file: host.file(),
+        set: [
+            "policy.durability=async",
+            "policy.on_crash=restart",
+            "policy.max_data_loss=1MiB",
+            "objectives.rpo=2s",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    };
+    let config = config::load(&sources).unwrap().config;
+    assert_eq!(config.policy.durability, Durability::Async);
+    assert_eq!(config.policy.on_crash, OnCrash::Restart);
+    assert_eq!(config.policy.max_data_loss, 1 << 20);
+    assert_eq!(config.policy.hang, Policy::default().hang);
+    assert!((config.objectives.rpo_ms - 2_000.0).abs() < 1e-9);
+    assert_eq!(config.api.token.expose_secret(), "0123456789abcdef0123456789abcdef");
+    assert_eq!(config.endpoints.len(), 1);
+    assert_eq!(config.leader_ttl, Duration::from_secs(3));
+}
+
+#[test]
+fn programs_that_nobody_named_are_found_or_told() {
+    let host = Host::new();
+    let text = host.good().lines().filter(|line| !line.starts_with("bin_dir")).collect::<Vec<_>>().join("\n");
+    fs::write(host.file(), text).unwrap();
+    let run = |path: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_locum"));
+        command.env_clear().env("PATH", path).args(["config", "check", "-c"]).arg(host.file());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(run(&host.path("bin")), (Some(0), "ok\n".into()));
+    // PostgreSQL 14 is in no usual place here.
+    fs::write(host.path("data/PG_VERSION"), "14\n").unwrap();
+    let (code, told) = run(&host.path("none"));
+    if !Path::new("/usr/lib/postgresql/14/bin/postgres").exists() {
+        assert_eq!(code, Some(1));
+        assert!(told.contains("postgres.bin_dir is not given") && told.contains("postgresql-14"), "{told}");
+    }
+}
+
+#[test]
+fn a_node_that_was_being_cloned_may_start() {
+    let host = Host::new();
+    fs::create_dir_all(host.path("state")).unwrap();
+    fs::write(host.path("state/promise.json"), "{}").unwrap();
+    fs::remove_file(host.path("data/PG_VERSION")).unwrap();
+    let (code, told) = host.check_with(&[]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("warning: postgres.data_dir"), "{told}");
+}
+
+#[test]
+fn a_client_needs_only_its_own_section() {
+    let host = Host::new();
+    fs::write(host.file(), "[api]\nlisten = \"127.0.0.1:9\"\n[policy]\nhang = 3\nunknown = true\n").unwrap();
+    let client = config::client(&Sources::file(host.file())).unwrap();
+    assert_eq!(client.address, "127.0.0.1:9");
+    fs::write(host.file(), "[api]\nlisten = 5\n").unwrap();
+    assert!(config::client(&Sources::file(host.file())).is_err());
+}
+
+fn draft(text: &str) -> config::Draft {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("locum.toml");
+    fs::write(&file, text).unwrap();
+    config::read(&Sources::file(file)).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn the_example_is_sound() {
+    assert_eq!(draft(EXAMPLE).warnings, []);
+}
+
+#[test]
+fn the_example_shows_every_key_and_its_real_default() {
+    let is_key = |line: &str| {
+        let bare = line.strip_prefix('#').unwrap_or_default();
+        bare.starts_with(|c: char| c.is_ascii_lowercase()) && bare.contains(" = ")
+    };
+    let full: String = EXAMPLE
+        .lines()
+        .map(|line| if is_key(line) { &line[1..] } else { line })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let (sparse, full) = (draft(EXAMPLE), draft(&full));
+    for (one, other) in sparse.settings.iter().zip(&full.settings) {
+        assert_eq!((&one.key, &one.value), (&other.key, &other.value));
+        assert!(matches!(other.origin, Origin::File(_)), "{} is not in the example", other.key);
+    }
+    assert_eq!(sparse.settings.len(), full.settings.len());
+    assert_eq!(full.config.policy, Policy::default());
+}
+
+#[test]
+fn the_pair_in_deploy_is_one_cluster_on_one_machine() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let read = |name: &str| fs::read_to_string(deploy.join(name)).unwrap();
+    assert_eq!(read("seoul.toml"), EXAMPLE, "deploy/seoul.toml is what `locum config example` prints");
+    let (seoul, busan) = (draft(&read("seoul.toml")).config, draft(&read("busan.toml")).config);
+    assert_eq!(
+        (&seoul.cluster, &seoul.members, &seoul.store),
+        (&busan.cluster, &busan.members, &busan.store)
+    );
+    assert_eq!(seoul.policy, busan.policy);
+    assert_ne!(seoul.node, busan.node);
+    assert_ne!(seoul.state_dir, busan.state_dir);
+    let ports = |config: &config::Config| {
+        let mut ports = vec![config.api.listen, config.api.peer_listen];
+        ports.extend(config.endpoints.iter().map(|endpoint| endpoint.listen));
+        ports.extend(
+            config
+                .postgres
+                .as_ref()
+                .map(|postgres| postgres.address.parse::<std::net::SocketAddr>().unwrap()),
+        );
+        ports
+    };
+    assert!(ports(&seoul).iter().all(|port| !ports(&busan).contains(port)), "no port is used twice");
+}
