@@ -4,9 +4,18 @@
 //! ([`planner`]); everything that touches the world is an adapter behind a trait of [`ports`]. ARCHITECTURE.md has
 //! the map.
 
+pub mod agent;
+pub mod api;
+pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod controller;
+pub mod endpoint;
+pub mod member;
 pub mod model;
+pub mod planner;
 pub mod ports;
+pub mod postgres;
 pub mod report;
+pub mod store;

@@ -189,3 +189,10 @@ pub trait Console: Send + Sync {
     /// The last incidents, oldest first.
     async fn incidents(&self, last: usize) -> Result<Vec<Incident>, StoreError>;
 }
+
+/// A commit through an endpoint, as a client would make it.
+#[async_trait]
+pub trait Client: Send + Sync {
+    /// Connects to `address` (`host:port`) and commits. Bounded by a deadline of its own.
+    async fn commit(&self, address: &str) -> Result<(), String>;
+}

@@ -37,6 +37,12 @@ pub fn talk(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Sends the program's log to stderr: for `locum run`. `RUST_LOG` chooses what; `info` by default.
+pub fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+}
+
 /// Writes a question to stderr and reads the answer from stdin. None: there is no more input.
 #[must_use]
 pub fn ask(question: &str) -> Option<String> {

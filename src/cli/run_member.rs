@@ -1,15 +1,185 @@
-//! `locum run`: placeholder.
+//! `locum run`: wires one member together and runs it until it is told to stop. Only wiring; PostgreSQL outlives it.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, future::Future, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch, task::JoinHandle};
 
 use super::args::RunArgs;
+use crate::{
+    agent::Agent,
+    api,
+    clock::SystemClock,
+    config::Config,
+    controller::{self, Deps, Feed},
+    endpoint::Proxy,
+    member::Host,
+    ports::{Clock, Console, Local},
+    postgres::ThroughEndpoint,
+    store::{Embedded, Records, Registration, RpoHistory},
+};
 
-/// Runs the member until it is told to stop.
+/// How long a stop may take until it is cut short.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs the member until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The configuration is not sound, or a port is taken.
-#[expect(clippy::unused_async, reason = "placeholder")]
+/// The configuration is not sound, a port is taken, the store cannot be opened, or the data directory belongs to
+/// another node or system. Nothing was changed then.
 pub async fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
     let loaded = crate::config::load(&args.source.sources())?;
-    anyhow::bail!("the member of {} is not built yet", loaded.config.node)
+    super::output::log_to_stderr();
+    let config = loaded.config;
+    let (stop, stopped) = watch::channel(false);
+    let member = Running::start(&config, stopped).await?;
+    tracing::info!(cluster = %config.cluster, node = %config.node, api = %config.api.listen, "member runs");
+    told_to_stop().await?;
+    tracing::info!("member stops; PostgreSQL goes on");
+    stop.send_replace(true);
+    if tokio::time::timeout(STOP_LIMIT, member.stop()).await.is_err() {
+        tracing::warn!("the stop took longer than {STOP_LIMIT:?} and was cut short");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        done = tokio::signal::ctrl_c() => done.context("listen for SIGINT"),
+    }
+}
+
+/// A running member.
+struct Running {
+    host: Arc<Host>,
+    records: Records,
+    node: crate::model::NodeId,
+    loop_task: JoinHandle<()>,
+    servers: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Binds every port and opens every file before anything acts.
+    async fn start(config: &Config, stopped: watch::Receiver<bool>) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let public = bind("api.listen", config.api.listen).await?;
+        let peers = bind("api.peer_listen", config.api.peer_listen).await?;
+        let store = Embedded::open(&config.store)
+            .with_context(|| format!("open the store {}", config.store.display()))?;
+        let records = Records::new(Arc::new(store), config.cluster.clone());
+        let history =
+            RpoHistory::open(&config.state_dir.join("history.db")).context("open the RPO history")?;
+        let mut endpoints = BTreeMap::new();
+        for endpoint in &config.endpoints {
+            endpoints.insert(endpoint.name.clone(), Proxy::bind(endpoint, clock.clone())?);
+        }
+        let agent = match &config.postgres {
+            Some(postgres) => Some(Agent::start(
+                postgres,
+                config.app.as_ref(),
+                &config.node,
+                &config.state_dir,
+                clock.clone(),
+            )?),
+            None => None,
+        };
+        let host = Host::new(config.node.clone(), agent, endpoints, clock.clone());
+        let (console, loop_task) = controller::start(deps(config, &host, records.clone(), history, clock));
+        let console: Arc<dyn Console> = Arc::new(console);
+        let local: Arc<dyn Local> = host.clone();
+        let servers = vec![
+            serve(api::serve(public, console, config.api.token.clone(), wait(stopped.clone()))),
+            serve(api::peer::serve(
+                peers,
+                config.cluster.clone(),
+                local,
+                config.api.token.clone(),
+                wait(stopped),
+            )),
+        ];
+        Ok(Self { host, records, node: config.node.clone(), loop_task, servers })
+    }
+
+    /// Stops deciding first, then everything else; leadership is left at once, so that another member need not wait
+    /// for the lease to run out.
+    async fn stop(self) {
+        self.loop_task.abort();
+        _ = self.loop_task.await;
+        if let Err(error) = self.records.step_down(&self.node).await {
+            tracing::warn!(%error, "leave leadership");
+        }
+        self.host.stop().await;
+        self.servers.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn deps(
+    config: &Config,
+    host: &Arc<Host>,
+    records: Records,
+    history: RpoHistory,
+    clock: Arc<dyn Clock>,
+) -> Deps {
+    let registration = Registration {
+        node: config.node.clone(),
+        api_address: config.api.address.clone(),
+        peer_address: config.api.peer_address.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let connect = {
+        let (cluster, token, clock) = (config.cluster.clone(), config.api.token.clone(), clock.clone());
+        move |peer: &Registration| {
+            let remote = api::peer::Remote::new(
+                cluster.clone(),
+                peer.node.clone(),
+                peer.peer_address.clone(),
+                token.clone(),
+                clock.clone(),
+            );
+            Feed { node: peer.node.clone(), facts: remote.facts(), member: remote }
+        }
+    };
+    Deps {
+        cluster: config.cluster.clone(),
+        node: config.node.clone(),
+        registration,
+        members: config.members.clone(),
+        policy: config.policy.clone(),
+        objectives: config.objectives,
+        leader_ttl: config.leader_ttl,
+        records,
+        local: host.feed(),
+        connect: Box::new(connect),
+        client: Arc::new(ThroughEndpoint::new(
+            config.postgres.as_ref().map_or("", |postgres| &postgres.verify),
+        )),
+        clock,
+        history: Some(history),
+    }
+}
+
+async fn bind(key: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "cannot listen on {address} ({key}): another program has the port, or this user may not take it"
+        )
+    })
+}
+
+fn serve<F>(server: F) -> JoinHandle<()>
+where
+    F: Future<Output = std::io::Result<()>> + Send + 'static,
+{
+    tokio::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "an API port stopped serving");
+        }
+    })
+}
+
+async fn wait(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone: the member ends.
+    _ = stopped.wait_for(|stopped| *stopped).await;
 }

@@ -85,6 +85,9 @@ pub struct Postgres {
     /// The role that streams, rewinds and clones: libpq keywords added to every replication connection,
     /// for example `user=replicator passfile=/etc/locum/pgpass`.
     pub replication: String,
+    /// As whom a commit through the endpoint proves service: libpq keywords without host and port. Any role that may
+    /// log in will do.
+    pub verify: String,
     /// Extra arguments for `postgres`, for example `-c config_file=/etc/postgresql/15/main/postgresql.conf`.
     pub options: Vec<String>,
     /// Never promote this node.

@@ -197,6 +197,7 @@ fn postgres(reader: &mut Reader) -> Option<Option<Postgres>> {
         parse::text,
         |text| quote(&masked(text)),
     );
+    let verify = section.maybe("verify", parse::text, |text| quote(&masked(text)));
     let options = section.or("options", Vec::new(), parse::texts, |texts| quote_all(texts));
     let no_failover = section.or("no_failover", false, parse::boolean, bool::to_string);
     section.finish();
@@ -206,6 +207,8 @@ fn postgres(reader: &mut Reader) -> Option<Option<Postgres>> {
         bin_dir: bin_dir.unwrap_or_default(),
         connect: connect?,
         address: address?,
+        verify: verify
+            .unwrap_or_else(|| format!("{} dbname=postgres", replication.clone().unwrap_or_default())),
         replication: replication?,
         options,
         no_failover,

@@ -45,8 +45,27 @@ pub struct AgentFacts {
     pub job: Option<String>,
     /// Commands that failed since this node last streamed or served, newest last, as `name: reason`.
     pub failed: Vec<(String, String)>,
+    /// What its last rewind or clone gave up, and where it is kept; None: it gave up nothing yet.
+    pub lost: Option<LostTail>,
     /// Its app server, where one is configured.
     pub app: Option<AppFacts>,
+}
+
+/// WAL that a node had beyond the switch and gave up when it rejoined. Counted and saved before that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostTail {
+    /// The stamp of the command that gave it up.
+    pub under: Stamp,
+    /// Where the lost range begins: the switch position.
+    pub from: Lsn,
+    /// Where it ends: the end of valid WAL.
+    pub end: Lsn,
+    /// Bytes from `from` to `end`.
+    pub bytes: u64,
+    /// Transactions that committed in it.
+    pub transactions: u64,
+    /// The folder that keeps the WAL and its listing.
+    pub salvage: Option<String>,
 }
 
 /// A destructive change of the data directory.

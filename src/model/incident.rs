@@ -155,6 +155,8 @@ pub struct Incident {
     pub kind: IncidentKind,
     /// Why.
     pub cause: Cause,
+    /// The operation that asked for it, if a person did.
+    pub operation: Option<String>,
     /// The epoch it led to.
     pub epoch: Epoch,
     /// Who served before.

@@ -13,6 +13,7 @@ mod incident;
 mod intent;
 mod lsn;
 mod policy;
+mod rebase;
 mod rpo;
 mod snapshot;
 mod step;
@@ -23,8 +24,8 @@ pub use app::AppFacts;
 pub use endpoint::{EndpointFacts, EndpointKind, Mode, RouteOrder};
 pub use epoch::{Epoch, Incarnation, Stamp, Version};
 pub use facts::{
-    AgentFacts, Control, ControlState, Down, MemberFacts, Primary, Probe, ReplayState, Server, Slot, Standby,
-    Unfinished, WalSender,
+    AgentFacts, Control, ControlState, Down, LostTail, MemberFacts, Primary, Probe, ReplayState, Server,
+    Slot, Standby, Unfinished, WalSender,
 };
 pub use finding::{Finding, Hold};
 pub use ids::{BadName, ClusterName, EndpointName, IncidentId, NodeId, StandbyName, SystemId};
@@ -38,6 +39,6 @@ pub use rpo::{LiveRpo, PositionLog};
 pub use snapshot::{
     AppStatus, EndpointStatus, FindingText, NodeStatus, Operation, OperationState, Role, RpoStatus, Snapshot,
 };
-pub use step::{Command, Reply, Step, Upstream};
+pub use step::{Command, Reply, Step, StepKey, Upstream};
 pub use time::{Mono, Seen};
 pub use view::{Attempt, NodeView, Request, RequestKind, View};

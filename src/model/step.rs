@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointName, Intent, NodeId, RouteOrder, Stamp, StandbyName, Switch};
+use super::{EndpointName, Epoch, Intent, NodeId, RouteOrder, Stamp, StandbyName, Switch};
 
 /// Where a standby streams from, and as whom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -103,6 +103,38 @@ pub enum Step {
     Verify { stamp: Stamp },
     /// Tell the operator that the request is refused, and why.
     Refuse { operation: String, blockers: Vec<String> },
+}
+
+/// What a step is about, whatever its version: a step under way is not begun again only because an unrelated part of
+/// the intent changed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StepKey {
+    /// Whom it concerns; None: the store.
+    pub node: Option<NodeId>,
+    /// It is a command to an agent, which carries out one at a time.
+    pub agent: bool,
+    /// The epoch it belongs to.
+    pub epoch: Epoch,
+    /// The action with its arguments.
+    pub what: String,
+}
+
+impl Step {
+    /// What it is about.
+    #[must_use]
+    pub fn key(&self) -> StepKey {
+        let (node, epoch, what) = match self {
+            Self::Declare(intent) => (None, intent.epoch, "declare".to_owned()),
+            Self::Order { node, command, stamp } => (Some(node), stamp.epoch, format!("{command:?}")),
+            Self::Route { member, endpoint, order, stamp } => {
+                (Some(member), stamp.epoch, format!("{endpoint} {order:?}"))
+            }
+            Self::Drain { node, stamp } => (Some(node), stamp.epoch, "drain".to_owned()),
+            Self::Verify { stamp } => (None, stamp.epoch, "verify".to_owned()),
+            Self::Refuse { operation, .. } => (None, Epoch(0), format!("refuse {operation}")),
+        };
+        StepKey { node: node.cloned(), agent: matches!(self, Self::Order { .. }), epoch, what }
+    }
 }
 
 impl fmt::Display for Step {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::AgentFacts;
-use super::{EndpointFacts, EndpointName, Intent, LiveRpo, Mono, NodeId, Seen, Stamp};
+use super::{EndpointFacts, EndpointName, Intent, LiveRpo, Mono, NodeId, Seen, Stamp, StepKey};
 
 /// What the leader knows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,10 +24,12 @@ pub struct View {
     pub drained: Option<Stamp>,
     /// What an operator asks for, oldest first.
     pub requests: Vec<Request>,
-    /// Orders that have been given and not been answered, by their words; they are not given again meanwhile.
-    pub underway: BTreeSet<String>,
-    /// Orders whose last try failed, by their words.
-    pub attempts: BTreeMap<String, Attempt>,
+    /// Steps that were begun and have not ended; they are not begun again meanwhile.
+    pub underway: BTreeSet<StepKey>,
+    /// Steps whose last try failed.
+    pub attempts: BTreeMap<StepKey, Attempt>,
+    /// When the last failovers were decided: what the flap limit counts.
+    pub failovers: Vec<Mono>,
 }
 
 /// What is known of one member.

@@ -5,3 +5,7 @@
 mod cli;
 mod config;
 mod report;
+//! Hermetic tests: real sockets and files on this machine, no PostgreSQL.
+
+mod app;
+mod proxy;

@@ -1,0 +1,312 @@
+//! What the agent knows, in one place: written by whoever saw it, read by anyone at any time.
+//!
+//! A change worth acting on wakes the readers; a mere position does not. Nothing here waits.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::promise::Promise;
+use crate::{
+    model::{
+        AgentFacts, Down, Lsn, Mono, Primary, Probe, ReplayState, Seen, Server, Stamp, Standby, Switch,
+        Timeline, Version,
+    },
+    postgres::observe::{Look, PrimaryMore, StandbyMore},
+};
+
+/// How many failed commands are remembered.
+const FAILED: usize = 10;
+
+/// The facts, and what they are put together from.
+#[derive(Debug)]
+pub(super) struct State {
+    /// What is reported.
+    pub(super) facts: AgentFacts,
+    /// Grows with every postmaster seen: what was learned of an earlier one is never taken for this one's.
+    pub(super) generation: u64,
+    /// The agent itself is ending the server: its end is no crash.
+    pub(super) expected: bool,
+    /// The probes of this primary.
+    pub(super) probe: Probe,
+    /// Where this primary's log ended right after its last probe.
+    pub(super) probed: Lsn,
+    /// Names proven in force on this postmaster.
+    pub(super) names_proven: Option<(Version, Lsn)>,
+    /// A checkpoint was completed under this version.
+    pub(super) checkpointed: Option<Version>,
+    /// This postmaster was seen cut and quiet under this stamp.
+    pub(super) recruited: Option<Stamp>,
+    /// The switches before a timeline.
+    pub(super) history: Option<(Timeline, Vec<Switch>)>,
+    promise: Promise,
+    primary: Option<PrimaryMore>,
+    standby: Option<StandbyMore>,
+    received: Timeline,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(super) struct Board {
+    state: Mutex<State>,
+    changes: watch::Sender<u64>,
+}
+
+impl Board {
+    pub(super) fn new(facts: AgentFacts, promise: Promise) -> Self {
+        let state = State {
+            facts,
+            generation: 0,
+            expected: false,
+            probe: Probe::default(),
+            probed: Lsn(0),
+            names_proven: None,
+            checkpointed: None,
+            recruited: None,
+            history: None,
+            promise,
+            primary: None,
+            standby: None,
+            received: Timeline(0),
+        };
+        Self { state: Mutex::new(state), changes: watch::Sender::new(0) }
+    }
+
+    /// Changes with everything worth acting on.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Wakes the readers for something that is not on the board.
+    pub(super) fn bump(&self) {
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing here panics half-way through a change, so a poisoned state is still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn facts(&self) -> AgentFacts {
+        self.lock().facts.clone()
+    }
+
+    /// Reads something without copying everything.
+    pub(super) fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        look(&self.lock())
+    }
+
+    /// Changes something; wakes the readers if what is worth acting on changed.
+    pub(super) fn update<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let (result, moved) = {
+            let mut state = self.lock();
+            let before = outline(&state.facts);
+            let result = change(&mut state);
+            (result, outline(&state.facts) != before)
+        };
+        if moved {
+            self.bump();
+        }
+        result
+    }
+
+    /// Waits until `ready` says so. False: not within `deadline`.
+    pub(super) async fn until(&self, deadline: Duration, ready: impl Fn(&AgentFacts) -> bool) -> bool {
+        let mut changes = self.changes();
+        let wait = async {
+            while !self.read(|s| ready(&s.facts)) {
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::time::timeout(deadline, wait).await.is_ok()
+    }
+}
+
+impl State {
+    /// A postmaster was found. What is known of the server begins anew.
+    pub(super) fn attached(&mut self, at: Mono) -> u64 {
+        self.generation += 1;
+        self.expected = false;
+        self.probe = Probe::default();
+        self.probed = Lsn(0);
+        self.names_proven = None;
+        self.checkpointed = None;
+        self.recruited = None;
+        self.primary = None;
+        self.standby = None;
+        self.received = Timeline(0);
+        self.facts.server = Seen { value: Server::Starting, at };
+        self.generation
+    }
+
+    /// The postmaster has ended, or none is there. True: this was news.
+    pub(super) fn down(&mut self, at: Mono, since: Option<Mono>, crashed: bool) -> bool {
+        let news = !matches!(self.facts.server.value, Server::Down(_));
+        if news {
+            let down = Down { since, crashed, fenced: None, control: None, wal_end: None };
+            self.facts.server = Seen { value: Server::Down(down), at };
+            self.generation += 1;
+        }
+        news
+    }
+
+    /// The details of a server that is down.
+    pub(super) fn down_mut(&mut self) -> Option<&mut Down> {
+        match &mut self.facts.server.value {
+            Server::Down(down) => Some(down),
+            _ => None,
+        }
+    }
+
+    /// True if a look without more could not be reported: the role, or this postmaster, is new.
+    pub(super) fn needs_more(&self, look: &Look) -> bool {
+        match look {
+            Look::Primary(_, more) => more.is_none() && self.primary.is_none(),
+            Look::Standby(_, more) => more.is_none() && self.standby.is_none(),
+        }
+    }
+
+    /// The timeline whose history is wanted and not known.
+    pub(super) fn wants_history(&self) -> Option<Timeline> {
+        let timeline = match &self.facts.server.value {
+            Server::Primary(p) => p.timeline,
+            Server::Standby(s) => s.timeline,
+            _ => return None,
+        };
+        let known = self.history.as_ref().is_some_and(|(of, _)| *of == timeline);
+        (!known && timeline > Timeline(1)).then_some(timeline)
+    }
+
+    /// A look was taken at `at`.
+    pub(super) fn looked(&mut self, at: Mono, look: Look) {
+        self.facts.server.value = match look {
+            Look::Primary(quick, more) => {
+                self.standby = None;
+                self.recruited = None;
+                self.primary = more.or_else(|| self.primary.take());
+                let Some(more) = self.primary.clone() else { return };
+                Server::Primary(Primary {
+                    timeline: more.timeline,
+                    checkpoint_timeline: more.checkpoint_timeline,
+                    switch: self.switches(more.timeline).last().copied(),
+                    flushed: quick.flushed,
+                    writable: quick.writable,
+                    probe: self.probe.clone(),
+                    names: super::names::parse(&more.names),
+                    names_proven: self.names_proven,
+                    senders: quick.senders,
+                    slots: more.slots,
+                    busy: quick.busy,
+                    checkpointed: self.checkpointed,
+                })
+            }
+            Look::Standby(quick, more) => {
+                self.standby = more.or_else(|| self.standby.take());
+                let Some(more) = self.standby.clone() else { return };
+                self.received = self.received.max(quick.received_timeline.unwrap_or_default());
+                if quick.streaming {
+                    self.recruited = None;
+                }
+                let timeline = self.received.max(more.timeline);
+                Server::Standby(Standby {
+                    timeline,
+                    history: self.switches(timeline),
+                    flushed: quick.flushed,
+                    replayed: quick.replayed,
+                    streaming: quick.streaming,
+                    upstream: super::follow::upstream_of(&more.conninfo, &self.promise),
+                    replay: match (quick.paused, self.promise.paused) {
+                        (false, _) => ReplayState::Running,
+                        (true, Some(stamp)) => ReplayState::PausedForProof(stamp),
+                        (true, None) => ReplayState::PausedByPerson,
+                    },
+                    recruited: self.recruited,
+                })
+            }
+        };
+        self.facts.server.at = at;
+        if self.serves() {
+            self.facts.failed.clear();
+        }
+    }
+
+    fn serves(&self) -> bool {
+        match &self.facts.server.value {
+            Server::Primary(p) => p.writable,
+            Server::Standby(s) => s.streaming,
+            _ => false,
+        }
+    }
+
+    fn switches(&self, timeline: Timeline) -> Vec<Switch> {
+        match &self.history {
+            Some((of, switches)) if *of == timeline => switches.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What the promise file holds has changed, or was read.
+    pub(super) fn promised(&mut self, promise: &Promise) {
+        self.promise = promise.clone();
+        self.facts.promise = promise.promise;
+        self.facts.primary_since = promise.primary_since;
+        self.facts.system = promise.system;
+        self.facts.standby_name = promise.standby_name.clone();
+        self.facts.unfinished = promise.unfinished;
+        self.facts.lost = promise.lost.clone();
+    }
+
+    /// The history of `timeline` was read.
+    pub(super) fn learned(&mut self, timeline: Timeline, switches: Vec<Switch>) {
+        match &mut self.facts.server.value {
+            Server::Primary(p) if p.timeline == timeline => p.switch = switches.last().copied(),
+            Server::Standby(s) if s.timeline == timeline => s.history.clone_from(&switches),
+            _ => {}
+        }
+        self.history = Some((timeline, switches));
+    }
+
+    /// Puts what is known of this primary's probes, names and checkpoint into the facts.
+    pub(super) fn refresh(&mut self) {
+        let (probe, proven, done) = (self.probe.clone(), self.names_proven, self.checkpointed);
+        let recruited = self.recruited;
+        match &mut self.facts.server.value {
+            Server::Primary(p) => (p.probe, p.names_proven, p.checkpointed) = (probe, proven, done),
+            Server::Standby(s) => s.recruited = recruited,
+            _ => {}
+        }
+    }
+
+    /// A command failed that others may have to know about.
+    pub(super) fn failed(&mut self, command: &str, why: String) {
+        if self.facts.failed.len() == FAILED {
+            self.facts.failed.remove(0);
+        }
+        self.facts.failed.push((command.to_owned(), why));
+    }
+}
+
+/// The facts without what moves all the time: what is left is worth waking somebody for.
+fn outline(facts: &AgentFacts) -> AgentFacts {
+    let mut still = facts.clone();
+    still.server.at = Mono(0);
+    still.job = still.job.map(|_| String::new());
+    match &mut still.server.value {
+        Server::Primary(p) => {
+            p.flushed = Lsn(0);
+            p.busy = 0;
+            p.probe = Probe { failing_since: p.probe.failing_since.map(|_| Mono(0)), ..Probe::default() };
+            p.senders.iter_mut().for_each(|sender| sender.flushed = Lsn(0));
+            p.senders.sort_by(|a, b| a.name.cmp(&b.name));
+            p.slots.iter_mut().for_each(|slot| slot.retained = 0);
+        }
+        Server::Standby(s) => (s.flushed, s.replayed) = (Lsn(0), Lsn(0)),
+        Server::Unknown | Server::Starting | Server::Down(_) => {}
+    }
+    still
+}

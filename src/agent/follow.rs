@@ -1,0 +1,107 @@
+//! Streaming from a primary: what is written for it, and how it is known again.
+
+use std::sync::Arc;
+
+use super::{inner::Inner, orders::Unable, promise::Promise};
+use crate::{
+    model::{Server, StandbyName, Upstream},
+    postgres::{Conninfo, Postmaster, Source, sql::SqlError},
+};
+
+/// How soon a running standby must show that it read its configuration.
+const RELOADED: std::time::Duration = std::time::Duration::from_secs(2);
+/// Between two looks.
+const STEP: std::time::Duration = std::time::Duration::from_millis(2);
+
+/// The upstream that a `primary_conninfo` leads to, if it is the one that this agent was told and wrote.
+pub(super) fn upstream_of(conninfo: &str, promise: &Promise) -> Option<Upstream> {
+    let upstream = promise.upstream.as_ref()?;
+    let seen: Conninfo = conninfo.parse().ok()?;
+    let same = seen.address().as_deref() == Some(upstream.address.as_str())
+        && seen.get("application_name") == Some(promise.standby_name.0.as_str());
+    same.then(|| upstream.clone())
+}
+
+impl Inner {
+    /// Streams from the upstream: by reload where the standby runs, else by a start.
+    pub(super) async fn follow(self: &Arc<Self>, upstream: &Upstream) -> Result<(), Unable> {
+        if let Some(unfinished) = self.held().await.unfinished {
+            return Err(Unable::Refused(format!("a {unfinished:?} of the data directory has not ended")));
+        }
+        match self.board.read(|s| s.facts.server.value.clone()) {
+            Server::Primary(_) => {
+                Err(Unable::Refused("the server is a running primary: fence it first".into()))
+            }
+            Server::Unknown => Err(Unable::Failed("it cannot be told what the server is".into())),
+            Server::Starting => {
+                self.await_server(|s| matches!(s, Server::Standby(_) | Server::Primary(_))).await?;
+                let postmaster = self.running_standby()?;
+                self.lead(upstream, Some(&postmaster)).await
+            }
+            Server::Standby(_) => {
+                let postmaster = self.running_standby()?;
+                self.lead(upstream, Some(&postmaster)).await
+            }
+            Server::Down(_) => {
+                self.lead(upstream, None).await?;
+                self.start().await?;
+                self.await_server(|s| matches!(s, Server::Standby(_))).await
+            }
+        }
+    }
+
+    /// Writes where to stream from. What was attested of a recruit ends before that.
+    async fn lead(self: &Arc<Self>, upstream: &Upstream, running: Option<&Postmaster>) -> Result<(), Unable> {
+        let told = upstream.clone();
+        let paused = self.held().await.paused.is_some();
+        self.board.update(|s| {
+            s.recruited = None;
+            s.refresh();
+        });
+        self.remember(move |p| {
+            p.recruited = None;
+            p.paused = None;
+            p.upstream = Some(told);
+        })
+        .await?;
+        let name = self.held().await.standby_name;
+        let conninfo = self.conninfo(upstream, &name)?;
+        self.instance.write_standby_signal().await?;
+        let settings = [
+            ("primary_conninfo", conninfo.as_str()),
+            ("primary_slot_name", upstream.slot.as_str()),
+            ("recovery_target_timeline", "latest"),
+        ];
+        self.instance.set(&settings).await?;
+        let Some(postmaster) = running else { return Ok(()) };
+        if paused {
+            self.sql().await?.run("SELECT pg_wal_replay_resume()", RELOADED).await?;
+        }
+        postmaster.reload()?;
+        let seen = |s: &Server| matches!(s, Server::Standby(s) if s.upstream.as_ref() == Some(upstream));
+        let read = async {
+            while !self.board.read(|s| seen(&s.facts.server.value)) {
+                tokio::time::sleep(STEP).await;
+                self.look(true).await?;
+            }
+            Ok::<(), SqlError>(())
+        };
+        match tokio::time::timeout(RELOADED, read).await {
+            Ok(read) => Ok(read?),
+            Err(_) => Err(Unable::Failed(
+                "primary_conninfo was written to postgresql.auto.conf, but the server does not have it; \
+                 something else sets it, perhaps the command line"
+                    .into(),
+            )),
+        }
+    }
+
+    fn conninfo(&self, upstream: &Upstream, name: &StandbyName) -> Result<String, Unable> {
+        Ok(self.source(upstream)?.primary_conninfo(&name.0))
+    }
+
+    /// The upstream as the replication role reaches it.
+    pub(super) fn source(&self, upstream: &Upstream) -> Result<Source, Unable> {
+        Source::new(&self.replication, &upstream.address).map_err(|e| Unable::Refused(e.to_string()))
+    }
+}

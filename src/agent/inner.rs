@@ -1,0 +1,261 @@
+//! What every part of the agent shares: the data directory, the connections, the board, the promise file.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex as Flag, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{Mutex, Notify, watch};
+
+use super::{
+    AgentError,
+    board::Board,
+    orders::Unable,
+    peek,
+    promise::{Promise, PromiseFile},
+};
+use crate::{
+    config,
+    model::{AgentFacts, Mono, NodeId, Seen, Server},
+    ports::Clock,
+    postgres::{
+        Instance, Postmaster, Source,
+        observe::{LOOK, Observer},
+        sql::{Access, CONNECT, Sql, SqlError},
+    },
+};
+
+/// A look that takes longer than this makes the prober look at once.
+const OVERDUE: Duration = Duration::from_millis(200);
+
+/// See the file's head.
+pub(super) struct Inner {
+    pub(super) node: NodeId,
+    pub(super) replication: String,
+    pub(super) instance: Instance,
+    pub(super) access: Access,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) board: Board,
+    /// The promise file. Held while it is written, so that no answer overtakes it.
+    pub(super) promise: Mutex<PromiseFile>,
+    /// The postmaster that is watched now.
+    pub(super) attached: watch::Sender<Option<Postmaster>>,
+    /// Whoever starts, kills or stops processes holds this: orphans are never sought while a server starts.
+    pub(super) life: Mutex<()>,
+    /// One command at a time.
+    pub(super) turn: Mutex<()>,
+    /// Grows when a command that cannot wait is ordered; holds its urgency.
+    pub(super) urgent: watch::Sender<(u64, u8)>,
+    /// The command under way, for messages.
+    pub(super) under_way: Flag<&'static str>,
+    /// Look for a postmaster now.
+    pub(super) look_around: Notify,
+    /// The kept connection does not answer.
+    pub(super) overdue: Notify,
+    observer: Mutex<Option<Observer>>,
+    hand: Mutex<Option<Arc<Sql>>>,
+}
+
+impl Inner {
+    /// Reads what is on disk and checks that it belongs together. Blocking, briefly.
+    pub(super) fn new(
+        cfg: &config::Postgres,
+        node: &NodeId,
+        state_dir: &Path,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, AgentError> {
+        let access =
+            Access::parse(&cfg.connect).map_err(|why| AgentError::Setting { key: "connect", why })?;
+        Source::new(&cfg.replication, &cfg.address)
+            .map_err(|e| AgentError::Setting { key: "replication", why: e.to_string() })?;
+        let mut promise = PromiseFile::open(state_dir, node)?;
+        let instance = Instance::new(cfg, state_dir)
+            .map_err(|e| AgentError::DataDir { path: cfg.data_dir.clone(), why: e.to_string() })?;
+        let seen = peek::control(instance.data_dir())
+            .map_err(|e| AgentError::DataDir { path: cfg.data_dir.clone(), why: e.to_string() })?;
+        if let Some(seen) = seen {
+            promise.bind(seen.system)?;
+        }
+        let facts = AgentFacts {
+            promise: None,
+            primary_since: None,
+            system: None,
+            address: cfg.address.clone(),
+            standby_name: promise.held().standby_name.clone(),
+            no_failover: cfg.no_failover,
+            server: Seen { value: Server::Unknown, at: clock.now() },
+            unfinished: None,
+            job: None,
+            failed: Vec::new(),
+            lost: None,
+            app: None,
+        };
+        let board = Board::new(facts, promise.held().clone());
+        board.update(|s| s.promised(promise.held()));
+        Ok(Self {
+            node: node.clone(),
+            replication: cfg.replication.clone(),
+            instance,
+            access,
+            clock,
+            board,
+            promise: Mutex::new(promise),
+            attached: watch::Sender::new(None),
+            life: Mutex::new(()),
+            turn: Mutex::new(()),
+            urgent: watch::Sender::new((0, 0)),
+            under_way: Flag::new(""),
+            look_around: Notify::new(),
+            overdue: Notify::new(),
+            observer: Mutex::new(None),
+            hand: Mutex::new(None),
+        })
+    }
+
+    pub(super) fn now(&self) -> Mono {
+        self.clock.now()
+    }
+
+    /// The promise file's content, as it stands on disk.
+    pub(super) async fn held(&self) -> Promise {
+        self.promise.lock().await.held().clone()
+    }
+
+    /// Changes the promise file, durably, and then the board. Runs to its end even if nobody waits for it.
+    pub(super) async fn remember(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut Promise) + Send + 'static,
+    ) -> Result<(), Unable> {
+        let inner = Arc::clone(self);
+        let written = tokio::task::spawn_blocking(move || {
+            let mut file = inner.promise.blocking_lock();
+            let mut next = file.held().clone();
+            change(&mut next);
+            file.keep(next)?;
+            inner.board.update(|s| s.promised(file.held()));
+            Ok::<(), std::io::Error>(())
+        });
+        match written.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Unable::Failed(format!("cannot write the promise file: {error}"))),
+            Err(error) => Err(Unable::Failed(format!("cannot write the promise file: {error}"))),
+        }
+    }
+
+    /// The connection for commands; made anew when it was lost.
+    pub(super) async fn sql(&self) -> Result<Arc<Sql>, SqlError> {
+        let mut hand = self.hand.lock().await;
+        if let Some(sql) = hand.as_ref().filter(|sql| !sql.is_closed()) {
+            return Ok(Arc::clone(sql));
+        }
+        let sql = Arc::new(self.access.connect(CONNECT).await?);
+        *hand = Some(Arc::clone(&sql));
+        Ok(sql)
+    }
+
+    /// Opens the kept connections to a server that was just found.
+    pub(super) async fn open(&self) -> Result<(), SqlError> {
+        let observer = Observer::connect(&self.access).await?;
+        *self.observer.lock().await = Some(observer);
+        *self.hand.lock().await = None;
+        self.sql().await.map(|_| ())
+    }
+
+    /// Forgets the connections to a server that is gone.
+    pub(super) async fn close(&self) {
+        if let Some(observer) = self.observer.lock().await.take() {
+            observer.abandon();
+        }
+        *self.hand.lock().await = None;
+    }
+
+    /// Looks at the server and puts what was seen on the board.
+    pub(super) async fn look(&self, more: bool) -> Result<(), SqlError> {
+        let mut kept = self.observer.lock().await;
+        let Some(observer) = kept.as_mut() else {
+            return Err(SqlError::NotReady("not connected yet".into()));
+        };
+        let generation = self.board.read(|s| s.generation);
+        // The time is taken before the question: what is reported is never older than it says.
+        let mut at = self.now();
+        let mut seen = self.answered(observer.look(more)).await;
+        if let Ok(look) = &seen
+            && self.board.read(|s| s.needs_more(look))
+        {
+            at = self.now();
+            seen = self.answered(observer.look(true)).await;
+        }
+        match seen {
+            Ok(look) => {
+                self.board.update(|s| {
+                    if s.generation == generation {
+                        s.looked(at, look);
+                    }
+                });
+                drop(kept);
+                self.learn_history(generation).await;
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(observer) = kept.take() {
+                    observer.abandon();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// An answer within [`LOOK`]; the prober is woken when it is overdue.
+    async fn answered<T>(&self, asked: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
+        tokio::pin!(asked);
+        match tokio::time::timeout(OVERDUE, &mut asked).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.overdue.notify_one();
+                tokio::time::timeout(LOOK, asked).await.unwrap_or(Err(SqlError::Silent(LOOK)))
+            }
+        }
+    }
+
+    async fn learn_history(&self, generation: u64) {
+        let Some(timeline) = self.board.read(super::board::State::wants_history) else { return };
+        if let Ok(switches) = self.instance.history(timeline).await {
+            self.board.update(|s| {
+                if s.generation == generation {
+                    s.learned(timeline, switches);
+                }
+            });
+        }
+    }
+
+    /// The postmaster, if the server is a running primary.
+    pub(super) fn running_primary(&self) -> Result<Postmaster, Unable> {
+        let primary = self.board.read(|s| matches!(s.facts.server.value, Server::Primary(_)));
+        self.attached
+            .borrow()
+            .clone()
+            .filter(|_| primary)
+            .ok_or_else(|| Unable::Refused("the server is no running primary".into()))
+    }
+
+    /// The postmaster, if the server is a running standby.
+    pub(super) fn running_standby(&self) -> Result<Postmaster, Unable> {
+        let standby = self.board.read(|s| matches!(s.facts.server.value, Server::Standby(_)));
+        self.attached
+            .borrow()
+            .clone()
+            .filter(|_| standby)
+            .ok_or_else(|| Unable::Refused("the server is no running standby".into()))
+    }
+
+    /// What is being done, for people.
+    pub(super) fn job(&self, text: Option<String>) {
+        self.board.update(|s| s.facts.job = text);
+    }
+
+    /// The word for the command under way.
+    pub(super) fn busy_with(&self, word: &'static str) {
+        *self.under_way.lock().unwrap_or_else(PoisonError::into_inner) = word;
+    }
+}

@@ -1,0 +1,109 @@
+//! The agent: owns the PostgreSQL of its host. It reports facts, carries out commands, and remembers on disk what it
+//! promised. It never decides about the cluster, and it leaves PostgreSQL running when it ends.
+
+mod board;
+mod error;
+mod fence;
+mod follow;
+mod inner;
+mod names;
+mod orders;
+mod peek;
+mod probing;
+mod promise;
+mod promote;
+mod rebuild;
+mod recruit;
+mod slots;
+mod watch;
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::{sync::watch as channel, task::JoinHandle};
+
+pub use error::AgentError;
+use inner::Inner;
+
+use crate::{
+    config,
+    model::{AgentFacts, Command, NodeId, Reply, Stamp},
+    ports::{Clock, Session},
+    postgres::session,
+};
+
+/// A running agent. Dropping it, like [`Agent::stop`], leaves PostgreSQL as it is.
+pub struct Agent {
+    inner: Arc<Inner>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Agent {
+    /// Reads the promise file and begins to watch. PostgreSQL is neither started nor stopped by this: a running one is
+    /// attached to, one that is down stays down until a leader says otherwise. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`AgentError`]: something does not belong together; nothing was touched.
+    pub fn start(
+        cfg: &config::Postgres,
+        app: Option<&config::App>,
+        node: &NodeId,
+        state_dir: &Path,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, AgentError> {
+        let _ = app;
+        let inner = Arc::new(Inner::new(cfg, node, state_dir, clock)?);
+        let tasks = vec![tokio::spawn(watch::run(Arc::clone(&inner)))];
+        Ok(Arc::new(Self { inner, tasks: Mutex::new(tasks) }))
+    }
+
+    /// What it knows now. Cheap.
+    #[must_use]
+    pub fn facts(&self) -> AgentFacts {
+        self.inner.board.facts()
+    }
+
+    /// Changes whenever `facts` would differ in anything worth acting on; not for mere positions.
+    #[must_use]
+    pub fn changes(&self) -> channel::Receiver<u64> {
+        self.inner.board.changes()
+    }
+
+    /// Carries out a command, unless it is of a lower stamp than one taken before. The promise is on disk before
+    /// anything happens. The command goes on even if the caller does not wait.
+    pub async fn order(&self, stamp: Stamp, command: Command) -> Reply {
+        self.inner.order(stamp, command).await
+    }
+
+    /// The client sessions of its server over TCP; none if it does not answer.
+    pub async fn sessions(&self) -> Vec<Session> {
+        let asked = async { session::sessions(&*self.inner.sql().await?).await };
+        asked.await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "no list of sessions");
+            Vec::new()
+        })
+    }
+
+    /// Looks at the app server now.
+    pub fn probe_app(&self) {}
+
+    /// Ends the watch. PostgreSQL goes on.
+    pub async fn stop(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        self.inner.close().await;
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        for task in self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Becoming primary: by promotion, by a start in place, or by being one already. And a primary's checkpoint.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use super::{inner::Inner, orders::Unable};
+use crate::{
+    model::{Server, Stamp, Standby},
+    postgres::{Postmaster, StartError, promote, sql::CONNECT},
+};
+
+/// How long a promotion may take until the first write.
+const PROMOTION: Duration = Duration::from_secs(25);
+/// One statement of this file.
+const STATEMENT: Duration = Duration::from_secs(5);
+/// Between two looks whether it is writable.
+const STEP: Duration = Duration::from_millis(2);
+/// How long a checkpoint may take.
+const CHECKPOINT: Duration = Duration::from_secs(300);
+/// A server that was started must be attended to within this.
+const ATTENDED: Duration = Duration::from_secs(5);
+/// How long crash recovery may take; whoever ordered the start may order a fence at any time.
+const RECOVERY: Duration = Duration::from_secs(1800);
+
+/// A real commit on the server's own disk.
+const WRITE: &str = "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; \
+     SELECT pg_logical_emit_message(true, 'locum', 'promoted'); COMMIT";
+
+impl Inner {
+    /// Promotes the standby that was recruited in this epoch, or that a hand-over has left with everything.
+    pub(super) async fn promote(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+        let held = self.held().await;
+        if let Some(unfinished) = held.unfinished {
+            return Err(Unable::Refused(format!("a {unfinished:?} of the data directory has not ended")));
+        }
+        match self.board.read(|s| s.facts.server.value.clone()) {
+            Server::Primary(_) => {
+                return self.promoted_already(stamp, held.primary_since, held.recruited).await;
+            }
+            Server::Standby(standby) => promotable(&standby, stamp)?,
+            Server::Unknown | Server::Starting | Server::Down(_) => {
+                return Err(Unable::Refused("the server is no running standby".into()));
+            }
+        }
+        let postmaster = self.running_standby()?;
+        // Inherited names may name itself; nothing leads it anywhere any more.
+        let settings = [("synchronous_standby_names", ""), ("primary_conninfo", ""), ("restore_command", "")];
+        if self.instance.set(&settings).await? {
+            postmaster.reload()?;
+        }
+        let kept = self.remember(move |p| {
+            p.primary_since = Some(stamp);
+            p.recruited = None;
+            p.upstream = None;
+            p.paused = None;
+        });
+        let promotion = promote(&self.instance, &postmaster, self.writable(), PROMOTION);
+        let (promoted, kept) = tokio::join!(promotion, kept);
+        promoted.map_err(|e| Unable::Failed(e.to_string()))?;
+        kept?;
+        self.look(true).await?;
+        self.checkpoint_behind();
+        Ok(())
+    }
+
+    /// It is a primary: fine if that is this epoch's doing, perhaps of an agent that was then killed.
+    async fn promoted_already(
+        self: &Arc<Self>,
+        stamp: Stamp,
+        since: Option<Stamp>,
+        recruited: Option<Stamp>,
+    ) -> Result<(), Unable> {
+        if since.is_some_and(|s| s.same_epoch(stamp)) {
+            return Ok(());
+        }
+        if recruited.is_some_and(|s| s.same_epoch(stamp)) {
+            return self.adopt(stamp).await;
+        }
+        let since = since.map_or_else(|| "an unknown epoch".into(), |s| s.to_string());
+        Err(Unable::Refused(format!("the server is a primary already, since {since}")))
+    }
+
+    /// Resolves when a write has succeeded.
+    async fn writable(&self) {
+        loop {
+            if let Ok(sql) = self.sql().await
+                && sql
+                    .value("SELECT pg_is_in_recovery()", STATEMENT)
+                    .await
+                    .is_ok_and(|v| v.as_deref() == Some("f"))
+                && sql.run(WRITE, STATEMENT).await.is_ok()
+            {
+                return;
+            }
+            sleep(STEP).await;
+        }
+    }
+
+    /// Others rewind from this server only when its control file shows the new timeline.
+    fn checkpoint_behind(self: &Arc<Self>) {
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            match inner.write_checkpoint().await {
+                Ok(()) => drop(inner.look(true).await),
+                Err(unable) => tracing::warn!(?unable, "no checkpoint after the promotion"),
+            }
+        });
+    }
+
+    async fn write_checkpoint(&self) -> Result<(), Unable> {
+        let sql = self.access.connect(CONNECT).await?;
+        sql.run("SET statement_timeout = 0", STATEMENT).await?;
+        sql.run("CHECKPOINT", CHECKPOINT).await?;
+        Ok(())
+    }
+
+    /// Writes a checkpoint, so that the stop that follows is short.
+    pub(super) async fn checkpoint(&self, stamp: Stamp) -> Result<(), Unable> {
+        self.running_primary()?;
+        let generation = self.board.read(|s| s.generation);
+        self.write_checkpoint().await?;
+        self.board.update(|s| {
+            if s.generation == generation {
+                s.checkpointed = Some(stamp.version);
+                s.refresh();
+            }
+        });
+        Ok(())
+    }
+
+    /// Starts a stopped primary in place, or attests that it runs.
+    pub(super) async fn serve(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+        if let Some(unfinished) = self.held().await.unfinished {
+            return Err(Unable::Refused(format!("a {unfinished:?} of the data directory has not ended")));
+        }
+        match self.board.read(|s| s.facts.server.value.clone()) {
+            Server::Standby(_) => return Err(Unable::Refused("the server is a standby".into())),
+            Server::Unknown => return Err(Unable::Failed("it cannot be told what the server is".into())),
+            Server::Primary(_) => return self.adopt(stamp).await,
+            Server::Starting => {}
+            Server::Down(_) => {
+                if self.instance.has_standby_signal().await? {
+                    return Err(Unable::Refused(
+                        "standby.signal is there: it is a standby's directory".into(),
+                    ));
+                }
+                self.start().await?;
+            }
+        }
+        self.await_server(|server| matches!(server, Server::Primary(_))).await?;
+        self.adopt(stamp).await
+    }
+
+    async fn adopt(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+        self.remember(move |p| {
+            if !p.primary_since.is_some_and(|s| s.same_epoch(stamp)) {
+                p.primary_since = Some(stamp);
+            }
+            (p.recruited, p.upstream, p.paused) = (None, None, None);
+        })
+        .await
+    }
+
+    /// Starts the server and has it attended to.
+    pub(super) async fn start(self: &Arc<Self>) -> Result<Postmaster, Unable> {
+        self.job(Some("starting PostgreSQL".into()));
+        let started = {
+            let _life = self.life.lock().await;
+            self.instance.start().await
+        };
+        let postmaster = started.map_err(|error| match error {
+            StartError::Running(pid) => Unable::Failed(format!("it runs already, as process {pid}")),
+            error => Unable::Failed(error.to_string()),
+        })?;
+        self.look_around.notify_one();
+        let mut attached = self.attached.subscribe();
+        let same = |seen: &Option<Postmaster>| seen.as_ref().is_some_and(|p| p.pid() == postmaster.pid());
+        let attended = tokio::time::timeout(ATTENDED, attached.wait_for(same)).await.is_ok();
+        if attended || !postmaster.has_exited() {
+            return Ok(postmaster);
+        }
+        Err(Unable::Failed(format!("PostgreSQL ended at once: {}", self.instance.log_tail().await)))
+    }
+
+    /// Waits until the server is as wanted, or has ended.
+    pub(super) async fn await_server(&self, wanted: impl Fn(&Server) -> bool) -> Result<(), Unable> {
+        let begun = Instant::now();
+        let ended = |server: &Server| matches!(server, Server::Down(_));
+        let told = self
+            .board
+            .until(RECOVERY, |facts| wanted(&facts.server.value) || ended(&facts.server.value))
+            .await;
+        let last = self.board.read(|s| s.facts.server.value.clone());
+        if wanted(&last) {
+            return Ok(());
+        }
+        let log = self.instance.log_tail().await;
+        Err(Unable::Failed(match told {
+            true => format!("PostgreSQL ended {:.1?} after its start: {log}", begun.elapsed()),
+            false => format!("PostgreSQL does not accept connections: {log}"),
+        }))
+    }
+}
+
+fn promotable(standby: &Standby, stamp: Stamp) -> Result<(), Unable> {
+    if standby.recruited.is_some_and(|by| by.same_epoch(stamp)) {
+        return Ok(());
+    }
+    if standby.streaming {
+        return Err(Unable::Refused("it streams from a primary: recruit it first".into()));
+    }
+    if standby.replayed < standby.flushed {
+        return Err(Unable::Refused(
+            "it was not recruited in this epoch and has not replayed all it has".into(),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Epoch, Incarnation, Lsn, ReplayState, Timeline, Version};
+
+    fn standby(recruited: Option<Stamp>, streaming: bool, replayed: u64) -> Standby {
+        Standby {
+            timeline: Timeline(1),
+            history: Vec::new(),
+            flushed: Lsn(100),
+            replayed: Lsn(replayed),
+            streaming,
+            upstream: None,
+            replay: ReplayState::Running,
+            recruited,
+        }
+    }
+
+    fn stamp(epoch: u64, version: u64) -> Stamp {
+        Stamp { incarnation: Incarnation(1), epoch: Epoch(epoch), version: Version(version) }
+    }
+
+    #[test]
+    fn only_a_recruit_of_the_same_epoch_or_one_that_has_everything_is_promoted() {
+        assert_eq!(
+            promotable(&standby(Some(stamp(2, 3)), false, 90), stamp(2, 5)),
+            Ok(()),
+            "a torn last record"
+        );
+        assert!(
+            promotable(&standby(Some(stamp(1, 3)), false, 90), stamp(2, 5)).is_err(),
+            "an earlier epoch's"
+        );
+        assert!(promotable(&standby(None, true, 100), stamp(2, 5)).is_err(), "it streams");
+        assert_eq!(promotable(&standby(None, false, 100), stamp(2, 5)), Ok(()), "a hand-over");
+    }
+}

@@ -1,0 +1,137 @@
+//! Making a data directory follow again that has gone its own way: by rewind, or by a clone.
+//!
+//! What would be lost is saved and counted first. A directory whose rewind has not ended is never started.
+
+use std::sync::Arc;
+
+use super::{inner::Inner, orders::Unable, peek, promise::new_name};
+use crate::{
+    model::{ControlState, LostTail, Lsn, Server, Stamp, Switch, Timeline, Unfinished, Upstream},
+    postgres::{CloneError, CloneFrom, RewindError, Rewound},
+};
+
+impl Inner {
+    /// Rewinds to the upstream's history, then follows.
+    pub(super) async fn rewind(
+        self: &Arc<Self>,
+        stamp: Stamp,
+        upstream: &Upstream,
+        switch: Option<Switch>,
+    ) -> Result<(), Unable> {
+        self.must_be_down()?;
+        let source = self.source(upstream)?;
+        self.save_tail(stamp, switch).await?;
+        self.remember(|p| p.unfinished = Some(Unfinished::Rewind)).await?;
+        self.job(Some("rewinding".into()));
+        let progress = |line: &str| self.job(Some(format!("rewinding: {line}")));
+        match self.instance.rewind(&source, progress).await {
+            Ok(Rewound::Done | Rewound::NotRequired) => {}
+            Err(error @ (RewindError::Impossible(_) | RewindError::Failed(_))) => {
+                return Err(Unable::Failed(error.to_string()));
+            }
+        }
+        self.remember(|p| p.unfinished = None).await?;
+        self.follow(upstream).await
+    }
+
+    /// Replaces the data directory by a copy of the upstream's, then follows, under a new name.
+    pub(super) async fn clone_from(
+        self: &Arc<Self>,
+        stamp: Stamp,
+        upstream: &Upstream,
+        switch: Option<Switch>,
+    ) -> Result<(), Unable> {
+        self.must_be_down()?;
+        let from = CloneFrom { source: self.source(upstream)?, slot: Some(upstream.slot.clone()) };
+        self.save_tail(stamp, switch).await?;
+        let before = self.held().await.unfinished;
+        let name = new_name(&self.node);
+        self.remember(move |p| {
+            p.unfinished = Some(Unfinished::Clone);
+            p.standby_name = name;
+        })
+        .await?;
+        self.job(Some("cloning".into()));
+        let progress = |line: &str| self.job(Some(format!("cloning: {line}")));
+        if let Err(error) = self.instance.clone_upstream(&from, progress).await {
+            // The old directory is untouched: it is what it was, perhaps half rewound.
+            self.remember(move |p| p.unfinished = before).await?;
+            return Err(match error {
+                CloneError::Refused(_) => Unable::Refused(error.to_string()),
+                CloneError::DiskFull(_) | CloneError::Failed(_) => Unable::Failed(error.to_string()),
+            });
+        }
+        let dir = self.instance.data_dir().to_owned();
+        let seen = tokio::task::spawn_blocking(move || peek::control(&dir)).await;
+        let system = match seen {
+            Ok(Ok(Some(seen))) => seen.system,
+            _ => return Err(Unable::Failed("the clone has no control file that can be read".into())),
+        };
+        self.remember(move |p| {
+            p.unfinished = None;
+            p.primary_since = None;
+            p.system = Some(system);
+        })
+        .await?;
+        self.follow(upstream).await
+    }
+
+    fn must_be_down(&self) -> Result<(), Unable> {
+        match self.board.read(|s| matches!(s.facts.server.value, Server::Down(_))) {
+            true => Ok(()),
+            false => Err(Unable::Refused("the server runs: fence it first".into())),
+        }
+    }
+
+    /// Saves and counts what this server wrote beyond the switch, before anything rewinds or replaces it.
+    async fn save_tail(self: &Arc<Self>, stamp: Stamp, switch: Option<Switch>) -> Result<(), Unable> {
+        let held = self.held().await;
+        // A directory that a rewind has begun to change was saved before that.
+        let (Some(switch), None) = (switch, held.unfinished) else { return Ok(()) };
+        self.job(Some("saving what the old primary had beyond the switch".into()));
+        let Ok(control) = self.instance.control().await else { return Ok(()) };
+        if control.state == ControlState::ShutDownInRecovery {
+            // A standby wrote nothing of its own.
+            return Ok(());
+        }
+        let timeline = self.instance.wal_timeline().await?;
+        let from = beginning(timeline, switch, control.redo);
+        let end = self.instance.wal_end(timeline, control.redo).await?;
+        let lost = if end > from {
+            let id = format!("{}-{}-{stamp}", self.node, self.clock.wall().strftime("%Y%m%dT%H%M%S"));
+            let saved = self.instance.salvage(&id, timeline, from).await?;
+            if let Some(left_out) = &saved.left_out {
+                tracing::warn!(dir = %saved.dir.display(), left_out, "the salvage is not complete");
+            }
+            LostTail {
+                under: stamp,
+                from: saved.tail.from,
+                end: saved.tail.end,
+                bytes: saved.tail.bytes,
+                transactions: saved.tail.transactions,
+                salvage: Some(saved.dir.display().to_string()),
+            }
+        } else {
+            LostTail { under: stamp, from, end: from, bytes: 0, transactions: 0, salvage: None }
+        };
+        self.remember(move |p| p.lost = Some(lost)).await
+    }
+}
+
+/// Where the lost range begins: at the switch, if it left this very timeline. Otherwise it is not known from here, and
+/// everything since the last checkpoint is saved, which is more than is lost, never less of what was written last.
+fn beginning(timeline: Timeline, switch: Switch, redo: Lsn) -> Lsn {
+    if switch.timeline == timeline { switch.at } else { redo }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_of_another_timeline_says_nothing_of_this_one() {
+        let switch = Switch { timeline: Timeline(1), at: Lsn(500) };
+        assert_eq!(beginning(Timeline(1), switch, Lsn(100)), Lsn(500));
+        assert_eq!(beginning(Timeline(2), switch, Lsn(100)), Lsn(100));
+    }
+}

@@ -1,0 +1,54 @@
+//! The physical slots that a primary keeps for its standbys.
+
+use std::time::Duration;
+
+use super::{inner::Inner, orders::Unable};
+use crate::model::Server;
+
+/// One statement of this file; creating a slot writes and fsyncs a file.
+const STATEMENT: Duration = Duration::from_secs(5);
+/// Only slots that begin so are ever dropped.
+const PREFIX: &str = "locum_";
+
+impl Inner {
+    /// Creates the slots that are missing, and drops those of Locum's that are not wanted and not in use.
+    pub(super) async fn keep_slots(&self, wanted: &[String]) -> Result<(), Unable> {
+        if let Some(bad) = wanted.iter().find(|name| !usable(name)) {
+            return Err(Unable::Refused(format!("{bad:?} is no name of a slot that Locum keeps")));
+        }
+        self.running_primary()?;
+        self.look(true).await?;
+        let slots = self.board.read(|s| match &s.facts.server.value {
+            Server::Primary(p) => p.slots.clone(),
+            _ => Vec::new(),
+        });
+        let sql = self.sql().await?;
+        for name in wanted.iter().filter(|name| !slots.iter().any(|slot| slot.name == **name)) {
+            // Reserved at once: what is written from now on is kept for a standby that is not there yet.
+            let create = format!("SELECT pg_create_physical_replication_slot('{name}', true)");
+            sql.run(&create, STATEMENT).await?;
+        }
+        let unwanted = |name: &str| usable(name) && !wanted.iter().any(|w| w == name);
+        for slot in slots.iter().filter(|slot| !slot.active && unwanted(&slot.name)) {
+            sql.run(&format!("SELECT pg_drop_replication_slot('{}')", slot.name), STATEMENT).await?;
+        }
+        Ok(self.look(true).await?)
+    }
+}
+
+/// Locum's prefix, and the characters that PostgreSQL allows.
+fn usable(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    name.starts_with(PREFIX) && name.len() < 64 && name.chars().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_elses_slot_is_touched() {
+        assert!(usable("locum_new_york_2"));
+        assert!(!usable("pgbackrest") && !usable("locum_a'b") && !usable("debezium"));
+    }
+}

@@ -1,0 +1,188 @@
+//! The agent's eye on its postmaster, and the sampling of a server that runs.
+//!
+//! The moment the postmaster ends is on the road of every failover: the pidfd wakes this task, the board says so, and
+//! only then is anything else done.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+
+use super::{inner::Inner, peek, probing};
+use crate::{
+    model::{Seen, Server},
+    postgres::{Postmaster, sql::SqlError},
+};
+
+/// Between two looks for a postmaster that somebody else started.
+const LOOK_AROUND: Duration = Duration::from_millis(250);
+/// Between two quick looks at a server that runs.
+const SAMPLE: Duration = Duration::from_millis(100);
+/// Every how many quick looks a fuller one is taken: once a second.
+const FULL_EVERY: u32 = 10;
+/// Between two tries to connect.
+const RECONNECT: Duration = Duration::from_millis(20);
+/// Between two tries to connect when all slots are taken or nothing listens.
+const RECONNECT_LATER: Duration = Duration::from_millis(250);
+/// How long the control file may take to say that the end was in order. It is in the page cache, or the disk hangs.
+const PEEK: Duration = Duration::from_millis(2);
+
+/// Watches for ever.
+pub(super) async fn run(inner: Arc<Inner>) {
+    loop {
+        match inner.instance.find().await {
+            Ok(Some(postmaster)) => attend(&inner, &postmaster).await,
+            Ok(None) => {
+                absent(&inner).await;
+                let _ = timeout(LOOK_AROUND, inner.look_around.notified()).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell whether PostgreSQL runs");
+                inner.board.update(|s| s.facts.server = Seen { value: Server::Unknown, at: inner.now() });
+                sleep(LOOK_AROUND).await;
+            }
+        }
+    }
+}
+
+/// From the first sight of a postmaster to its end.
+async fn attend(inner: &Arc<Inner>, postmaster: &Postmaster) {
+    tracing::info!(pid = postmaster.pid(), "watching the postmaster");
+    inner.board.update(|s| s.attached(inner.now()));
+    inner.attached.send_replace(Some(postmaster.clone()));
+    // Dropped with this task too: an agent that stops leaves nothing behind that looks.
+    let mut looking = JoinSet::new();
+    looking.spawn(sample(Arc::clone(inner)));
+    looking.spawn(probing::run(Arc::clone(inner)));
+    postmaster.exited().await;
+    let generation = ended(inner).await;
+    looking.shutdown().await;
+    inner.attached.send_replace(None);
+    inner.close().await;
+    if let Some(generation) = generation {
+        tokio::spawn(bury(Arc::clone(inner), generation));
+    }
+}
+
+/// The postmaster has ended: says so at once. Some: it ended by itself or by somebody else.
+async fn ended(inner: &Arc<Inner>) -> Option<u64> {
+    let at = inner.now();
+    let expected = inner.board.read(|s| s.expected);
+    let crashed = !expected && !ended_in_order(inner).await;
+    inner.board.update(|s| s.down(at, Some(at), crashed).then_some(s.generation))
+}
+
+async fn ended_in_order(inner: &Arc<Inner>) -> bool {
+    let dir = inner.instance.data_dir().to_owned();
+    let peek = tokio::task::spawn_blocking(move || peek::control(&dir));
+    matches!(timeout(PEEK, peek).await, Ok(Ok(Ok(Some(peek)))) if peek.clean)
+}
+
+/// No postmaster was found where none was watched.
+async fn absent(inner: &Arc<Inner>) {
+    if inner.board.read(|s| matches!(s.facts.server.value, Server::Down(_))) {
+        return;
+    }
+    let dir = inner.instance.data_dir().to_owned();
+    let peek = tokio::task::spawn_blocking(move || peek::control(&dir)).await;
+    // A directory that is not there has not crashed; one that was never shut down has, nobody knows when.
+    let crashed = matches!(peek, Ok(Ok(Some(peek))) if !peek.clean);
+    let at = inner.now();
+    let news = inner.board.update(|s| s.down(at, None, crashed).then_some(s.generation));
+    if let Some(generation) = news {
+        tokio::spawn(bury(Arc::clone(inner), generation));
+    }
+}
+
+/// Ends what the dead postmaster left behind, then reads what it left on disk.
+async fn bury(inner: Arc<Inner>, generation: u64) {
+    {
+        let _life = inner.life.lock().await;
+        if inner.board.read(|s| s.generation != generation) {
+            return;
+        }
+        // Always right: their postmaster is dead, and they would go on acknowledging commits.
+        if let Err(error) = inner.instance.kill_orphans().await {
+            tracing::error!(%error, "orphaned processes may be left");
+            return;
+        }
+    }
+    inner.read_remains(generation).await;
+}
+
+impl Inner {
+    /// Fills in the control file and the end of WAL of a server of which nothing is left.
+    pub(super) async fn read_remains(&self, generation: u64) {
+        let control = match self.instance.control().await {
+            Ok(control) => control,
+            Err(error) => {
+                tracing::debug!(%error, "no control file to read");
+                return;
+            }
+        };
+        let fill = |fill: &dyn Fn(&mut crate::model::Down)| {
+            self.board.update(|s| {
+                if s.generation == generation
+                    && let Some(down) = s.down_mut()
+                {
+                    fill(down);
+                }
+            });
+        };
+        fill(&|down| down.control = Some(control));
+        let end = async {
+            let timeline = self.instance.wal_timeline().await?;
+            self.instance.wal_end(timeline, control.redo).await
+        };
+        match end.await {
+            Ok(end) => fill(&|down| down.wal_end = Some(end)),
+            Err(error) => tracing::warn!(%error, "cannot tell where the WAL ends"),
+        }
+    }
+}
+
+/// Keeps a connection and looks, until aborted.
+async fn sample(inner: Arc<Inner>) {
+    loop {
+        match inner.open().await {
+            Ok(()) => {
+                let error = look_on(&inner).await;
+                tracing::info!(%error, "the kept connection was lost");
+                // A server that restarted behind its postmaster reads its settings anew: nothing is proven any more.
+                inner.board.update(|s| {
+                    s.names_proven = None;
+                    s.refresh();
+                });
+            }
+            Err(SqlError::NotReady(why)) => {
+                tracing::trace!(%why, "not ready");
+                inner.board.update(|s| match s.facts.server.value {
+                    Server::Down(_) | Server::Starting => {}
+                    _ => s.facts.server = Seen { value: Server::Starting, at: inner.now() },
+                });
+                sleep(RECONNECT).await;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "cannot connect to the own server");
+                let starting = inner.board.read(|s| matches!(s.facts.server.value, Server::Starting));
+                let soon = starting && matches!(error, SqlError::Broken(_));
+                sleep(if soon { RECONNECT } else { RECONNECT_LATER }).await;
+            }
+        }
+    }
+}
+
+async fn look_on(inner: &Arc<Inner>) -> SqlError {
+    let mut tick = interval(SAMPLE);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut count = 0_u32;
+    loop {
+        tick.tick().await;
+        if let Err(error) = inner.look(count.is_multiple_of(FULL_EVERY)).await {
+            return error;
+        }
+        count = count.wrapping_add(1);
+    }
+}

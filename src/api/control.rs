@@ -1,0 +1,125 @@
+//! Control: what changes the cluster. Every call needs the token, goes to the leader, and returns at once.
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Request, State, rejection::BytesRejection},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Shared, error, error::Refusal};
+use crate::{
+    model::{NodeId, RequestKind, Snapshot},
+    ports::SubmitError,
+};
+
+pub(super) fn routes(shared: &Shared) -> Router<Shared> {
+    // `route_layer`: the token is asked for before the body is read, and not on paths that do not exist.
+    Router::new()
+        .route("/v1/switchover", post(switchover))
+        .route("/v1/pause", post(pause))
+        .route("/v1/resume", post(resume))
+        .route_layer(middleware::from_fn_with_state(shared.clone(), admit))
+}
+
+async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    match shared.token.admit(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => {
+            tracing::debug!(path = request.uri().path(), "a control call without the token");
+            refusal.into_response()
+        }
+    }
+}
+
+type Body = Result<Bytes, BytesRejection>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Switchover {
+    to: Option<NodeId>,
+    dry_run: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Plain {
+    dry_run: bool,
+}
+
+async fn switchover(State(shared): State<Shared>, body: Body) -> Result<Response, Refusal> {
+    let Switchover { to, dry_run } = error::body(body)?;
+    let snapshot = shared.feed.current().snapshot;
+    // Only the leader knows for sure which nodes there are.
+    if let (Some(to), Ok(())) = (&to, leads(&snapshot)) {
+        named(&snapshot, to)?;
+    }
+    if !dry_run {
+        return submit(&shared, RequestKind::Switchover { to });
+    }
+    leads(&snapshot)?;
+    let blockers = shared.console.blockers(to.as_ref());
+    Ok(error::json(StatusCode::OK, &json!({ "blockers": blockers })))
+}
+
+async fn pause(State(shared): State<Shared>, body: Body) -> Result<Response, Refusal> {
+    plain(&shared, body, RequestKind::Pause)
+}
+
+async fn resume(State(shared): State<Shared>, body: Body) -> Result<Response, Refusal> {
+    plain(&shared, body, RequestKind::Resume)
+}
+
+/// A request that nothing but the lack of leadership can block.
+fn plain(shared: &Shared, body: Body, kind: RequestKind) -> Result<Response, Refusal> {
+    let Plain { dry_run } = error::body(body)?;
+    if !dry_run {
+        return submit(shared, kind);
+    }
+    leads(&shared.feed.current().snapshot)?;
+    Ok(error::json(StatusCode::OK, &json!({ "blockers": [] })))
+}
+
+fn submit(shared: &Shared, kind: RequestKind) -> Result<Response, Refusal> {
+    match shared.console.submit(kind) {
+        Ok(operation) => Ok(error::json(StatusCode::ACCEPTED, &json!({ "operation": operation }))),
+        Err(SubmitError::NotLeader(leader)) => {
+            Err(not_leader(&shared.feed.current().snapshot, leader.as_ref()))
+        }
+        Err(SubmitError::Busy(why)) => Err(Refusal::busy(why)),
+    }
+}
+
+/// A dry run answers what the real call would: on a member that does not lead, that it does not lead.
+fn leads(snapshot: &Snapshot) -> Result<(), Refusal> {
+    if snapshot.leader.as_ref() == Some(&snapshot.node) {
+        Ok(())
+    } else {
+        Err(not_leader(snapshot, snapshot.leader.as_ref()))
+    }
+}
+
+fn not_leader(snapshot: &Snapshot, leader: Option<&NodeId>) -> Refusal {
+    let address = snapshot
+        .nodes
+        .iter()
+        .find(|status| Some(&status.node) == leader)
+        .and_then(|status| status.api_address.clone());
+    Refusal::conflict(SubmitError::NotLeader(leader.cloned()).to_string())
+        .with("leader", leader.cloned().map(String::from))
+        .with("leader_address", address)
+}
+
+fn named(snapshot: &Snapshot, to: &NodeId) -> Result<(), Refusal> {
+    let names: Vec<_> = snapshot.nodes.iter().map(|status| status.node.as_str()).collect();
+    if names.contains(&to.as_str()) {
+        Ok(())
+    } else {
+        Err(Refusal::unacceptable(format!("to: there is no node {to}; there are {}", names.join(", "))))
+    }
+}

@@ -1,0 +1,197 @@
+//! The side of the peer port that knows and does.
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{ConnectInfo, DefaultBodyLimit, Request, State, rejection::BytesRejection},
+    http::{HeaderMap, Method, Uri, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use futures_util::{StreamExt, stream};
+use secrecy::SecretString;
+use serde::Serialize;
+use tokio::{
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use super::{
+    super::{
+        error::{self, Refusal},
+        listen::{self, Closing, Trust},
+        token::Token,
+    },
+    lines::{self, line},
+    wire::{self, OrderCall, ParkCall, Returned, RouteCall},
+};
+use crate::{
+    model::{ClusterName, NodeId},
+    ports::{Local, NoAnswer},
+};
+
+/// Connections at once: a few for each member, of which a cluster has a handful.
+const CONNECTIONS: usize = 64;
+/// How long a connection may go without an answer before it has shown the token. After that it is kept for ever.
+const QUIET: Duration = Duration::from_secs(10);
+/// Calls in hand at once. The agent takes orders one after the other; more than this is a leader gone wild.
+const CALLS: usize = 32;
+
+#[derive(Clone)]
+struct Shared {
+    cluster: Arc<ClusterName>,
+    node: Arc<NodeId>,
+    local: Arc<dyn Local>,
+    token: Arc<Token>,
+    calls: Arc<Semaphore>,
+    closing: Closing,
+}
+
+/// Serves the peer port of `local` until `shutdown` resolves; fact streams end then.
+///
+/// Whoever calls must show the token, belong to `cluster`, and mean this node.
+///
+/// # Errors
+/// If the listener cannot be used.
+pub async fn serve(
+    listener: TcpListener,
+    cluster: ClusterName,
+    local: Arc<dyn Local>,
+    token: SecretString,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let (close, closing) = listen::closing();
+    let shared = Shared {
+        cluster: Arc::new(cluster),
+        node: Arc::new(local.facts().node),
+        local,
+        token: Arc::new(Token::new(token)),
+        calls: Arc::new(Semaphore::new(CALLS)),
+        closing: closing.clone(),
+    };
+    let limits = listen::Limits { connections: CONNECTIONS, quiet: QUIET };
+    tokio::select! {
+        served = listen::run(listener, limits, router(shared), closing) => served,
+        () = close.after(shutdown) => Ok(()),
+    }
+}
+
+fn router(shared: Shared) -> Router {
+    Router::new()
+        .route(wire::FACTS, get(facts))
+        .route(wire::ORDER, post(order))
+        .route(wire::ROUTE, post(route))
+        .route(wire::SESSIONS, get(sessions))
+        .route(wire::PARK, post(park))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(DefaultBodyLimit::max(wire::MESSAGE_BYTES))
+        .layer(middleware::from_fn_with_state(shared.clone(), admit))
+        .with_state(shared)
+}
+
+async fn unknown_path(uri: Uri) -> Refusal {
+    Refusal::not_found(format!("there is no path {}", uri.path()))
+}
+
+async fn unknown_method(method: Method, uri: Uri) -> Refusal {
+    Refusal::method(format!("{} does not take {method}", uri.path()))
+}
+
+async fn admit(
+    State(shared): State<Shared>,
+    ConnectInfo(trust): ConnectInfo<Trust>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let admitted = shared
+        .token
+        .admit(request.headers())
+        .and_then(|()| meant(request.headers(), wire::CLUSTER, "cluster", shared.cluster.as_str()))
+        .and_then(|()| meant(request.headers(), wire::NODE, "node", shared.node.as_str()));
+    match admitted {
+        Ok(()) => {
+            trust.grant();
+            next.run(request).await
+        }
+        Err(refusal) => {
+            tracing::debug!(path = request.uri().path(), ?refusal, "a peer call was refused");
+            refusal.into_response()
+        }
+    }
+}
+
+fn meant(headers: &HeaderMap, header: &str, what: &str, own: &str) -> Result<(), Refusal> {
+    match headers.get(header).map(|value| String::from_utf8_lossy(value.as_bytes())) {
+        Some(name) if name == own => Ok(()),
+        Some(name) => Err(Refusal::forbidden(format!("this is {what} {own}, not {name}"))),
+        None => Err(Refusal::forbidden(format!("the call does not say for which {what} it is: {header}"))),
+    }
+}
+
+async fn facts(State(shared): State<Shared>) -> Response {
+    let lines = lines::of(shared.local, wire::HEARTBEAT).take_until(Box::pin(shared.closing.wait()));
+    let body = Body::from_stream(lines.map(Ok::<_, Infallible>));
+    ([(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")], body)
+        .into_response()
+}
+
+type Read = Result<Bytes, BytesRejection>;
+
+async fn order(State(shared): State<Shared>, body: Read) -> Result<Response, Refusal> {
+    let OrderCall { stamp, command } = error::body(body)?;
+    let local = Arc::clone(&shared.local);
+    carry_out(&shared, async move { local.order(stamp, command).await })
+}
+
+async fn route(State(shared): State<Shared>, body: Read) -> Result<Response, Refusal> {
+    let RouteCall { endpoint, stamp, order } = error::body(body)?;
+    let local = Arc::clone(&shared.local);
+    carry_out(&shared, async move { local.route(&endpoint, stamp, order).await })
+}
+
+async fn park(State(shared): State<Shared>, body: Read) -> Result<Response, Refusal> {
+    let ParkCall { endpoint, stamp, ports } = error::body(body)?;
+    let local = Arc::clone(&shared.local);
+    carry_out(&shared, async move { local.park(&endpoint, stamp, ports).await })
+}
+
+async fn sessions(State(shared): State<Shared>) -> Result<Response, Refusal> {
+    let local = Arc::clone(&shared.local);
+    carry_out(&shared, async move { local.sessions().await })
+}
+
+/// Begins a call and answers when it is done, with a newline for every heartbeat until then. The call is a task of
+/// its own: it goes on if the caller goes away.
+fn carry_out<T: Serialize + Send + 'static>(
+    shared: &Shared,
+    work: impl Future<Output = Result<T, NoAnswer>> + Send + 'static,
+) -> Result<Response, Refusal> {
+    let place = Arc::clone(&shared.calls).try_acquire_owned();
+    let place = place.map_err(|_| Refusal::busy("too many calls are in hand"))?;
+    let task = tokio::spawn(finish(work, place));
+    let body = stream::unfold(Some(task), |task| async move {
+        let mut task = task?;
+        let Ok(done) = timeout(wire::HEARTBEAT, &mut task).await else {
+            return Some((Bytes::from_static(b"\n"), Some(task)));
+        };
+        let returned = done.unwrap_or_else(|error| Returned::NoAnswer(format!("it broke off: {error}")));
+        Some((line(&returned)?, None))
+    });
+    let body = Body::from_stream(body.map(Ok::<_, Infallible>));
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+async fn finish<T>(
+    work: impl Future<Output = Result<T, NoAnswer>>,
+    _place: OwnedSemaphorePermit,
+) -> Returned<T> {
+    match work.await {
+        Ok(answer) => Returned::Answer(answer),
+        Err(NoAnswer(why)) => Returned::NoAnswer(why),
+    }
+}

@@ -1,0 +1,160 @@
+//! What can be read: status, incidents, live RPO, the plan, operations. It changes nothing and needs no token.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::StatusCode,
+    response::Response,
+    routing::get,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    Shared,
+    error::{Refusal, json as answer},
+};
+use crate::{
+    model::{Incident, Operation, Phase, Verdicts},
+    ports::Console,
+};
+
+/// How many incidents are shown unless a number is given.
+const INCIDENTS: usize = 20;
+/// How many are shown at most: as many as are kept.
+pub(super) const MOST_INCIDENTS: usize = 1000;
+/// How long the store may take to list them.
+const STORE_WAIT: Duration = Duration::from_secs(5);
+/// How long an operation that was just accepted may take to show up in a snapshot.
+const OPERATION_WAIT: Duration = Duration::from_secs(1);
+
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/incidents", get(incidents))
+        .route("/v1/incidents/{id}", get(incident))
+        .route("/v1/rpo", get(rpo))
+        .route("/v1/explain", get(explain))
+        .route("/v1/operations/{id}", get(operation))
+}
+
+async fn status(State(shared): State<Shared>) -> Response {
+    answer(StatusCode::OK, &shared.feed.current().aged())
+}
+
+async fn rpo(State(shared): State<Shared>) -> Response {
+    let snapshot = shared.feed.current().aged();
+    let body =
+        json!({ "cluster": snapshot.cluster, "node": snapshot.node, "at": snapshot.at, "rpo": snapshot.rpo });
+    answer(StatusCode::OK, &body)
+}
+
+async fn explain(State(shared): State<Shared>) -> Response {
+    let snapshot = shared.feed.current().snapshot;
+    let body = json!({
+        "cluster": snapshot.cluster,
+        "node": snapshot.node,
+        "at": snapshot.at,
+        "leader": snapshot.leader,
+        "store_error": snapshot.store_error,
+        "findings": snapshot.findings,
+        "plan": snapshot.plan,
+    });
+    answer(StatusCode::OK, &body)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Last {
+    last: Option<usize>,
+}
+
+async fn incidents(
+    State(shared): State<Shared>,
+    asked: Result<Query<Last>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(Last { last }) = asked.map_err(|refused| Refusal::malformed(refused.body_text()))?;
+    let last = last.unwrap_or(INCIDENTS);
+    if !(1..=MOST_INCIDENTS).contains(&last) {
+        return Err(Refusal::malformed(format!("last: must be between 1 and {MOST_INCIDENTS}, not {last}")));
+    }
+    let found = stored(&*shared.console, last).await?;
+    let shown: Vec<_> = found.iter().map(Shown::of).collect();
+    Ok(answer(StatusCode::OK, &json!({ "incidents": shown })))
+}
+
+async fn incident(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let snapshot = shared.feed.current().snapshot;
+    let known = [&snapshot.incident, &snapshot.last_incident];
+    if let Some(found) = known.into_iter().flatten().find(|incident| incident.id.0 == id) {
+        return Ok(answer(StatusCode::OK, &Shown::of(found)));
+    }
+    let stored = stored(&*shared.console, MOST_INCIDENTS).await?;
+    match stored.iter().find(|incident| incident.id.0 == id) {
+        Some(found) => Ok(answer(StatusCode::OK, &Shown::of(found))),
+        None => Err(Refusal::not_found(format!("there is no incident {id}"))),
+    }
+}
+
+/// The last incidents that the store holds, oldest first.
+///
+/// # Errors
+/// 503 if the store does not answer in time.
+pub(super) async fn stored(console: &dyn Console, last: usize) -> Result<Vec<Incident>, Refusal> {
+    match tokio::time::timeout(STORE_WAIT, console.incidents(last)).await {
+        Ok(Ok(incidents)) => Ok(incidents),
+        Ok(Err(error)) => Err(Refusal::unavailable(format!("incidents cannot be read: {error}"))),
+        Err(_) => Err(Refusal::unavailable(format!("incidents cannot be read: no answer in {STORE_WAIT:?}"))),
+    }
+}
+
+/// An incident as it is stored, and what follows from it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    incident: &'a Incident,
+    rto_ms: Option<f64>,
+    redundancy_ms: Option<f64>,
+    phases: Vec<Phase>,
+    verdict: Verdicts,
+}
+
+impl<'a> Shown<'a> {
+    fn of(incident: &'a Incident) -> Self {
+        Self {
+            incident,
+            rto_ms: incident.rto_ms(),
+            redundancy_ms: incident.redundancy_ms(),
+            phases: incident.phases(),
+            verdict: incident.verdicts(),
+        }
+    }
+}
+
+/// An operation that was accepted is in the next snapshot, not yet in this one; so it is waited for.
+async fn operation(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let mut snapshots = shared.feed.snapshots();
+    let found = async {
+        loop {
+            let found = find(&snapshots.borrow_and_update().operations, &id);
+            if found.is_some() || snapshots.changed().await.is_err() {
+                return found;
+            }
+        }
+    };
+    let found = tokio::time::timeout(OPERATION_WAIT, found).await;
+    match found.ok().flatten() {
+        Some(operation) => Ok(answer(StatusCode::OK, &operation)),
+        None => {
+            let leader = shared.feed.current().snapshot.leader.clone();
+            let error = format!("this member knows of no operation {id}; the leader that took it knows");
+            Err(Refusal::not_found(error).with("leader", leader.map(String::from)))
+        }
+    }
+}
+
+fn find(operations: &[Operation], id: &str) -> Option<Operation> {
+    operations.iter().find(|operation| operation.id == id).cloned()
+}

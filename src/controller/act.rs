@@ -1,0 +1,253 @@
+//! Carries out steps. A step leaves no choice: here is only how, with a deadline, and what it came to.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+
+use super::{Controller, Deps, Effect, Ended, Event, Feed};
+use crate::{
+    model::{Command, EndpointKind, Intent, Mono, NodeId, Reply, Seen, Stamp, Step, View},
+    planner::Plan,
+    ports::{Answer, NoAnswer, Revision},
+    store::{Declared, Leadership},
+};
+
+/// An answer to a short order is given up after this; the order may still be carried out, and is idempotent.
+const SHORT: Duration = Duration::from_secs(15);
+/// The same for what copies data or replays a backlog.
+const LONG: Duration = Duration::from_secs(6 * 3600);
+/// Between two looks at the sessions while draining.
+const DRAIN_LOOK: Duration = Duration::from_millis(5);
+
+impl Controller {
+    /// Begins a step, unless it is under way. Its end comes back as an event.
+    pub(super) fn begin(&mut self, step: Step, plan: &Plan, now: Mono) {
+        let key = step.key();
+        if self.world.underway.contains(&key) {
+            return;
+        }
+        tracing::debug!(%step, "begin");
+        let work = match step {
+            Step::Refuse { operation, blockers } => {
+                self.world.answered(&operation);
+                return self.operations.refuse(&operation, blockers);
+            }
+            Step::Declare(next) => {
+                let Some(leading) = self.world.leading.clone() else { return };
+                let basis = self.world.intent.clone();
+                let work =
+                    declare(self.deps.clone(), leading.leadership, basis, next, plan.cause.clone(), now);
+                self.spawn(work, key, now);
+                return;
+            }
+            Step::Order { node, command, stamp } => {
+                let Some(feed) = self.feeds.get(&node).cloned() else { return };
+                self.spawn(order(self.deps.clone(), self.events.clone(), feed, stamp, command), key, now);
+                return;
+            }
+            Step::Route { member, endpoint, order, stamp } => {
+                let Some(feed) = self.feeds.get(&member).cloned() else { return };
+                let (deps, events) = (self.deps.clone(), self.events.clone());
+                let work = async move {
+                    let answer =
+                        tokio::time::timeout(SHORT, feed.member.route(&endpoint, stamp, order)).await;
+                    answered(&deps, &events, &feed.node, answer).await
+                };
+                self.spawn(work, key, now);
+                return;
+            }
+            Step::Drain { node, stamp } => {
+                let feeds: Vec<Feed> = self.feeds.values().cloned().collect();
+                drain(self.deps.clone(), feeds, self.world.view(now), node, stamp)
+            }
+            Step::Verify { stamp } => {
+                let addresses = endpoints(&self.world.view(now), EndpointKind::Primary)
+                    .map(|(.., listen)| listen)
+                    .collect();
+                return self.spawn(verify(self.deps.clone(), addresses, stamp), key, now);
+            }
+        };
+        self.spawn(work, key, now);
+    }
+
+    fn spawn<W>(&mut self, work: W, key: crate::model::StepKey, began: Mono)
+    where
+        W: Future<Output = Result<Effect, String>> + Send + 'static,
+    {
+        self.world.underway.insert(key.clone());
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let outcome = work.await;
+            // The loop has gone only when the member stops.
+            _ = events.send(Event::Ended(Box::new(Ended { key, began, outcome }))).await;
+        });
+    }
+
+    /// A step ended: note what it came to.
+    pub(super) fn ended(&mut self, ended: Ended) {
+        self.world.underway.remove(&ended.key);
+        let now = self.deps.clock.now();
+        match ended.outcome {
+            Ok(effect) => {
+                self.world.attempts.remove(&ended.key);
+                self.effect(effect, ended.began, now);
+            }
+            Err(error) => {
+                tracing::warn!(step = %ended.key.what, node = ?ended.key.node, %error, "step failed");
+                self.tracker.deviation(format!("{} failed: {error}", ended.key.what));
+                let attempt = self.world.attempts.entry(ended.key).or_insert(crate::model::Attempt {
+                    failures: 0,
+                    at: now,
+                    error: String::new(),
+                });
+                *attempt = crate::model::Attempt { failures: attempt.failures + 1, at: now, error };
+            }
+        }
+    }
+
+    fn effect(&mut self, effect: Effect, began: Mono, now: Mono) {
+        match effect {
+            Effect::None => {}
+            Effect::Conflict => tracing::warn!("somebody else replaced the intent first"),
+            Effect::Drained(stamp) => {
+                self.world.drained = Some(stamp);
+                self.tracker.drained(began);
+            }
+            Effect::Verified(stamp) => {
+                self.world.verified = Some(stamp);
+                self.tracker.verified(now);
+            }
+            Effect::Declared { before, next, revision, cause, decided } => {
+                tracing::info!(stamp = %next.stamp(), primary = ?next.primary, cause = ?cause.as_ref().map(|c| &c.summary), "declared");
+                let view = self.world.view(now);
+                if self.tracker.declared(
+                    before.as_ref().as_ref(),
+                    &next,
+                    cause,
+                    &view,
+                    &self.memory,
+                    decided,
+                    now,
+                ) {
+                    self.world.failed_over(now);
+                }
+                self.operations
+                    .declared(before.as_ref().as_ref(), &next)
+                    .into_iter()
+                    .for_each(|id| self.world.answered(&id));
+                self.world.adopt(*next, revision);
+            }
+        }
+    }
+}
+
+async fn declare(
+    deps: Arc<Deps>,
+    leadership: Leadership,
+    basis: Option<(Intent, Revision)>,
+    next: Intent,
+    cause: Option<crate::model::Cause>,
+    decided: Mono,
+) -> Result<Effect, String> {
+    let revision = basis.as_ref().map(|(_, revision)| *revision);
+    match deps.records.declare(&leadership, revision, &next).await {
+        Ok(Declared::Stored(revision)) => {
+            let before = Box::new(basis.map(|(intent, _)| intent));
+            Ok(Effect::Declared { before, next: Box::new(next), revision, cause, decided })
+        }
+        Ok(Declared::Conflict) => Ok(Effect::Conflict),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+async fn order(
+    deps: Arc<Deps>,
+    events: tokio::sync::mpsc::Sender<Event>,
+    feed: Feed,
+    stamp: Stamp,
+    command: Command,
+) -> Result<Effect, String> {
+    let limit = match command {
+        Command::Rewind(..) | Command::Clone(..) | Command::Follow(_) | Command::Serve | Command::Recruit => {
+            LONG
+        }
+        _ => SHORT,
+    };
+    let answer = tokio::time::timeout(limit, feed.member.order(stamp, command)).await;
+    answered(&deps, &events, &feed.node, answer).await
+}
+
+/// Takes the facts that come with an answer before anything else does: what the order brought about is in them.
+async fn answered(
+    deps: &Deps,
+    events: &tokio::sync::mpsc::Sender<Event>,
+    node: &NodeId,
+    answer: Result<Result<Answer, NoAnswer>, tokio::time::error::Elapsed>,
+) -> Result<Effect, String> {
+    let answer = answer.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
+    let facts = Seen { value: answer.facts, at: deps.clock.now() };
+    _ = events.send(Event::Facts(node.clone(), Box::new(facts))).await;
+    match answer.reply {
+        Reply::Done => Ok(Effect::None),
+        Reply::Refused(reason) => Err(format!("refused: {reason}")),
+        Reply::Failed(reason) => Err(reason),
+    }
+}
+
+/// Lets sessions end their transactions and keeps those between two from beginning another. Done when every session
+/// is between two, or when the drain time is over: what is inside a transaction then is cut by the stop.
+async fn drain(
+    deps: Arc<Deps>,
+    feeds: Vec<Feed>,
+    view: View,
+    node: NodeId,
+    stamp: Stamp,
+) -> Result<Effect, String> {
+    let primary = feeds.iter().find(|feed| feed.node == node).ok_or("the primary's member is not known")?;
+    let by_node = |member: &NodeId| feeds.iter().find(|feed| feed.node == *member);
+    let endpoints: Vec<_> = endpoints(&view, EndpointKind::Primary)
+        .filter_map(|(member, name, _)| Some((by_node(&member)?, name)))
+        .collect();
+    let end = tokio::time::Instant::now() + deps.policy.drain;
+    loop {
+        let sessions = tokio::time::timeout_at(end, primary.member.sessions()).await;
+        let Ok(Ok(sessions)) = sessions else { return Ok(Effect::Drained(stamp)) };
+        let idle: BTreeSet<u16> =
+            sessions.iter().filter(|session| session.idle).map(|session| session.client_port).collect();
+        let parked =
+            join_all(endpoints.iter().map(|(feed, name)| feed.member.park(name, stamp, idle.clone()))).await;
+        if let Some(error) = parked.into_iter().find_map(Result::err) {
+            tracing::warn!(%error, "park sessions");
+        }
+        // A session seen idle may have begun a transaction just before it was parked: look again after parking.
+        let after = tokio::time::timeout_at(end, primary.member.sessions()).await;
+        let Ok(Ok(after)) = after else { return Ok(Effect::Drained(stamp)) };
+        if after.iter().all(|session| session.idle && idle.contains(&session.client_port)) {
+            return Ok(Effect::Drained(stamp));
+        }
+        if tokio::time::timeout_at(end, tokio::time::sleep(DRAIN_LOOK)).await.is_err() {
+            return Ok(Effect::Drained(stamp));
+        }
+    }
+}
+
+async fn verify(deps: Arc<Deps>, addresses: Vec<String>, stamp: Stamp) -> Result<Effect, String> {
+    let commits = addresses.iter().map(|address| deps.client.commit(address));
+    let failed: Vec<String> = join_all(commits).await.into_iter().filter_map(Result::err).collect();
+    if failed.is_empty() { Ok(Effect::Verified(stamp)) } else { Err(failed.join("; ")) }
+}
+
+/// The endpoints of one kind: member, name, address to connect to.
+fn endpoints(
+    view: &View,
+    kind: EndpointKind,
+) -> impl Iterator<Item = (NodeId, crate::model::EndpointName, String)> {
+    let all = view.nodes.iter().flat_map(|(member, node)| {
+        node.endpoints.iter().map(move |(name, facts)| (member, name, &facts.value))
+    });
+    let chosen: Vec<_> = all
+        .filter(|(_, _, facts)| facts.kind == kind)
+        .map(|(member, name, facts)| (member.clone(), name.clone(), facts.listen.clone()))
+        .collect();
+    chosen.into_iter()
+}

@@ -1,0 +1,95 @@
+//! The controller as the API and the CLI see it.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+
+use super::{Deps, Event};
+use crate::{
+    model::{Incident, NodeId, Policy, Request, RequestKind, Snapshot, View},
+    planner,
+    ports::{Clock, Console, StoreError, SubmitError},
+    store::Records,
+};
+
+/// Shows the cluster, takes requests.
+pub struct Handle {
+    node: NodeId,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    view: Arc<Mutex<View>>,
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+    events: mpsc::Sender<Event>,
+    records: Records,
+    count: AtomicU64,
+}
+
+/// The controller's end of it.
+pub(super) struct Publisher {
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    view: Arc<Mutex<View>>,
+}
+
+pub(super) fn new(deps: &Deps, events: mpsc::Sender<Event>) -> (Handle, Publisher) {
+    let (sender, snapshots) = watch::channel(Arc::new(super::show::empty(deps)));
+    let view = Arc::new(Mutex::new(View::default()));
+    let publisher = Publisher { snapshots: sender, view: view.clone() };
+    let handle = Handle {
+        node: deps.node.clone(),
+        snapshots,
+        view,
+        policy: deps.policy.clone(),
+        clock: deps.clock.clone(),
+        events,
+        records: deps.records.clone(),
+        count: AtomicU64::new(0),
+    };
+    (handle, publisher)
+}
+
+impl Publisher {
+    pub(super) fn publish(&self, snapshot: Snapshot, view: View) {
+        // A poisoned lock means that a reader panicked while it held a plain value: the value is still whole.
+        *self.view.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = view;
+        self.snapshots.send_replace(Arc::new(snapshot));
+    }
+}
+
+#[async_trait]
+impl Console for Handle {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow().clone()
+    }
+
+    fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
+    fn submit(&self, kind: RequestKind) -> Result<String, SubmitError> {
+        let snapshot = self.snapshot();
+        if snapshot.leader.as_ref() != Some(&self.node) {
+            return Err(SubmitError::NotLeader(snapshot.leader.clone()));
+        }
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let operation = format!("{}-{}-{count}", self.node, self.clock.wall().strftime("%Y%m%d%H%M%S"));
+        let request = Request { operation: operation.clone(), kind };
+        let sent = self.events.try_send(Event::Asked(request));
+        sent.map_err(|_| {
+            SubmitError::Busy("the controller is too busy to take a request; try again".to_owned())
+        })?;
+        Ok(operation)
+    }
+
+    fn blockers(&self, to: Option<&NodeId>) -> Vec<String> {
+        let view = self.view.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        planner::blockers(&view, &self.policy, self.clock.now(), to)
+    }
+
+    async fn incidents(&self, last: usize) -> Result<Vec<Incident>, StoreError> {
+        self.records.incidents(last).await
+    }
+}

@@ -1,0 +1,295 @@
+//! The loop: observe → plan → act → record. It decides nothing; [`crate::planner::plan`] does.
+//!
+//! Every member runs it. Only the one that holds the leader lease acts; the others observe, so that a new leader
+//! knows what the old one knew. A change of facts wakes the loop at once.
+
+mod act;
+mod console;
+mod election;
+mod operations;
+mod recorder;
+mod sampler;
+mod show;
+mod track;
+mod world;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+pub use console::Handle;
+
+use crate::{
+    model::{
+        ClusterName, Incident, Intent, MemberFacts, Mono, NodeId, Objectives, Policy, Request, Seen, Stamp,
+        StepKey,
+    },
+    planner::{self, Memory},
+    ports::{Client, Clock, Member, Revision},
+    store::{Leadership, Records, Registration, RpoHistory},
+};
+
+/// The loop plans at least this often: for thresholds that pass without any fact changing.
+const TICK: Duration = Duration::from_millis(50);
+/// Events that may wait for the loop; beyond it, senders wait.
+const EVENTS: usize = 1024;
+
+/// A member's facts as they come in, and the way to order it.
+#[derive(Clone)]
+pub struct Feed {
+    /// Which.
+    pub node: NodeId,
+    /// How to order it.
+    pub member: Arc<dyn Member>,
+    /// Its facts, already on this member's clock.
+    pub facts: watch::Receiver<Option<Seen<MemberFacts>>>,
+}
+
+/// What a controller needs from its surroundings.
+pub struct Deps {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// This member.
+    pub node: NodeId,
+    /// How it registers itself.
+    pub registration: Registration,
+    /// The nodes that must have reported before a first cluster is declared.
+    pub members: Vec<NodeId>,
+    /// Thresholds and choices.
+    pub policy: Policy,
+    /// What reports are judged against.
+    pub objectives: Objectives,
+    /// How long the leader's lease lasts.
+    pub leader_ttl: Duration,
+    /// The store.
+    pub records: Records,
+    /// This member's own feed.
+    pub local: Feed,
+    /// Makes the feed of another member.
+    pub connect: Box<dyn Fn(&Registration) -> Feed + Send + Sync>,
+    /// The client that verifies.
+    pub client: Arc<dyn Client>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where the live RPO is kept.
+    pub history: Option<RpoHistory>,
+}
+
+/// What the loop is told.
+pub(crate) enum Event {
+    /// A member's facts.
+    Facts(NodeId, Box<Seen<MemberFacts>>),
+    /// What the store holds now, or why it cannot be read.
+    Store(Result<Box<Stored>, String>),
+    /// Leadership gained, or lost.
+    Leads(Option<Leading>),
+    /// A step ended.
+    Ended(Box<Ended>),
+    /// An operator asks for something.
+    Asked(Request),
+}
+
+/// What a read of the store brought.
+pub(crate) struct Stored {
+    pub(crate) intent: Option<(Intent, Revision)>,
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) members: Vec<Registration>,
+}
+
+/// A leadership, and until when it may be believed without a renewal.
+#[derive(Clone, Debug)]
+pub(crate) struct Leading {
+    pub(crate) leadership: Leadership,
+    pub(crate) until: Mono,
+}
+
+/// How a step ended.
+pub(crate) struct Ended {
+    pub(crate) key: StepKey,
+    pub(crate) began: Mono,
+    pub(crate) outcome: Result<Effect, String>,
+}
+
+/// What a step brought about, beyond the facts that came with it.
+pub(crate) enum Effect {
+    /// Nothing more.
+    None,
+    /// The intent was replaced.
+    Declared {
+        before: Box<Option<Intent>>,
+        next: Box<Intent>,
+        revision: Revision,
+        cause: Option<crate::model::Cause>,
+        decided: Mono,
+    },
+    /// Somebody else replaced the intent first.
+    Conflict,
+    /// Sessions were drained.
+    Drained(Stamp),
+    /// Commits through the endpoints succeeded.
+    Verified(Stamp),
+}
+
+/// Starts the loop and everything that feeds it.
+#[must_use]
+pub fn start(deps: Deps) -> (Handle, JoinHandle<()>) {
+    let (events, inbox) = mpsc::channel(EVENTS);
+    let (handle, publisher) = console::new(&deps, events.clone());
+    let mut controller = Controller::new(deps, events, publisher);
+    let task = tokio::spawn(async move { controller.run(inbox).await });
+    (handle, task)
+}
+
+struct Controller {
+    deps: Arc<Deps>,
+    events: mpsc::Sender<Event>,
+    world: world::World,
+    memory: Memory,
+    tracker: track::Tracker,
+    operations: operations::Operations,
+    recorder: recorder::Recorder,
+    publisher: console::Publisher,
+    feeds: BTreeMap<NodeId, Feed>,
+    resigner: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    last_incident: Option<Incident>,
+}
+
+impl Controller {
+    fn new(deps: Deps, events: mpsc::Sender<Event>, publisher: console::Publisher) -> Self {
+        let deps = Arc::new(deps);
+        Self {
+            world: world::World::new(&deps),
+            memory: Memory::default(),
+            tracker: track::Tracker::new(deps.node.clone(), deps.objectives),
+            operations: operations::Operations::default(),
+            recorder: recorder::Recorder::new(deps.records.clone()),
+            publisher,
+            feeds: BTreeMap::new(),
+            resigner: watch::Sender::new(false),
+            tasks: Vec::new(),
+            last_incident: None,
+            events,
+            deps,
+        }
+    }
+
+    async fn run(&mut self, mut inbox: mpsc::Receiver<Event>) {
+        self.listen(self.deps.local.clone());
+        self.tasks.push(election::start(self.deps.clone(), self.events.clone(), self.resigner.subscribe()));
+        self.tasks.push(world::watch_store(self.deps.clone(), self.events.clone()));
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = inbox.recv() => match event {
+                    Some(event) => self.take(event),
+                    None => return,
+                },
+                _ = tick.tick() => {}
+            }
+            while let Ok(event) = inbox.try_recv() {
+                self.take(event);
+            }
+            self.turn();
+        }
+    }
+
+    /// Takes what came in. No decision here.
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Facts(node, facts) => self.world.heard(node, *facts),
+            Event::Store(Ok(stored)) => {
+                stored.members.iter().for_each(|registration| self.connect(registration));
+                self.world.stored(*stored);
+            }
+            Event::Store(Err(error)) => self.world.store_error = Some(error),
+            Event::Leads(leading) => self.lead(leading),
+            Event::Ended(ended) => self.ended(*ended),
+            Event::Asked(request) => self.world.ask(request),
+        }
+    }
+
+    /// Plans once and begins what is planned.
+    fn turn(&mut self) {
+        let now = self.deps.clock.now();
+        let view = self.world.view(now);
+        let plan = planner::plan(&view, &self.memory, &self.deps.policy, now);
+        self.tracker.observe(&view, &plan, now, self.deps.clock.wall());
+        self.record();
+        self.operations.observe(&view, self.tracker.open().or(self.last_incident.as_ref()));
+        let resign = view.leading && self.world.leads_beside_the_primary(now, self.tracker.open().is_some());
+        self.resigner.send_if_modified(|wish| std::mem::replace(wish, resign) != resign);
+        if view.leading {
+            for step in &plan.steps {
+                self.begin(step.clone(), &plan, now);
+            }
+        }
+        self.memory = plan.memory.clone();
+        let incidents = (self.tracker.open(), self.last_incident.as_ref());
+        let snapshot =
+            show::snapshot(&self.deps, &self.world, &view, &plan, incidents, self.operations.list(), now);
+        self.publisher.publish(snapshot, view);
+        if let (Some(history), Some(rpo)) = (&self.deps.history, self.world.rpo()) {
+            history.note(self.deps.clock.wall(), rpo, &self.deps.objectives);
+        }
+    }
+
+    /// Writes the incident where it changed. The store's answer is not waited for: it is no part of the recovery.
+    fn record(&mut self) {
+        let Some(leading) = self.world.leading.clone() else { return };
+        for incident in self.tracker.changed() {
+            self.last_incident = Some(incident.clone());
+            self.recorder.save(leading.leadership.clone(), incident);
+        }
+    }
+
+    fn lead(&mut self, leading: Option<Leading>) {
+        let (led, leads) = (self.world.leading.is_some(), leading.is_some());
+        if led != leads {
+            tracing::info!(leads, "leadership changed");
+            // What the former leader began is not known here; what this one knew may be old.
+            self.memory = Memory::default();
+        }
+        self.world.leading = leading;
+    }
+
+    fn connect(&mut self, registration: &Registration) {
+        if registration.node == self.deps.node {
+            return;
+        }
+        let known = self.world.registrations.get(&registration.node);
+        if known.is_none_or(|known| known.peer_address != registration.peer_address) {
+            let feed = (self.deps.connect)(registration);
+            self.listen(feed);
+        }
+    }
+
+    /// Forwards a member's facts into the loop.
+    fn listen(&mut self, mut feed: Feed) {
+        self.feeds.insert(feed.node.clone(), feed.clone());
+        let events = self.events.clone();
+        self.tasks.push(tokio::spawn(async move {
+            loop {
+                let facts = feed.facts.borrow_and_update().clone();
+                if let Some(facts) = facts
+                    && events.send(Event::Facts(feed.node.clone(), Box::new(facts))).await.is_err()
+                {
+                    return;
+                }
+                if feed.facts.changed().await.is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}

@@ -1,0 +1,390 @@
+//! The incident, as it is reached mark by mark. Pure: told what was declared and what is seen, it says what to record.
+
+use jiff::Timestamp;
+
+use crate::{
+    model::{
+        Cause, Command, EndpointFacts, EndpointKind, Finding, Incident, IncidentId, IncidentKind, Intent,
+        MarkName, Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Step, View,
+    },
+    planner::{Memory, Plan},
+};
+
+pub(super) struct Tracker {
+    node: NodeId,
+    objectives: Objectives,
+    open: Option<Incident>,
+    /// States that are not recorded yet; of one incident the last counts.
+    pending: Vec<Incident>,
+    recorded: Option<Incident>,
+    wall: (Mono, Timestamp),
+    /// Connections cut and served late by all endpoints when the incident began.
+    counts: (u64, u64),
+}
+
+impl Tracker {
+    pub(super) fn new(node: NodeId, objectives: Objectives) -> Self {
+        let wall = (Mono::default(), Timestamp::UNIX_EPOCH);
+        Self { node, objectives, open: None, pending: Vec::new(), recorded: None, wall, counts: (0, 0) }
+    }
+
+    pub(super) fn open(&self) -> Option<&Incident> {
+        self.open.as_ref()
+    }
+
+    /// What is to be recorded since the last call.
+    pub(super) fn changed(&mut self) -> Vec<Incident> {
+        let mut states = std::mem::take(&mut self.pending);
+        if self.open.is_some() && self.open != self.recorded {
+            self.recorded.clone_from(&self.open);
+            states.extend(self.open.clone());
+        }
+        states
+    }
+
+    pub(super) fn deviation(&mut self, what: String) {
+        const KEPT: usize = 50;
+        if let Some(incident) = &mut self.open
+            && incident.deviations.len() < KEPT
+        {
+            incident.deviations.push(what);
+        }
+    }
+
+    /// The intent was replaced. True if that was a failover.
+    #[expect(clippy::too_many_arguments, reason = "one call site; each is a plain value of the moment")]
+    pub(super) fn declared(
+        &mut self,
+        before: Option<&Intent>,
+        next: &Intent,
+        cause: Option<Cause>,
+        view: &View,
+        memory: &Memory,
+        decided: Mono,
+        now: Mono,
+    ) -> bool {
+        let Some(before) = before else { return false };
+        let vacated = before.primary.is_some() && next.primary.is_none();
+        if vacated {
+            self.begin(IncidentKind::Failover, next, before.primary.as_ref(), cause, view, now);
+            let onset = onset(view, EndpointKind::Primary, before.primary.as_ref()).unwrap_or(decided);
+            self.mark(MarkName::Onset, onset);
+            self.mark(
+                MarkName::Suspected,
+                suspected(memory, before.primary.as_ref()).unwrap_or(decided).max(onset),
+            );
+            self.mark(MarkName::Confirmed, decided);
+        } else if before.handover.is_none() && next.handover.is_some() {
+            self.begin(IncidentKind::Switchover, next, before.primary.as_ref(), cause, view, now);
+            if let Some(incident) = &mut self.open {
+                incident.operation = next.handover.as_ref().map(|handover| handover.operation.clone());
+                incident.cause.summary = "switchover asked for by an operator".to_owned();
+            }
+        } else if before.handover.is_some() && next.handover.is_none() && before.epoch == next.epoch {
+            if let Some(incident) = &mut self.open {
+                incident.abandoned = cause.as_ref().map(|cause| cause.summary.clone());
+                incident.to.clone_from(&next.primary);
+            }
+        } else if before.epoch == next.epoch && before.app != next.app && cause.is_some() {
+            self.begin(IncidentKind::AppFailover, next, before.app.as_ref(), cause, view, now);
+            let onset = onset(view, EndpointKind::App, before.app.as_ref()).unwrap_or(decided);
+            self.mark(MarkName::Onset, onset);
+            let noticed = before
+                .app
+                .as_ref()
+                .and_then(|node| memory.since.get(&Finding::AppDown { node: node.clone() }));
+            self.mark(MarkName::Suspected, noticed.copied().unwrap_or(decided).max(onset));
+            self.mark(MarkName::Confirmed, decided);
+            if let Some(incident) = &mut self.open {
+                incident.to.clone_from(&next.app);
+            }
+        }
+        let chosen = next.primary.is_some() && before.epoch <= next.epoch && before.primary != next.primary;
+        if let Some(incident) = self.open.as_mut().filter(|_| chosen) {
+            incident.epoch = next.epoch;
+            incident.to.clone_from(&next.primary);
+            if incident.at(MarkName::Onset).is_some() {
+                incident.mark(MarkName::Fenced, decided);
+                incident.mark(MarkName::Chosen, now);
+            }
+        }
+        vacated
+    }
+
+    /// Sessions were parked from `began` on: from then on clients of a switchover wait.
+    pub(super) fn drained(&mut self, began: Mono) {
+        self.mark(MarkName::Onset, began);
+        self.mark(MarkName::Confirmed, began);
+    }
+
+    /// A commit through every endpoint succeeded.
+    pub(super) fn verified(&mut self, now: Mono) {
+        if self.open.as_ref().is_some_and(|incident| incident.at(MarkName::Onset).is_some()) {
+            self.mark(MarkName::Repointed, now);
+            self.mark(MarkName::Verified, now);
+        }
+    }
+
+    fn mark(&mut self, name: MarkName, at: Mono) {
+        if let Some(incident) = &mut self.open {
+            incident.mark(name, at);
+        }
+    }
+
+    fn begin(
+        &mut self,
+        kind: IncidentKind,
+        next: &Intent,
+        from: Option<&NodeId>,
+        cause: Option<Cause>,
+        view: &View,
+        now: Mono,
+    ) {
+        self.close();
+        let wall = self.wall.1 - jiff::SignedDuration::try_from(now.since(self.wall.0)).unwrap_or_default();
+        let live = view.rpo.clone();
+        let rpo = live.as_ref().map_or_else(RpoAtOnset::default, |live| RpoAtOnset {
+            live_bytes: live.bytes,
+            live_ms: live.ms,
+            acknowledged_is_safe: live.acknowledged_is_safe && kind == IncidentKind::Failover
+                || kind != IncidentKind::Failover,
+            ..RpoAtOnset::default()
+        });
+        self.counts = counts(view);
+        self.open = Some(Incident {
+            id: IncidentId(format!("{}-e{}v{}", wall.strftime("%Y%m%d-%H%M%S"), next.epoch, next.version)),
+            kind,
+            cause: cause.unwrap_or(Cause { summary: String::new(), evidence: Vec::new() }),
+            operation: None,
+            epoch: next.epoch,
+            from: from.cloned(),
+            to: next.primary.clone(),
+            started_at: self.wall.1,
+            leader: self.node.clone(),
+            marks: Vec::new(),
+            rpo,
+            live,
+            objectives: self.objectives,
+            connections_cut: 0,
+            connections_held: 0,
+            deviations: Vec::new(),
+            abandoned: None,
+        });
+    }
+
+    fn close(&mut self) {
+        self.pending.extend(self.open.take());
+        self.recorded = None;
+    }
+
+    /// Sees how far things have come.
+    pub(super) fn observe(&mut self, view: &View, plan: &Plan, now: Mono, wall: Timestamp) {
+        self.wall = (now, wall);
+        if !view.leading {
+            // Whoever leads now goes on with the record in the store.
+            self.open = None;
+            return;
+        }
+        let Some(intent) = &view.intent else { return };
+        self.restart_in_place(intent, view, plan, now);
+        let counts_before = self.counts;
+        let Some(incident) = &mut self.open else { return };
+        match incident.kind {
+            IncidentKind::AppFailover => progress_of_app(incident, view, intent, now),
+            IncidentKind::Failover | IncidentKind::Switchover | IncidentKind::Restart => {
+                progress(incident, view, intent, now)
+            }
+        }
+        if incident.marks.first().is_some_and(|first| first.name == MarkName::Onset) {
+            settle_times(incident, self.wall);
+        }
+        if incident.rto_ms().is_none() {
+            let (cut, held) = counts(view);
+            incident.connections_cut = cut.saturating_sub(counts_before.0);
+            incident.connections_held = held.saturating_sub(counts_before.1);
+        }
+        let given_up =
+            incident.abandoned.is_some() && (incident.marks.is_empty() || incident.rto_ms().is_some());
+        let ended = incident.at(MarkName::RedundancyRestored).is_some() && loss_is_known(incident, view);
+        if ended || given_up {
+            self.close();
+        }
+    }
+
+    fn restart_in_place(&mut self, intent: &Intent, view: &View, plan: &Plan, now: Mono) {
+        let serves =
+            plan.steps.iter().any(|step| matches!(step, Step::Order { command: Command::Serve, .. }));
+        let ongoing = self.open.as_ref().is_some_and(|incident| incident.rto_ms().is_none());
+        let Some(cause) = plan.cause.clone().filter(|_| serves && !ongoing) else { return };
+        self.begin(IncidentKind::Restart, intent, intent.primary.as_ref(), Some(cause), view, now);
+        let onset = onset(view, EndpointKind::Primary, intent.primary.as_ref()).unwrap_or(now);
+        self.mark(MarkName::Onset, onset);
+        self.mark(
+            MarkName::Suspected,
+            suspected(&plan.memory, intent.primary.as_ref()).unwrap_or(now).max(onset),
+        );
+        self.mark(MarkName::Confirmed, now);
+    }
+}
+
+/// The last byte that a server sent through an endpoint of the kind while it led to `target`; else the last good
+/// probe, where there was no traffic.
+fn onset(view: &View, kind: EndpointKind, target: Option<&NodeId>) -> Option<Mono> {
+    let facts = view.nodes.values().flat_map(|node| node.endpoints.values()).map(|seen| &seen.value);
+    let byte = |facts: &EndpointFacts| {
+        if facts.target.as_ref() == target { facts.last_server_byte } else { facts.last_byte_before }
+    };
+    let served = facts.filter(|facts| facts.kind == kind).filter_map(byte).max();
+    let agent = view.agent(target?);
+    let probed = agent.and_then(|agent| match kind {
+        EndpointKind::App => agent.app.as_ref()?.last_ok,
+        EndpointKind::Primary => match &agent.server.value {
+            Server::Primary(primary) => primary.probe.last_ok,
+            Server::Down(down) => down.since,
+            _ => None,
+        },
+    });
+    served.max(probed)
+}
+
+fn suspected(memory: &Memory, node: Option<&NodeId>) -> Option<Mono> {
+    let node = node?;
+    let about = |finding: &Finding| match finding {
+        Finding::PrimaryCrashed { node: about }
+        | Finding::PrimaryHung { node: about }
+        | Finding::PrimaryStopped { node: about }
+        | Finding::PrimarySuspected { node: about }
+        | Finding::PrimaryUnreachable { node: about } => about == node,
+        _ => false,
+    };
+    memory.since.iter().filter(|(finding, _)| about(finding)).map(|(_, since)| *since).min()
+}
+
+fn counts(view: &View) -> (u64, u64) {
+    let all = view.nodes.values().flat_map(|node| node.endpoints.values());
+    all.fold((0, 0), |(cut, held), seen| (cut + seen.value.cut_total, held + seen.value.held_total))
+}
+
+fn leads_to(view: &View, kind: EndpointKind, node: Option<&NodeId>, intent: &Intent) -> bool {
+    let mut of_kind = view
+        .nodes
+        .values()
+        .flat_map(|member| member.endpoints.values())
+        .map(|seen| &seen.value)
+        .filter(|facts| facts.kind == kind);
+    of_kind.all(|facts| {
+        facts.target.as_ref() == node && facts.mode == Mode::Open && facts.stamp.same_epoch(intent.stamp())
+    })
+}
+
+fn progress(incident: &mut Incident, view: &View, intent: &Intent, now: Mono) {
+    let Some(node) = &intent.primary else { return };
+    let begun = incident.at(MarkName::Onset).is_some();
+    let handing_over = intent.handover.is_some();
+    if !begun || handing_over {
+        return;
+    }
+    let server = view.agent(node).map(|agent| (&agent.server.value, agent.primary_since));
+    let promoted = matches!(server, Some((Server::Primary(p), Some(since))) if p.writable && since.same_epoch(intent.stamp()));
+    if !promoted {
+        return;
+    }
+    incident.mark(MarkName::Promoted, now);
+    if !leads_to(view, EndpointKind::Primary, Some(node), intent) {
+        return;
+    }
+    incident.mark(MarkName::Repointed, now);
+    let verified = view.verified.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
+    if incident.at(MarkName::Verified).is_none() && !(verified && incident.abandoned.is_some()) {
+        return;
+    }
+    incident.mark(MarkName::Verified, now);
+    if app_is_ready(incident, view, intent) {
+        incident.mark(MarkName::AppReady, now);
+    }
+    if incident.rto_ms().is_some() && redundant(view, intent) {
+        incident.mark(MarkName::RedundancyRestored, now);
+    }
+}
+
+/// The active app server has answered since the endpoints led to the new primary, or there is none.
+fn app_is_ready(incident: &Incident, view: &View, intent: &Intent) -> bool {
+    let Some(active) = &intent.app else { return true };
+    let Some(app) = view.agent(active).and_then(|agent| agent.app.as_ref()) else {
+        return view.nodes.values().all(|node| node.agent.as_ref().is_none_or(|agent| agent.app.is_none()));
+    };
+    let since = incident.at(MarkName::Repointed).unwrap_or_default();
+    let answered = app.healthy && app.last_ok.is_some_and(|at| at >= since);
+    answered && leads_to(view, EndpointKind::App, Some(active), intent)
+}
+
+fn redundant(view: &View, intent: &Intent) -> bool {
+    let streams = |agent: &crate::model::AgentFacts| matches!(&agent.server.value, Server::Standby(s) if s.streaming && s.recruited.is_none());
+    let any = view.nodes.values().filter_map(|node| node.agent.as_ref()).any(streams);
+    let promised = intent.durability == crate::model::Durability::Async
+        || (!intent.sync.is_empty() && intent.sync == intent.sync_next);
+    any && promised
+}
+
+fn progress_of_app(incident: &mut Incident, view: &View, intent: &Intent, now: Mono) {
+    let Some(active) = &intent.app else { return };
+    incident.mark(MarkName::Chosen, now);
+    if !leads_to(view, EndpointKind::App, Some(active), intent) {
+        return;
+    }
+    incident.mark(MarkName::Repointed, now);
+    let app = view.agent(active).and_then(|agent| agent.app.as_ref());
+    if app.is_some_and(|app| app.healthy) {
+        incident.mark(MarkName::AppReady, now);
+    }
+    let other = view
+        .nodes
+        .iter()
+        .filter(|(node, _)| *node != active)
+        .filter_map(|(_, node)| node.agent.as_ref()?.app.as_ref());
+    if incident.rto_ms().is_some() && other.into_iter().any(|app| app.healthy) {
+        incident.mark(MarkName::RedundancyRestored, now);
+    }
+}
+
+/// The wall-clock time of the onset and the age of the live RPO, once the onset is known.
+fn settle_times(incident: &mut Incident, (now, wall): (Mono, Timestamp)) {
+    let Some(onset) = incident.at(MarkName::Onset) else { return };
+    if let Ok(ago) = jiff::SignedDuration::try_from(now.since(onset))
+        && incident.marks.len() <= 3
+    {
+        incident.started_at = wall - ago;
+    }
+    if let Some(live) = &incident.live {
+        incident.rpo.as_of_ms = onset.ms_since(live.as_of);
+    }
+}
+
+/// Fills in what was lost. True once it is known, or nothing can have been.
+fn loss_is_known(incident: &mut Incident, view: &View) -> bool {
+    let Some(old) = incident.from.as_ref().filter(|_| incident.kind == IncidentKind::Failover) else {
+        return true;
+    };
+    if incident.rpo.lost_bytes.is_some() {
+        return true;
+    }
+    let Some(agent) = view.agent(old) else { return false };
+    let lost = agent.lost.as_ref().filter(|lost| lost.under.epoch == incident.epoch);
+    let streams = matches!(&agent.server.value, Server::Standby(standby) if standby.streaming);
+    match lost {
+        Some(lost) => {
+            incident.rpo.lost_bytes = Some(lost.bytes);
+            incident.rpo.lost_transactions = Some(lost.transactions);
+            incident.rpo.salvage.clone_from(&lost.salvage);
+            incident.rpo.written_after_bytes =
+                incident.live.as_ref().map(|live| lost.end.bytes_since(live.primary));
+        }
+        // It streams from the new primary without having been rewound or cloned: it had nothing of its own.
+        None if streams => {
+            incident.rpo.lost_bytes = Some(0);
+            incident.rpo.lost_transactions = Some(0);
+        }
+        None => {}
+    }
+    incident.rpo.lost_bytes.is_some()
+}

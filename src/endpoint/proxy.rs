@@ -1,0 +1,157 @@
+//! The proxy: a listening socket and the orders it takes.
+
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
+
+use rustix::io::Errno;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
+    time::sleep,
+};
+
+use super::{bind::BindError, connection, routing::Refusal, switchboard::Switchboard};
+use crate::{
+    config,
+    model::{EndpointFacts, Reply, RouteOrder, Stamp},
+    ports::Clock,
+};
+
+/// Connections that the kernel may keep ready for `accept`; the system's `net.core.somaxconn` limits it further.
+const BACKLOG: u32 = 1024;
+
+/// How long `accept` rests when the process or the system has no descriptors left, at first and at most. There is
+/// nothing to wait for: descriptors of other parts of the process count too.
+const REST_FIRST: Duration = Duration::from_millis(5);
+const REST_MOST: Duration = Duration::from_millis(200);
+
+/// A listening endpoint. It leads nowhere until it is ordered to: clients wait meanwhile.
+///
+/// How many connections may be open at once has no limit of its own: the server's `max_connections` has the last
+/// word, its refusal tells the client more than a closed connection would, and the process's limit of descriptors is
+/// met gracefully. Those that *wait* are limited by the configuration. Dropping it closes it.
+pub struct Proxy {
+    board: Arc<Switchboard>,
+    listen: String,
+}
+
+impl Proxy {
+    /// Listens, and begins to accept. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`BindError`] if it cannot listen.
+    pub fn bind(config: &config::Endpoint, clock: Arc<dyn Clock>) -> Result<Arc<Self>, BindError> {
+        let (listener, listen) = listen(config).map_err(|error| BindError::new(config, error))?;
+        let board = Arc::new(Switchboard::new(config, clock));
+        tokio::spawn(accept(Arc::clone(&board), listener));
+        Ok(Arc::new(Self { board, listen }))
+    }
+
+    /// Takes an order. When it is done, nothing passes any more that it forbids: connections that it cuts have carried
+    /// their last byte, in both directions, and close at once.
+    pub fn order(&self, stamp: Stamp, order: RouteOrder) -> Reply {
+        let words = format!("{order:?}");
+        let taken = self.board.order(stamp, order);
+        self.answer(stamp, &words, taken)
+    }
+
+    /// Parks the connections whose local ports toward the server are these: what their clients say waits here, what
+    /// the server says to them goes on. All others flow. Ends with the next order, but not with the repetition of the
+    /// one in force.
+    ///
+    /// Once done, nothing more reaches the server from them. What was on its way then may still arrive: ask for the
+    /// sessions again.
+    pub fn park(&self, stamp: Stamp, ports: BTreeSet<u16>) -> Reply {
+        let taken = self.board.park(stamp, &ports);
+        self.answer(stamp, "Park", taken)
+    }
+
+    fn answer(&self, stamp: Stamp, order: &str, taken: Result<(), Refusal>) -> Reply {
+        let endpoint = &self.board.name;
+        match taken {
+            Ok(()) => {
+                tracing::debug!(%endpoint, %stamp, order, "order taken");
+                Reply::Done
+            }
+            Err(refusal) => {
+                tracing::warn!(%endpoint, %stamp, order, %refusal, "order refused");
+                Reply::Refused(refusal.to_string())
+            }
+        }
+    }
+
+    /// What it knows now.
+    #[must_use]
+    pub fn facts(&self) -> EndpointFacts {
+        self.board.facts(&self.listen)
+    }
+
+    /// Changes with every order that changes anything, and when the target stops taking connections.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.board.changes()
+    }
+
+    /// Stops listening, and closes every connection. It cannot be opened again.
+    pub fn close(&self) {
+        self.board.close();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn listen(config: &config::Endpoint) -> io::Result<(TcpListener, String)> {
+    let socket = if config.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Old connections that linger in the kernel must not keep a restarted member from its port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(config.listen)?;
+    let listener = socket.listen(BACKLOG)?;
+    let listen = listener.local_addr()?.to_string();
+    Ok((listener, listen))
+}
+
+async fn accept(board: Arc<Switchboard>, listener: TcpListener) {
+    let mut routes = board.routes();
+    let mut rest = None;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = routes.wait_for(|route| route.closed) => return,
+            accepted = listener.accept() => accepted,
+        };
+        rest = match accepted {
+            Ok((stream, _)) => {
+                begin(&board, stream);
+                None
+            }
+            Err(error) if is_shortage(&error) => Some(have_rest(&board, rest, &error).await),
+            // The client has gone before it was accepted.
+            Err(error) => {
+                tracing::debug!(endpoint = %board.name, %error, "accept");
+                rest
+            }
+        };
+    }
+}
+
+fn begin(board: &Arc<Switchboard>, stream: TcpStream) {
+    tokio::spawn(connection::serve(Arc::clone(board), stream));
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| short.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+/// Rests, twice as long each time. The clients meanwhile wait in the kernel's queue.
+async fn have_rest(board: &Switchboard, before: Option<Duration>, error: &io::Error) -> Duration {
+    let rest = before.map_or(REST_FIRST, |before| (before * 2).min(REST_MOST));
+    if before.is_none() {
+        tracing::warn!(endpoint = %board.name, %error, "no descriptors left for clients; raise the limit of open files");
+    }
+    sleep(rest).await;
+    rest
+}

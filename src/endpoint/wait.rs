@@ -1,0 +1,149 @@
+//! Waiting: from a client's arrival until the target has taken its connection, bounded in number and time.
+
+use std::{future::pending, io, sync::Arc, time::Duration};
+
+use bytes::BufMut;
+use tokio::{
+    io::AsyncReadExt,
+    net::TcpStream,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    life::{Life, Scout},
+    socket,
+    switchboard::{Link, Slot, Switchboard},
+};
+use crate::model::EndpointKind;
+
+/// How long a connection attempt may take before the client counts as waiting. Attempts on a good network take less.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// How much a client may say before the server has answered. More than PostgreSQL's longest startup packet; the rest
+/// stays in the kernel.
+const SAID_MAX: usize = 16 * 1024;
+
+/// A client that no server has answered yet.
+pub(super) struct Visitor {
+    pub(super) stream: TcpStream,
+    /// All it has said.
+    pub(super) said: Vec<u8>,
+}
+
+impl Visitor {
+    /// Listens to the client until it goes away. What it says meanwhile is kept; reading is also how its leaving is
+    /// noticed.
+    async fn leaves(&mut self) {
+        loop {
+            if self.said.len() >= SAID_MAX {
+                return pending().await;
+            }
+            if !matches!(self.listen().await, Ok(n) if n > 0) {
+                return;
+            }
+        }
+    }
+
+    /// Hears more from the client. Zero bytes: it has said all. There must be room, which a first packet always leaves.
+    pub(super) async fn listen(&mut self) -> io::Result<usize> {
+        let room = SAID_MAX - self.said.len();
+        self.stream.read_buf(&mut (&mut self.said).limit(room)).await
+    }
+}
+
+/// A connection to the target, on the switchboard.
+pub(super) struct Reached {
+    pub(super) server: TcpStream,
+    pub(super) link: Link,
+    /// Held while this connection has yet to show, for all who wait, that the target serves.
+    pub(super) scout: Option<Scout>,
+}
+
+/// One client's waiting. It may wait more than once; its time runs from the first.
+pub(super) struct Wait {
+    board: Arc<Switchboard>,
+    slot: Option<Slot>,
+    until: Option<Instant>,
+}
+
+impl Wait {
+    pub(super) fn new(board: Arc<Switchboard>) -> Self {
+        Self { board, slot: None, until: None }
+    }
+
+    /// True if it had to wait at all.
+    pub(super) fn waited(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// Waits until the target has taken a connection. None: the client has gone, or is given up.
+    pub(super) async fn reach(&mut self, visitor: &mut Visitor) -> Option<Reached> {
+        let board = Arc::clone(&self.board);
+        let mut routes = board.routes();
+        loop {
+            let route = routes.borrow_and_update().clone();
+            if route.closed {
+                return None;
+            }
+            let ready = route.open.as_ref().is_some_and(|life| !life.is_refusing());
+            let grace = if ready { GRACE } else { Duration::ZERO };
+            tokio::select! {
+                biased;
+                _ = routes.changed() => {}
+                () = visitor.leaves() => return None,
+                reached = attempt(&board, route.open.as_ref()) => if let Some(reached) = reached {
+                    self.slot = None;
+                    return Some(reached);
+                },
+                () = self.patience(grace) => {
+                    board.count_refused();
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Takes a place among those who wait, after `grace`. Ends when there is none, or the time is over.
+    async fn patience(&mut self, grace: Duration) {
+        if self.slot.is_none() {
+            if !grace.is_zero() {
+                sleep(grace).await;
+            }
+            let Some(slot) = self.board.slot() else { return };
+            self.slot = Some(slot);
+        }
+        let hold = self.board.hold;
+        sleep_until(*self.until.get_or_insert_with(|| Instant::now() + hold)).await;
+    }
+}
+
+/// Tries the target once, when it is this one's turn. None: look at the route again.
+async fn attempt(board: &Arc<Switchboard>, life: Option<&Arc<Life>>) -> Option<Reached> {
+    let Some(life) = life else { return pending().await };
+    let scout = life.turn().await;
+    match socket::connect(&life.target.address).await {
+        Ok(server) => {
+            let port = server.local_addr().ok()?.port();
+            let link = board.link(life, port)?;
+            // Without PostgreSQL's greeting to wait for, being connected is all that can be known.
+            let scout = scout.filter(|_| board.kind == EndpointKind::Primary);
+            if scout.is_none() {
+                life.accepts();
+            }
+            Some(Reached { server, link, scout })
+        }
+        Err(error) => {
+            refused(board, life, &error.to_string());
+            None
+        }
+    }
+}
+
+/// Notes that the target takes no connections.
+pub(super) fn refused(board: &Switchboard, life: &Life, error: &str) {
+    if life.refuses() {
+        let (endpoint, target) = (&board.name, &life.target);
+        tracing::info!(%endpoint, node = %target.node, address = %target.address, error, "target takes no connections");
+        board.bump();
+    }
+}

@@ -1,0 +1,162 @@
+//! This host's member as its peers and its own controller see it: the agent and the endpoints behind one door.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::{
+    agent::Agent,
+    controller::Feed,
+    endpoint::Proxy,
+    model::{Command, EndpointName, MemberFacts, NodeId, Reply, RouteOrder, Seen, Stamp},
+    ports::{Answer, Clock, Local, Member, NoAnswer, Session},
+};
+
+/// Its own controller hears positions at least this often: the resolution of the live RPO.
+const HEARTBEAT: Duration = Duration::from_millis(100);
+
+/// The agent and the endpoints of one host.
+pub struct Host {
+    node: NodeId,
+    agent: Option<Arc<Agent>>,
+    endpoints: BTreeMap<EndpointName, Arc<Proxy>>,
+    clock: Arc<dyn Clock>,
+    changes: watch::Sender<u64>,
+}
+
+impl Host {
+    /// Puts them together.
+    #[must_use]
+    pub fn new(
+        node: NodeId,
+        agent: Option<Arc<Agent>>,
+        endpoints: BTreeMap<EndpointName, Arc<Proxy>>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        let sources: Vec<watch::Receiver<u64>> = agent
+            .iter()
+            .map(|agent| agent.changes())
+            .chain(endpoints.values().map(|proxy| proxy.changes()))
+            .collect();
+        let host = Arc::new(Self { node, agent, endpoints, clock, changes: watch::Sender::new(0) });
+        for mut source in sources {
+            let host = Arc::downgrade(&host);
+            tokio::spawn(async move {
+                while source.changed().await.is_ok() {
+                    let Some(host) = host.upgrade() else { return };
+                    host.changes.send_modify(|count| *count += 1);
+                }
+            });
+        }
+        host
+    }
+
+    /// The feed for the controller of the same process: changes at once, positions with every heartbeat.
+    #[must_use]
+    pub fn feed(self: &Arc<Self>) -> Feed {
+        let (sender, facts) = watch::channel(None);
+        let (host, mut changes) = (self.clone(), self.changes.subscribe());
+        tokio::spawn(async move {
+            let mut beat = tokio::time::interval(HEARTBEAT);
+            loop {
+                tokio::select! {
+                    _ = beat.tick() => {}
+                    changed = changes.changed() => if changed.is_err() { return },
+                }
+                let value = host.facts();
+                let at = value.sent_at;
+                if sender.send(Some(Seen { value, at })).is_err() {
+                    return;
+                }
+            }
+        });
+        Feed { node: self.node.clone(), member: self.clone(), facts }
+    }
+
+    /// Stops the endpoints and the agent. PostgreSQL goes on.
+    pub async fn stop(&self) {
+        self.endpoints.values().for_each(|proxy| proxy.close());
+        if let Some(agent) = &self.agent {
+            agent.stop().await;
+        }
+    }
+
+    fn answer(&self, reply: Reply) -> Answer {
+        Answer { reply, facts: self.facts() }
+    }
+
+    fn no_endpoint(&self, name: &EndpointName) -> Reply {
+        Reply::Refused(format!("{} has no endpoint {name}", self.node))
+    }
+}
+
+impl Local for Host {
+    fn facts(&self) -> MemberFacts {
+        MemberFacts {
+            node: self.node.clone(),
+            agent: self.agent.as_ref().map(|agent| agent.facts()),
+            endpoints: self.endpoints.iter().map(|(name, proxy)| (name.clone(), proxy.facts())).collect(),
+            sent_at: self.clock.now(),
+        }
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
+#[async_trait]
+impl Member for Host {
+    async fn order(&self, stamp: Stamp, command: Command) -> Result<Answer, NoAnswer> {
+        let reply = match &self.agent {
+            Some(agent) => agent.order(stamp, command).await,
+            None => Reply::Refused(format!("{} has no PostgreSQL", self.node)),
+        };
+        Ok(self.answer(reply))
+    }
+
+    async fn route(
+        &self,
+        endpoint: &EndpointName,
+        stamp: Stamp,
+        order: RouteOrder,
+    ) -> Result<Answer, NoAnswer> {
+        let reply = match self.endpoints.get(endpoint) {
+            Some(proxy) => proxy.order(stamp, order),
+            None => self.no_endpoint(endpoint),
+        };
+        // Whether the app server gets through to what the endpoint leads to now is the end of an RTO: look at once.
+        if let Some(agent) = &self.agent {
+            agent.probe_app();
+        }
+        Ok(self.answer(reply))
+    }
+
+    async fn sessions(&self) -> Result<Vec<Session>, NoAnswer> {
+        match &self.agent {
+            Some(agent) => Ok(agent.sessions().await),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    async fn park(
+        &self,
+        endpoint: &EndpointName,
+        stamp: Stamp,
+        ports: BTreeSet<u16>,
+    ) -> Result<(), NoAnswer> {
+        let reply = match self.endpoints.get(endpoint) {
+            Some(proxy) => proxy.park(stamp, ports),
+            None => self.no_endpoint(endpoint),
+        };
+        match reply {
+            Reply::Done => Ok(()),
+            Reply::Refused(reason) | Reply::Failed(reason) => Err(NoAnswer(reason)),
+        }
+    }
+}

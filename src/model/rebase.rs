@@ -1,0 +1,277 @@
+//! Facts of another member, on the clock of whoever received them.
+//!
+//! Every struct that holds an instant is taken apart field by field, without `..`: a new field does not compile until
+//! somebody has decided here whether it is an instant. An instant that was forgotten would be compared with a clock
+//! of another host.
+
+use super::{AgentFacts, AppFacts, Down, EndpointFacts, MemberFacts, Mono, Primary, Probe, Seen, Server};
+
+/// The mapping from a sender's clock to the receiver's.
+#[derive(Clone, Copy)]
+struct Shift {
+    sent_at: Mono,
+    received_at: Mono,
+}
+
+impl Shift {
+    /// `received_at − (sent_at − at)`. What lies before the receiver's boot becomes its boot: an age is then cut to
+    /// the receiver's uptime, never made up.
+    fn instant(self, at: Mono) -> Mono {
+        let age = i128::from(self.sent_at.0) - i128::from(at.0);
+        let local = i128::from(self.received_at.0) - age;
+        Mono(u64::try_from(local.max(0)).unwrap_or(u64::MAX))
+    }
+
+    fn maybe(self, at: Option<Mono>) -> Option<Mono> {
+        at.map(|at| self.instant(at))
+    }
+}
+
+impl MemberFacts {
+    /// These facts with every instant on the receiver's clock, on which they arrived at `received_at`.
+    ///
+    /// The time the message travelled counts as none: instants come out late by it, never early. `sent_at` becomes
+    /// `received_at`.
+    #[must_use]
+    pub fn rebased(self, received_at: Mono) -> Self {
+        let Self { node, sent_at, agent, endpoints } = self;
+        let shift = Shift { sent_at, received_at };
+        Self {
+            node,
+            sent_at: received_at,
+            agent: agent.map(|facts| agent_facts(facts, shift)),
+            endpoints: endpoints.into_iter().map(|(name, facts)| (name, endpoint(facts, shift))).collect(),
+        }
+    }
+}
+
+fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
+    let AgentFacts {
+        promise,
+        primary_since,
+        system,
+        address,
+        standby_name,
+        no_failover,
+        server: Seen { value, at },
+        unfinished,
+        job,
+        failed,
+        lost,
+        app,
+    } = facts;
+    AgentFacts {
+        promise,
+        primary_since,
+        system,
+        address,
+        standby_name,
+        no_failover,
+        server: Seen { value: server(value, shift), at: shift.instant(at) },
+        unfinished,
+        job,
+        failed,
+        lost,
+        app: app.map(|facts| app_facts(facts, shift)),
+    }
+}
+
+fn server(server: Server, shift: Shift) -> Server {
+    match server {
+        Server::Unknown => Server::Unknown,
+        Server::Starting => Server::Starting,
+        Server::Down(Down { since, crashed, fenced, control, wal_end }) => {
+            Server::Down(Down { since: shift.maybe(since), crashed, fenced, control, wal_end })
+        }
+        Server::Primary(facts) => Server::Primary(primary(facts, shift)),
+        // No instant in it; taken apart all the same, so that one added later is not forgotten.
+        Server::Standby(facts) => Server::Standby(standby(facts)),
+    }
+}
+
+fn primary(facts: Primary, shift: Shift) -> Primary {
+    let Primary {
+        timeline,
+        checkpoint_timeline,
+        switch,
+        flushed,
+        writable,
+        probe: Probe { last_ok, took_us, failing_since, error },
+        names,
+        names_proven,
+        senders,
+        slots,
+        busy,
+        checkpointed,
+    } = facts;
+    let (last_ok, failing_since) = (shift.maybe(last_ok), shift.maybe(failing_since));
+    Primary {
+        timeline,
+        checkpoint_timeline,
+        switch,
+        flushed,
+        writable,
+        probe: Probe { last_ok, took_us, failing_since, error },
+        names,
+        names_proven,
+        senders,
+        slots,
+        busy,
+        checkpointed,
+    }
+}
+
+fn standby(facts: super::Standby) -> super::Standby {
+    let super::Standby { timeline, history, flushed, replayed, streaming, upstream, replay, recruited } =
+        facts;
+    super::Standby { timeline, history, flushed, replayed, streaming, upstream, replay, recruited }
+}
+
+fn app_facts(facts: AppFacts, shift: Shift) -> AppFacts {
+    let AppFacts { address, healthy, last_ok, failing_since, error } = facts;
+    let (last_ok, failing_since) = (shift.maybe(last_ok), shift.maybe(failing_since));
+    AppFacts { address, healthy, last_ok, failing_since, error }
+}
+
+fn endpoint(facts: EndpointFacts, shift: Shift) -> EndpointFacts {
+    let EndpointFacts {
+        kind,
+        listen,
+        stamp,
+        target,
+        mode,
+        open,
+        held,
+        cut_total,
+        held_total,
+        refused_total,
+        last_server_byte,
+        last_byte_before,
+    } = facts;
+    EndpointFacts {
+        kind,
+        listen,
+        stamp,
+        target,
+        mode,
+        open,
+        held,
+        cut_total,
+        held_total,
+        refused_total,
+        last_server_byte: shift.maybe(last_server_byte),
+        last_byte_before: shift.maybe(last_byte_before),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{EndpointKind, EndpointName, Lsn, Mode, NodeId, Stamp, StandbyName, Timeline};
+
+    /// Facts with these instants in every place where there can be one; `kind` chooses the server.
+    fn facts(sent_at: Mono, kind: u8, at: [Mono; 7]) -> MemberFacts {
+        let node = NodeId::new("a").expect("good name");
+        let server = match kind {
+            0 => Server::Down(Down {
+                since: Some(at[1]),
+                crashed: true,
+                fenced: None,
+                control: None,
+                wal_end: None,
+            }),
+            1 => Server::Primary(Primary {
+                timeline: Timeline(1),
+                checkpoint_timeline: Timeline(1),
+                switch: None,
+                flushed: Lsn(9),
+                writable: true,
+                probe: Probe {
+                    last_ok: Some(at[1]),
+                    took_us: Some(5),
+                    failing_since: Some(at[2]),
+                    error: None,
+                },
+                names: None,
+                names_proven: None,
+                senders: Vec::new(),
+                slots: Vec::new(),
+                busy: 0,
+                checkpointed: None,
+            }),
+            _ => Server::Unknown,
+        };
+        let app = AppFacts {
+            address: "a:80".into(),
+            healthy: false,
+            last_ok: Some(at[3]),
+            failing_since: Some(at[4]),
+            error: None,
+        };
+        let agent = AgentFacts {
+            promise: Some(Stamp::default()),
+            primary_since: None,
+            system: None,
+            address: "a:5432".into(),
+            standby_name: StandbyName("locum_a_1".into()),
+            no_failover: false,
+            server: Seen { value: server, at: at[0] },
+            unfinished: None,
+            job: None,
+            failed: Vec::new(),
+            app: Some(app),
+        };
+        let endpoint = EndpointFacts {
+            kind: EndpointKind::Primary,
+            listen: "a:6432".into(),
+            stamp: Stamp::default(),
+            target: None,
+            mode: Mode::Open,
+            open: 1,
+            held: 0,
+            cut_total: 0,
+            held_total: 0,
+            refused_total: 0,
+            last_server_byte: Some(at[5]),
+            last_byte_before: Some(at[6]),
+        };
+        let endpoints = BTreeMap::from([(EndpointName::new("db").expect("good name"), endpoint)]);
+        MemberFacts { node, sent_at, agent: Some(agent), endpoints }
+    }
+
+    proptest! {
+        #[test]
+        fn every_instant_is_as_long_ago_here_as_it_was_there(
+            sent in 0u64..1 << 50,
+            received in 0u64..1 << 50,
+            ages in proptest::array::uniform7(0u64..1 << 40),
+            kind in 0u8..3,
+        ) {
+            let there = ages.map(|age| Mono(sent.saturating_sub(age)));
+            let here = ages.map(|age| Mono(received.saturating_sub(age.min(sent))));
+            let rebased = facts(Mono(sent), kind, there).rebased(Mono(received));
+            prop_assert_eq!(rebased, facts(Mono(received), kind, here));
+        }
+
+        #[test]
+        fn there_and_back_changes_nothing(
+            sent in 1u64 << 40..1 << 50,
+            received in 1u64 << 40..1 << 50,
+            ages in proptest::array::uniform7(0u64..1 << 40),
+            kind in 0u8..3,
+        ) {
+            let original = facts(Mono(sent), kind, ages.map(|age| Mono(sent - age)));
+            prop_assert_eq!(original.clone().rebased(Mono(received)).rebased(Mono(sent)), original);
+        }
+    }
+
+    #[test]
+    fn what_was_before_the_receivers_boot_becomes_its_boot() {
+        let rebased = facts(Mono(1_000), 1, [Mono(0); 7]).rebased(Mono(10));
+        assert_eq!(rebased, facts(Mono(10), 1, [Mono(0); 7]));
+    }
+}

@@ -1,0 +1,109 @@
+//! Who may be promoted, and who is best. Every "no" is a sentence.
+
+use std::cmp::Reverse;
+
+use super::{case::Case, health};
+use crate::model::{AgentFacts, Durability, Intent, Lsn, NodeId, ReplayState, Server, Standby};
+
+/// True if an agent promised something later than the store holds: the store was wiped or restored.
+pub(super) fn store_is_older_than_a_promise(case: &Case<'_>, intent: &Intent) -> bool {
+    let later = |agent: &AgentFacts| agent.promise.is_some_and(|stamp| stamp > intent.stamp());
+    case.view.nodes.values().filter_map(|node| node.agent.as_ref()).any(later)
+}
+
+/// What forbids promoting `node` in whatever way the pen is taken. Positions are not judged here.
+pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result<(), String> {
+    let agent = case.heard(node).ok_or("its member is not heard")?;
+    let standby = standby_of(agent)?;
+    if agent.promise.is_none() {
+        return Err("it has no promise file".into());
+    }
+    if health::foreign(case, intent, agent) {
+        return Err("its data belongs to another system".into());
+    }
+    if agent.no_failover {
+        return Err("it is configured never to be promoted".into());
+    }
+    if agent.unfinished.is_some() {
+        return Err("a rewind or clone of it has not ended".into());
+    }
+    if standby.replay == ReplayState::PausedByPerson {
+        return Err("its replay is paused by a person".into());
+    }
+    if intent.switch.is_some_and(|switch| !standby.history.contains(&switch)) {
+        return Err("its timeline history lacks the present primary's switch".into());
+    }
+    if !intent.sync.is_empty() && !in_both_sets(intent, node) {
+        return Err("it is not in the sync set".into());
+    }
+    let greatest = case.greatest(node, intent.epoch);
+    if standby.flushed < greatest {
+        return Err(format!(
+            "its position {} is below {greatest}, which it had reported before",
+            standby.flushed
+        ));
+    }
+    if intent.sync.is_empty() && intent.durability == Durability::Async {
+        return within_loss(case);
+    }
+    Ok(())
+}
+
+fn standby_of(agent: &AgentFacts) -> Result<&Standby, String> {
+    match &agent.server.value {
+        Server::Standby(standby) => Ok(standby),
+        Server::Primary(_) => Err("it is not a standby".into()),
+        Server::Down(_) => Err("its PostgreSQL is down".into()),
+        Server::Starting => Err("its PostgreSQL does not answer yet".into()),
+        Server::Unknown => Err("its PostgreSQL was not looked at yet".into()),
+    }
+}
+
+/// A failover must satisfy the set that is and the set that is being moved to.
+fn in_both_sets(intent: &Intent, node: &NodeId) -> bool {
+    let within =
+        |set: &[crate::model::Member]| set.is_empty() || set.iter().any(|member| member.node == *node);
+    within(&intent.sync) && within(&intent.sync_next)
+}
+
+fn within_loss(case: &Case<'_>) -> Result<(), String> {
+    let limit = case.policy.max_data_loss;
+    match case.view.rpo.as_ref().and_then(|rpo| rpo.bytes) {
+        Some(bytes) if bytes <= limit => Ok(()),
+        Some(bytes) => Err(format!("{bytes} bytes would be lost; max_data_loss is {limit}")),
+        None => Err("how much would be lost is not known".into()),
+    }
+}
+
+/// Everybody but `but`, with what forbids promoting them.
+pub(super) fn survey(
+    case: &Case<'_>,
+    intent: &Intent,
+    but: Option<&NodeId>,
+) -> (Vec<NodeId>, Vec<(NodeId, String)>) {
+    let (mut possible, mut refused) = (Vec::new(), Vec::new());
+    for node in case.others(but) {
+        match why_not(case, intent, node) {
+            Ok(()) => possible.push(node.clone()),
+            Err(reason) => refused.push((node.clone(), reason)),
+        }
+    }
+    (possible, refused)
+}
+
+/// The position at which a node was recruited under the intent's epoch: it stands still.
+pub(super) fn recruited_at(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Option<Lsn> {
+    match &case.heard(node)?.server.value {
+        Server::Standby(standby)
+            if standby.recruited.is_some_and(|stamp| stamp.same_epoch(intent.stamp())) =>
+        {
+            Some(standby.replayed)
+        }
+        _ => None,
+    }
+}
+
+/// The most advanced of these; between equals the first name, so that the answer is one answer.
+pub(super) fn best<'n>(standing: &'n [(NodeId, Lsn)]) -> Option<&'n (NodeId, Lsn)> {
+    standing.iter().max_by_key(|(node, lsn)| (*lsn, Reverse(node)))
+}

@@ -1,0 +1,147 @@
+//! A primary is declared: bring it to serve, lead clients to it, and keep it that way; or find that it failed.
+
+use super::{app, case::Case, health, health::Health, rejoin, switchover, sync_set, vacancy};
+use crate::model::{
+    Cause, Command, EndpointKind, Finding, Hold, Intent, Mode, NodeId, OnCrash, Primary, RouteOrder, Server,
+    Step,
+};
+
+pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
+    fence_pretenders(case, intent, node);
+    match health::of_primary(case, intent, node) {
+        Health::NotYet => install(case, intent, node),
+        Health::StoppedByUs if intent.handover.is_some() => switchover::plan(case, intent, node),
+        Health::StoppedByUs => case.order(intent, node, Command::Serve),
+        Health::Good(primary) => serve(case, intent, node, primary),
+        Health::Suspected { finding, left } => case.hold(Hold::Grace { finding, left }),
+        Health::Gone { finding, evidence } => replace(case, intent, node, finding, evidence),
+        Health::Silent { evidence } => silent(case, intent, node, evidence),
+    }
+}
+
+/// Whoever takes writes without being declared is ended, whatever it is.
+fn fence_pretenders(case: &mut Case<'_>, intent: &Intent, declared: &NodeId) {
+    for node in case.others(Some(declared)) {
+        let writes = case.heard(node).is_some_and(|agent| matches!(&agent.server.value, Server::Primary(_)));
+        let hung_old = intent.previous.as_ref() == Some(node) && !case.is_standby(node);
+        let down = case.heard(node).is_some_and(|agent| matches!(&agent.server.value, Server::Down(_)));
+        if writes || (hung_old && !down) {
+            vacancy::fence(case, intent, node);
+        }
+    }
+}
+
+/// The declared primary takes its place.
+fn install(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
+    let Some(agent) = case.heard(node) else { return };
+    if agent.unfinished.is_some() {
+        return case.hold(Hold::NoCandidate {
+            reasons: vec![(node.clone(), "its data directory is unfinished".into())],
+        });
+    }
+    match &agent.server.value {
+        Server::Standby(_) => case.order(intent, node, Command::Promote),
+        Server::Primary(_) | Server::Down(_) => case.order(intent, node, Command::Serve),
+        Server::Starting | Server::Unknown => case.underway(format!("{node} is starting")),
+    }
+}
+
+/// Everything that a healthy primary needs around it.
+fn serve(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primary) {
+    if intent.handover.is_some() {
+        return switchover::plan(case, intent, node);
+    }
+    lead_clients(case, intent, node, primary);
+    app::plan(case, intent);
+    let verified = case.view.verified.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
+    if !verified {
+        // What follows is not on the way to service: it waits until service is proven.
+        return;
+    }
+    if primary.switch.is_some() && primary.switch != intent.switch {
+        case.declare(Intent { switch: primary.switch, ..intent.clone() }.raised());
+    }
+    if intent.durability != case.policy.durability {
+        case.declare(Intent { durability: case.policy.durability, ..intent.clone() }.raised());
+    }
+    rejoin::plan(case, intent, node, primary);
+    sync_set::plan(case, intent, node, primary);
+}
+
+/// Points the endpoints to it and proves by a commit that they lead there.
+fn lead_clients(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primary) {
+    let Some(agent) = case.heard(node) else { return };
+    // After a restart in place what waited for a standby must not become visible and then vanish.
+    if !intent.sync.is_empty() && primary.names_proven.is_none() {
+        case.underway(format!("clients wait until the sync names of {node} are proven in force"));
+        return sync_set::plan(case, intent, node, primary);
+    }
+    let mut pointed = true;
+    for (member, name, facts) in case.endpoints(EndpointKind::Primary) {
+        let there = facts.target.as_ref() == Some(node) && facts.mode == Mode::Open;
+        if !(there && facts.stamp.same_epoch(intent.stamp())) {
+            pointed = false;
+            case.route(
+                intent,
+                member,
+                name,
+                RouteOrder::Point { node: node.clone(), address: agent.address.clone() },
+            );
+        }
+    }
+    let verified = case.view.verified.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
+    if pointed && !verified {
+        case.step(Step::Verify { stamp: intent.stamp() });
+    }
+}
+
+/// The declared primary is gone: by policy start it again, or declare the next epoch.
+fn replace(case: &mut Case<'_>, intent: &Intent, node: &NodeId, finding: Finding, evidence: Vec<String>) {
+    let down = case.heard(node).is_some_and(|agent| matches!(agent.server.value, Server::Down(_)));
+    let serve_failed = case
+        .heard(node)
+        .is_some_and(|agent| agent.failed.iter().any(|(what, _)| what == Command::Serve.name()));
+    if case.policy.on_crash == OnCrash::Restart && down && !serve_failed {
+        case.blame(Cause { summary: finding.to_string(), evidence });
+        return case.order(intent, node, Command::Serve);
+    }
+    if health::flapping(case) {
+        case.find(Finding::Flapping);
+        case.hold(Hold::Flapping);
+        return restart_if_down(case, intent, node, down, Cause { summary: finding.to_string(), evidence });
+    }
+    match vacancy::could_be_filled(case, intent) {
+        Ok(()) => case.declare_because(intent.vacated(), Cause { summary: finding.to_string(), evidence }),
+        Err(reasons) => {
+            case.hold(Hold::NoCandidate { reasons });
+            restart_if_down(case, intent, node, down, Cause { summary: finding.to_string(), evidence });
+        }
+    }
+}
+
+/// Nobody can take over: the old primary is as good as it gets.
+fn restart_if_down(case: &mut Case<'_>, intent: &Intent, node: &NodeId, down: bool, cause: Cause) {
+    if down {
+        case.blame(cause);
+        case.order(intent, node, Command::Serve);
+    }
+}
+
+/// Nothing is heard from the primary's member. Inferred evidence: it needs every sync standby's corroboration, and a
+/// standby that still streams vetoes. Without a sync set nothing short of a fence or an expired lease would do.
+fn silent(case: &mut Case<'_>, intent: &Intent, node: &NodeId, mut evidence: Vec<String>) {
+    let streams = |member: &crate::model::Member| {
+        case.heard(&member.node)
+            .is_none_or(|agent| matches!(&agent.server.value, Server::Standby(standby) if standby.streaming))
+    };
+    let proven = !intent.sync.is_empty() && !intent.sync_next.is_empty();
+    if !proven || intent.sync.iter().chain(&intent.sync_next).any(streams) || health::flapping(case) {
+        return case.hold(Hold::SilenceIsNoProof { node: node.clone() });
+    }
+    if let Err(reasons) = vacancy::could_be_filled(case, intent) {
+        return case.hold(Hold::NoCandidate { reasons });
+    }
+    evidence.push("no standby of the sync set receives WAL from it".to_owned());
+    let summary = Finding::PrimaryUnreachable { node: node.clone() }.to_string();
+    case.declare_because(intent.vacated(), Cause { summary, evidence });
+}

@@ -1,0 +1,222 @@
+//! From facts to findings: how the declared primary is, and everything else that a person would want named.
+
+use std::time::Duration;
+
+use super::case::Case;
+use crate::model::{
+    AgentFacts, EndpointKind, Finding, Intent, Mono, NodeId, Primary, ReplayState, Server, Standby,
+};
+
+/// How the declared primary is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Health<'a> {
+    /// It serves, under the epoch of the intent.
+    Good(&'a Primary),
+    /// It is declared and has not taken its place yet: a standby to promote, a server to adopt or to start.
+    NotYet,
+    /// Locum itself stopped it in this epoch, and the hand-over did not come about.
+    StoppedByUs,
+    /// It fails, but not for long enough, or it is about to answer.
+    Suspected { finding: Finding, left: Duration },
+    /// It is gone; first-hand.
+    Gone { finding: Finding, evidence: Vec<String> },
+    /// It is silent. Nothing is proven by that.
+    Silent { evidence: Vec<String> },
+}
+
+/// Judges the declared primary.
+pub(super) fn of_primary<'a>(case: &Case<'a>, intent: &Intent, node: &NodeId) -> Health<'a> {
+    let Some(agent) = case.heard(node) else {
+        let heard = case.view.nodes.get(node).map(|view| case.now.since(view.heard));
+        let age = heard.map_or("never".to_owned(), |age| format!("{age:.1?} ago"));
+        return Health::Silent { evidence: vec![format!("the member of {node} was last heard {age}")] };
+    };
+    let served = agent.primary_since.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
+    match &agent.server.value {
+        Server::Primary(primary) if served => of_running(case, node, primary),
+        Server::Down(down) if served => {
+            if down.fenced.is_some_and(|stamp| stamp.same_epoch(intent.stamp())) {
+                return Health::StoppedByUs;
+            }
+            let node = node.clone();
+            let seen = down.since.map_or("before this member looked".to_owned(), |at| {
+                format!("{:.1?} ago", case.now.since(at))
+            });
+            let (finding, how) = if down.crashed {
+                (Finding::PrimaryCrashed { node }, "the postmaster ended unexpectedly, seen by its own agent")
+            } else {
+                (
+                    Finding::PrimaryStopped { node },
+                    "the postmaster ended by a clean stop that Locum did not order, seen by its own agent",
+                )
+            };
+            Health::Gone { finding, evidence: vec![format!("{how}, {seen}")] }
+        }
+        Server::Starting | Server::Unknown if served => {
+            let finding = Finding::PrimarySuspected { node: node.clone() };
+            slow_start(case, node, finding)
+        }
+        Server::Primary(_) | Server::Standby(_) | Server::Down(_) | Server::Starting | Server::Unknown => {
+            Health::NotYet
+        }
+    }
+}
+
+/// A primary that runs but does not answer (PostgreSQL's own crash recovery, or a start) gets `hang`, like a commit.
+fn slow_start<'a>(case: &Case<'a>, node: &NodeId, finding: Finding) -> Health<'a> {
+    let stood = case.stood(&finding).unwrap_or_default();
+    if stood >= case.policy.hang {
+        let evidence = vec![format!("its postmaster has run without answering for {stood:.1?}")];
+        return Health::Gone { finding: Finding::PrimaryHung { node: node.clone() }, evidence };
+    }
+    Health::Suspected { finding, left: case.policy.hang - stood }
+}
+
+fn of_running<'a>(case: &Case<'a>, node: &NodeId, primary: &'a Primary) -> Health<'a> {
+    let Some(since) = primary.probe.failing_since else { return Health::Good(primary) };
+    let failing = case.now.since(since);
+    if failing < case.policy.hang {
+        let finding = Finding::PrimarySuspected { node: node.clone() };
+        return Health::Suspected { finding, left: case.policy.hang - failing };
+    }
+    let last =
+        primary.probe.last_ok.map_or("never".to_owned(), |at| format!("{:.1?} ago", case.now.since(at)));
+    let said = primary.probe.error.clone().unwrap_or_else(|| "no answer".to_owned());
+    let evidence = vec![
+        format!(
+            "no new connection could commit for {failing:.1?} (limit {:.1?}), seen by its own agent",
+            case.policy.hang
+        ),
+        format!("the last probe that succeeded ended {last}; the last failed one said: {said}"),
+    ];
+    Health::Gone { finding: Finding::PrimaryHung { node: node.clone() }, evidence }
+}
+
+/// Names what is wrong, without deciding anything.
+pub(super) fn find_all(case: &mut Case<'_>, intent: &Intent) {
+    if let Some(primary) = &intent.primary {
+        find_primary(case, intent, primary);
+    }
+    let others: Vec<NodeId> = case.others(intent.primary.as_ref()).into_iter().cloned().collect();
+    for node in others {
+        find_other(case, intent, &node);
+    }
+    find_apps(case, intent);
+    find_endpoints(case, intent);
+    note_positions(case, intent);
+}
+
+fn find_primary(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
+    // A start that lasts is judged by how long the suspicion has stood, so the suspicion comes first.
+    let waits = case
+        .heard(node)
+        .is_some_and(|agent| matches!(agent.server.value, Server::Starting | Server::Unknown));
+    if waits {
+        case.find(Finding::PrimarySuspected { node: node.clone() });
+    }
+    match of_primary(case, intent, node) {
+        Health::Gone { finding, .. } | Health::Suspected { finding, .. } => _ = case.find(finding),
+        Health::Silent { .. } => _ = case.find(Finding::PrimaryUnreachable { node: node.clone() }),
+        Health::Good(_) | Health::NotYet | Health::StoppedByUs => {}
+    }
+    let Some(Server::Primary(primary)) = case.heard(node).map(|agent| &agent.server.value) else { return };
+    if primary.names.is_none() {
+        case.find(Finding::NamesChanged { node: node.clone() });
+    }
+    if intent.durability != crate::model::Durability::Async && intent.sync.is_empty() {
+        case.find(Finding::Exposed);
+    }
+}
+
+fn find_other(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
+    let Some(agent) = case.heard(node) else {
+        case.find(Finding::StandbyUnreachable { node: node.clone() });
+        return;
+    };
+    if foreign(case, intent, agent) {
+        case.find(Finding::ForeignData { node: node.clone() });
+    }
+    let node = node.clone();
+    match &agent.server.value {
+        Server::Standby(standby) => {
+            if standby.replay == ReplayState::PausedByPerson {
+                case.find(Finding::ReplayPaused { node: node.clone() });
+            }
+            if intent.primary.is_some() && !standby.streaming {
+                case.find(Finding::StandbyLost { node });
+            }
+        }
+        Server::Primary(primary) if primary.writable => _ = case.find(Finding::SplitBrain { node }),
+        Server::Primary(_) | Server::Down(_) | Server::Starting | Server::Unknown => {
+            _ = case.find(Finding::StandbyLost { node })
+        }
+    }
+}
+
+/// True if a node's data belongs to another system than the primary's (or the last primary's).
+pub(super) fn foreign(case: &Case<'_>, intent: &Intent, agent: &AgentFacts) -> bool {
+    let reference =
+        intent.primary.as_ref().or(intent.previous.as_ref()).and_then(|node| case.view.agent(node)?.system);
+    matches!((reference, agent.system), (Some(theirs), Some(its)) if theirs != its)
+}
+
+/// App servers need the database: their failure counts only while a commit through the endpoint has succeeded in
+/// this epoch and the primary is well.
+fn find_apps(case: &mut Case<'_>, intent: &Intent) {
+    let Some(primary) = &intent.primary else { return };
+    let verified = case.view.verified.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
+    if !verified || !matches!(of_primary(case, intent, primary), Health::Good(_)) || intent.handover.is_some()
+    {
+        return;
+    }
+    let nodes: Vec<NodeId> = case.others(None).into_iter().cloned().collect();
+    for node in nodes {
+        let app = case.heard(&node).and_then(|agent| agent.app.as_ref());
+        if app.is_some_and(|app| !app.healthy) {
+            case.find(Finding::AppDown { node });
+        }
+    }
+}
+
+fn find_endpoints(case: &mut Case<'_>, intent: &Intent) {
+    let Some(primary) = &intent.primary else { return };
+    let behind: Vec<Finding> = case
+        .endpoints(EndpointKind::Primary)
+        .into_iter()
+        .filter(|(_, _, facts)| facts.stamp < intent.stamp() && facts.target.as_ref() != Some(primary))
+        .map(|(member, name, _)| Finding::EndpointBehind { member: member.clone(), endpoint: name.clone() })
+        .collect();
+    for finding in behind {
+        case.find(finding);
+    }
+}
+
+fn note_positions(case: &mut Case<'_>, intent: &Intent) {
+    let standbys: Vec<(NodeId, Standby)> = case
+        .others(None)
+        .into_iter()
+        .filter_map(|node| match &case.heard(node)?.server.value {
+            Server::Standby(standby) => Some((node.clone(), standby.clone())),
+            _ => None,
+        })
+        .collect();
+    for (node, standby) in standbys {
+        let greatest = &mut case.memory().greatest;
+        match greatest.get_mut(&node) {
+            Some((epoch, lsn)) if *epoch == intent.epoch => *lsn = standby.flushed.max(*lsn),
+            _ => _ = greatest.insert(node, (intent.epoch, standby.flushed)),
+        }
+    }
+}
+
+/// Too many failovers in a short time: the next one needs a person.
+pub(super) fn flapping(case: &Case<'_>) -> bool {
+    let recent = |at: &&Mono| case.now.since(**at) <= case.policy.flap_window;
+    case.view.failovers.iter().filter(recent).count() >= case.policy.max_failovers
+}
+
+/// For how long a standby has been lost or silent; None: it is neither.
+pub(super) fn standby_lost_for(case: &Case<'_>, node: &NodeId) -> Option<Duration> {
+    let lost = case.stood(&Finding::StandbyLost { node: node.clone() });
+    lost.max(case.stood(&Finding::StandbyUnreachable { node: node.clone() }))
+}

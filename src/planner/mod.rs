@@ -1,0 +1,88 @@
+//! The one decision path: what is known in, what to do out.
+//!
+//! [`plan`] is pure and deterministic: no I/O, no async, no clock, no randomness, no logging. What it must remember
+//! it returns as [`Memory`]. A failover is no script but a checklist against the stored intent: each call returns
+//! the lines that are unticked and may be done now, so a controller that dies half-way is replaced by one that reads
+//! the same checklist.
+
+mod app;
+mod bootstrap;
+mod candidate;
+mod case;
+mod establish;
+#[cfg(test)]
+mod fixture;
+mod health;
+mod rejoin;
+mod requests;
+mod switchover;
+mod sync_set;
+#[cfg(test)]
+mod tests;
+mod vacancy;
+
+use std::collections::BTreeMap;
+
+use crate::model::{Cause, Epoch, Finding, Hold, Lsn, Mono, NodeId, Policy, Step, View};
+
+pub use switchover::blockers;
+
+/// What a plan must remember from one call to the next: in, out, never hidden in a timer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Since when each finding has stood.
+    pub since: BTreeMap<Finding, Mono>,
+    /// The greatest flush position each standby ever reported in an epoch: one that falls below it has lost data.
+    pub greatest: BTreeMap<NodeId, (Epoch, Lsn)>,
+    /// When the switchover under way was first seen, by its operation.
+    pub handover: Option<(String, Mono)>,
+}
+
+/// What to do now, and why nothing else.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Steps that may all be begun now, side by side. At most one of them declares.
+    pub steps: Vec<Step>,
+    /// Named problems.
+    pub findings: Vec<Finding>,
+    /// Why it does not do what somebody might expect.
+    pub holds: Vec<Hold>,
+    /// Why the declaration among the steps ends a primary's epoch, with the evidence.
+    pub cause: Option<Cause>,
+    /// To be handed in next time.
+    pub memory: Memory,
+}
+
+/// Decides what to do now.
+#[must_use]
+pub fn plan(view: &View, memory: &Memory, policy: &Policy, now: Mono) -> Plan {
+    let mut case = case::Case::new(view, memory, policy, now);
+    decide(&mut case);
+    case.finish()
+}
+
+fn decide(case: &mut case::Case<'_>) {
+    let Some(intent) = case.view.intent.clone() else {
+        return bootstrap::plan(case);
+    };
+    if candidate::store_is_older_than_a_promise(case, &intent) {
+        case.find(Finding::StoreNotBelieved);
+        return case.hold(Hold::StoreNotBelieved);
+    }
+    health::find_all(case, &intent);
+    if !case.view.leading {
+        return case.hold(Hold::NotLeader);
+    }
+    if requests::plan(case, &intent) {
+        return;
+    }
+    if intent.paused {
+        case.find(Finding::Paused);
+        return case.hold(Hold::Paused);
+    }
+    match &intent.primary {
+        None => vacancy::plan(case, &intent),
+        Some(primary) => establish::plan(case, &intent, primary),
+    }
+    case.hold_if_idle(Hold::AllWell);
+}

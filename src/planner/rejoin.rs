@@ -1,0 +1,125 @@
+//! Everybody but the primary becomes a standby of it: stream, else rewind, else clone, else quarantine with a reason.
+//!
+//! SAFETY, "The returning primary": divergence is judged by system identifier and by the switch position in the
+//! timeline history, never by the timeline number alone.
+
+use std::time::Duration;
+
+use super::{case::Case, health};
+use crate::model::{
+    AgentFacts, Command, Down, Finding, Intent, NodeId, Primary, ReplayState, Server, Standby, Upstream,
+};
+
+/// How long a standby that is configured right may fail to stream until it is cloned anew. Shorter: a restart of the
+/// primary costs a needless clone. Longer: redundancy is missing longer where WAL is gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, primary: &Primary) {
+    let nodes: Vec<NodeId> = case.others(Some(primary_node)).into_iter().cloned().collect();
+    keep_slots(case, intent, primary_node, primary, &nodes);
+    for node in nodes {
+        let Some(agent) = case.heard(&node) else { continue };
+        if health::foreign(case, intent, agent) {
+            continue;
+        }
+        let Some(address) = case.view.agent(primary_node).map(|agent| agent.address.clone()) else {
+            continue;
+        };
+        if !primary.slots.iter().any(|slot| slot.name == node.slot()) {
+            case.underway(format!("the slot of {node} is being made"));
+            continue;
+        }
+        let upstream = Upstream { node: primary_node.clone(), address, slot: node.slot() };
+        match &agent.server.value {
+            Server::Standby(standby) => keep_following(case, intent, &node, standby, upstream),
+            Server::Down(down) => bring_back(case, intent, &node, (agent, down), primary, upstream),
+            // Fenced where it takes writes; until then, and while it starts, there is nothing to do.
+            Server::Primary(_) | Server::Starting | Server::Unknown => {
+                case.underway(format!("{node} is neither down nor a standby yet"))
+            }
+        }
+    }
+}
+
+fn keep_slots(
+    case: &mut Case<'_>,
+    intent: &Intent,
+    primary_node: &NodeId,
+    primary: &Primary,
+    nodes: &[NodeId],
+) {
+    let wanted: Vec<String> = nodes.iter().map(NodeId::slot).collect();
+    let ours = primary.slots.iter().filter(|slot| slot.name.starts_with("locum_"));
+    let surplus = ours.filter(|slot| !wanted.contains(&slot.name) && !slot.active).count();
+    let missing = wanted.iter().any(|name| !primary.slots.iter().any(|slot| slot.name == *name));
+    if missing || surplus > 0 {
+        case.order(intent, primary_node, Command::KeepSlots(wanted));
+    }
+}
+
+fn keep_following(
+    case: &mut Case<'_>,
+    intent: &Intent,
+    node: &NodeId,
+    standby: &Standby,
+    upstream: Upstream,
+) {
+    let rightly = standby.upstream.as_ref() == Some(&upstream) && standby.recruited.is_none();
+    if !rightly {
+        return case.order(intent, node, Command::Follow(upstream));
+    }
+    let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
+    let hopeless = !standby.streaming && standby.replay == ReplayState::Running && lost >= PATIENCE;
+    if hopeless && !intent.in_sync(node) {
+        // Streaming was given its chance; what it lacks is no longer there, or its history is another.
+        case.order(intent, node, Command::Clone(upstream, intent.switch));
+    }
+}
+
+fn bring_back(
+    case: &mut Case<'_>,
+    intent: &Intent,
+    node: &NodeId,
+    (agent, down): (&AgentFacts, &Down),
+    primary: &Primary,
+    upstream: Upstream,
+) {
+    if intent.in_sync(node) && diverged(intent, agent, down) != Some(false) {
+        return case.underway(format!("{node} leaves the sync set before its data directory is touched"));
+    }
+    if primary.checkpoint_timeline != primary.timeline {
+        return case.underway(format!("{node} waits for the checkpoint of timeline {}", primary.timeline));
+    }
+    let failed = |command: &Command| agent.failed.iter().any(|(what, _)| what == command.name());
+    let follow = Command::Follow(upstream.clone());
+    let rewind = Command::Rewind(upstream.clone(), intent.switch);
+    let clone = Command::Clone(upstream, intent.switch);
+    let rewinds = down.control.is_some_and(|control| control.can_rewind) && agent.unfinished.is_none();
+    let choice = match diverged(intent, agent, down) {
+        None => return case.underway(format!("the end of the WAL of {node} is being determined")),
+        Some(false) if agent.unfinished.is_none() && !failed(&follow) => follow,
+        _ if rewinds && !failed(&rewind) => rewind,
+        _ if !failed(&clone) => clone,
+        _ => {
+            case.find(Finding::Quarantined { node: node.clone() });
+            return;
+        }
+    };
+    case.order(intent, node, choice);
+}
+
+/// Whether a stopped node has WAL that the present primary's history does not. None: not known yet.
+///
+/// A node whose latest checkpoint lies on a timeline after the one that was left got it from the present primary.
+/// A node that was never primary has nothing of its own.
+fn diverged(intent: &Intent, agent: &AgentFacts, down: &Down) -> Option<bool> {
+    let (Some(switch), Some(_)) = (intent.switch, agent.primary_since) else { return Some(false) };
+    let Some(control) = down.control else { return Some(true) };
+    if control.timeline > switch.timeline {
+        return Some(false);
+    }
+    if control.timeline < switch.timeline {
+        return Some(true);
+    }
+    down.wal_end.map(|end| end > switch.at)
+}

@@ -1,0 +1,24 @@
+//! What operators ask for: taken into the intent, or refused with every reason.
+
+use super::{case::Case, switchover};
+use crate::model::{Handover, Intent, RequestKind, Step};
+
+/// Takes or refuses the oldest request. True if the intent is about to change.
+pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) -> bool {
+    let Some(request) = case.view.requests.first() else { return false };
+    match &request.kind {
+        RequestKind::Pause => case.declare(Intent { paused: true, ..intent.clone() }.raised()),
+        RequestKind::Resume => case.declare(Intent { paused: false, ..intent.clone() }.raised()),
+        RequestKind::Switchover { to } => {
+            match switchover::admit(case.view, case.policy, case.now, to.as_ref()) {
+                Ok(to) => {
+                    let since = intent.version.next();
+                    let handover = Handover { to, operation: request.operation.clone(), since };
+                    case.declare(Intent { handover: Some(handover), ..intent.clone() }.raised());
+                }
+                Err(blockers) => case.step(Step::Refuse { operation: request.operation.clone(), blockers }),
+            }
+        }
+    }
+    case.declares()
+}

@@ -1,0 +1,691 @@
+//! The planner by table: a situation, and the exact steps or the named hold that it must lead to.
+
+use super::{Memory, Plan, fixture::*, plan};
+use crate::model::*;
+
+fn decide(view: &View) -> Plan {
+    let policy = Policy::default();
+    let first = plan(view, &Memory::default(), &policy, NOW);
+    assert_eq!(first, plan(view, &Memory::default(), &policy, NOW), "plan is deterministic");
+    first
+}
+
+/// Decides with findings that have stood for a while already.
+fn decide_after(view: &View, policy: &Policy, findings: &[Finding], ms: u64) -> Plan {
+    let since = findings.iter().map(|finding| (finding.clone(), ago(ms))).collect();
+    plan(view, &Memory { since, ..Memory::default() }, policy, NOW)
+}
+
+fn orders(plan: &Plan) -> Vec<(NodeId, Command)> {
+    let order = |step: &Step| match step {
+        Step::Order { node, command, .. } => Some((node.clone(), command.clone())),
+        _ => None,
+    };
+    plan.steps.iter().filter_map(order).collect()
+}
+
+fn declared(plan: &Plan) -> Option<&Intent> {
+    plan.steps.iter().find_map(|step| match step {
+        Step::Declare(intent) => Some(intent),
+        _ => None,
+    })
+}
+
+fn routes(plan: &Plan) -> Vec<&RouteOrder> {
+    let route = |step| match step {
+        &Step::Route { ref order, .. } => Some(order),
+        _ => None,
+    };
+    plan.steps.iter().filter_map(route).collect()
+}
+
+/// Seoul's epoch has ended and nobody is declared yet.
+fn vacant() -> View {
+    let mut view = healthy();
+    view.server(&seoul(), Server::Down(down(true)));
+    *view.intent_mut() = intent().vacated();
+    view
+}
+
+fn recruit(view: &mut View) {
+    let stamp = view.intent_mut().stamp();
+    view.agent_mut(&tokyo()).promise = Some(stamp);
+    let standby = view.standby_mut(&tokyo());
+    standby.recruited = Some(stamp);
+    standby.streaming = false;
+    standby.upstream = None;
+}
+
+fn fence(view: &mut View, wal_end: Option<Lsn>) {
+    let stamp = view.intent_mut().stamp();
+    view.server(&seoul(), Server::Down(Down { fenced: Some(stamp), wal_end, ..down(true) }));
+}
+
+#[test]
+fn a_healthy_pair_is_left_alone() {
+    let plan = decide(&healthy());
+    assert_eq!((plan.steps, plan.findings, plan.holds), (vec![], vec![], vec![Hold::AllWell]));
+}
+
+#[test]
+fn a_member_that_does_not_lead_does_nothing_whatever_it_sees() {
+    let mut view = vacant();
+    view.leading = false;
+    assert_eq!(decide(&view).steps, vec![]);
+}
+
+#[test]
+fn a_dead_postmaster_seen_by_its_own_agent_ends_the_epoch_at_once() {
+    let mut view = healthy();
+    view.server(&seoul(), Server::Down(down(true)));
+    let plan = decide(&view);
+    let next = declared(&plan).expect("declares");
+    assert_eq!((next.epoch, &next.primary, &next.previous), (Epoch(4), &None, &Some(seoul())));
+    assert_eq!(plan.findings, vec![Finding::PrimaryCrashed { node: seoul() }]);
+    assert!(plan.cause.is_some_and(|cause| cause.summary.contains("postmaster")));
+}
+
+#[test]
+fn a_probe_that_fails_for_less_than_hang_is_a_suspicion() {
+    let mut view = healthy();
+    view.primary_mut(&seoul()).probe.failing_since = Some(ago(1_900));
+    let plan = decide(&view);
+    assert_eq!(plan.steps, vec![]);
+    assert!(matches!(plan.holds.as_slice(), [Hold::Grace { .. }]), "{:?}", plan.holds);
+}
+
+#[test]
+fn a_probe_that_fails_for_hang_ends_the_epoch() {
+    let mut view = healthy();
+    view.primary_mut(&seoul()).probe.failing_since = Some(ago(2_000));
+    assert_eq!(declared(&decide(&view)).map(|next| next.epoch), Some(Epoch(4)));
+}
+
+#[test]
+fn silence_of_the_primarys_member_is_no_proof_while_a_standby_streams() {
+    let mut view = healthy();
+    view.nodes.get_mut(&seoul()).expect("seoul").heard = ago(60_000);
+    let plan = decide(&view);
+    assert_eq!(declared(&plan), None);
+    assert!(plan.holds.contains(&Hold::SilenceIsNoProof { node: seoul() }));
+}
+
+#[test]
+fn silence_with_every_sync_standby_cut_off_ends_the_epoch() {
+    let mut view = healthy();
+    view.nodes.get_mut(&seoul()).expect("seoul").heard = ago(60_000);
+    view.standby_mut(&tokyo()).streaming = false;
+    assert_eq!(declared(&decide(&view)).map(|next| next.epoch), Some(Epoch(4)));
+}
+
+#[test]
+fn silence_in_async_waits_for_ever() {
+    let mut view = healthy();
+    view.nodes.get_mut(&seoul()).expect("seoul").heard = ago(60_000);
+    view.standby_mut(&tokyo()).streaming = false;
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next, intent.durability) = (vec![], vec![], Durability::Async);
+    assert_eq!(declared(&decide(&view)), None);
+}
+
+#[test]
+fn a_vacancy_cuts_fences_and_recruits_side_by_side() {
+    let plan = decide(&vacant());
+    assert_eq!(orders(&plan), vec![(seoul(), Command::Fence), (tokyo(), Command::Recruit)]);
+    assert_eq!(routes(&plan), vec![&RouteOrder::Cut, &RouteOrder::Cut]);
+    assert_eq!(declared(&plan), None);
+}
+
+#[test]
+fn every_order_carries_the_stamp_of_the_stored_intent() {
+    let view = vacant();
+    let stamp = view.intent.as_ref().map(Intent::stamp);
+    for step in decide(&view).steps {
+        match step {
+            Step::Order { stamp: carried, .. } | Step::Route { stamp: carried, .. } => {
+                assert_eq!(Some(carried), stamp)
+            }
+            other => panic!("unexpected {other}"),
+        }
+    }
+}
+
+#[test]
+fn a_recruited_sync_standby_is_declared_without_waiting_for_the_fence() {
+    let mut view = vacant();
+    recruit(&mut view);
+    let plan = decide(&view);
+    let next = declared(&plan).expect("declares");
+    assert_eq!((next.epoch, &next.primary), (Epoch(4), &Some(tokyo())));
+    assert!(next.sync.is_empty() && next.sync_next.is_empty(), "the set it inherits may name itself");
+    assert_eq!(next.app, Some(tokyo()), "the app server goes with the database");
+    assert!(orders(&plan).contains(&(seoul(), Command::Fence)), "the fence goes on");
+}
+
+#[test]
+fn with_no_sync_set_a_recruit_alone_never_takes_the_pen() {
+    for durability in [Durability::Sync, Durability::SyncStrict, Durability::Async] {
+        let mut view = vacant();
+        recruit(&mut view);
+        let intent = view.intent_mut();
+        (intent.sync, intent.sync_next, intent.durability) = (vec![], vec![], durability);
+        let plan = decide(&view);
+        assert_eq!(declared(&plan), None, "{durability:?}");
+        assert!(
+            plan.holds.iter().any(|hold| matches!(hold, Hold::Pen { .. })),
+            "{durability:?}: {:?}",
+            plan.holds
+        );
+    }
+}
+
+#[test]
+fn a_set_that_is_being_left_does_not_promise_either() {
+    let mut view = vacant();
+    recruit(&mut view);
+    view.intent_mut().sync_next = vec![];
+    assert_eq!(declared(&decide(&view)), None);
+}
+
+#[test]
+fn with_no_sync_set_a_fence_lets_the_standby_take_over_only_with_everything() {
+    for (wal_end, taken) in [(Some(FLUSHED), true), (Some(Lsn(FLUSHED.0 + 1)), false), (None, false)] {
+        let mut view = vacant();
+        recruit(&mut view);
+        fence(&mut view, wal_end);
+        let intent = view.intent_mut();
+        (intent.sync, intent.sync_next) = (vec![], vec![]);
+        let next = declared(&decide(&view)).and_then(|next| next.primary.clone());
+        assert_eq!(next == Some(tokyo()), taken, "old primary ends at {wal_end:?}");
+    }
+}
+
+#[test]
+fn in_async_a_fence_is_enough_within_the_accepted_loss() {
+    for (bytes, taken) in [(Some(16 << 20), true), (Some((16 << 20) + 1), false), (None, false)] {
+        let mut view = vacant();
+        recruit(&mut view);
+        fence(&mut view, None);
+        let intent = view.intent_mut();
+        (intent.sync, intent.sync_next, intent.durability) = (vec![], vec![], Durability::Async);
+        view.rpo.as_mut().expect("an RPO").bytes = bytes;
+        let next = declared(&decide(&view)).and_then(|next| next.primary.clone());
+        assert_eq!(next == Some(tokyo()), taken, "live RPO {bytes:?}");
+    }
+}
+
+#[test]
+fn nobody_unfit_is_ever_declared() {
+    let unfit: [(&str, fn(&mut View)); 9] = [
+        ("no promise file", |view| view.agent_mut(&tokyo()).promise = None),
+        ("configured never", |view| view.agent_mut(&tokyo()).no_failover = true),
+        ("half a rewind", |view| view.agent_mut(&tokyo()).unfinished = Some(Unfinished::Rewind)),
+        ("another system", |view| view.agent_mut(&tokyo()).system = Some(SystemId(8))),
+        ("paused by a person", |view| view.standby_mut(&tokyo()).replay = ReplayState::PausedByPerson),
+        ("not in the set", |view| {
+            let other = set(&[node("osaka")]);
+            view.intent_mut().sync.clone_from(&other);
+            view.intent_mut().sync_next = other;
+        }),
+        ("not heard", |view| view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(501)),
+        ("recruited in an older epoch", |view| {
+            view.standby_mut(&tokyo()).recruited = Some(intent().stamp());
+        }),
+        ("cluster paused", |view| view.intent_mut().paused = true),
+    ];
+    for (why, spoil) in unfit {
+        let mut view = vacant();
+        recruit(&mut view);
+        spoil(&mut view);
+        let next = declared(&decide(&view)).and_then(|next| next.primary.clone());
+        assert_ne!(next, Some(tokyo()), "{why}");
+    }
+}
+
+#[test]
+fn an_old_primary_not_yet_rewound_is_not_promoted_for_its_higher_position() {
+    let mut view = vacant();
+    view.intent_mut().switch = Some(Switch { timeline: Timeline(3), at: Lsn(0x900) });
+    recruit(&mut view);
+    assert_eq!(declared(&decide(&view)), None, "its history lacks the present primary's switch");
+}
+
+#[test]
+fn a_standby_whose_position_went_back_is_not_promoted() {
+    let mut view = vacant();
+    recruit(&mut view);
+    let memory = Memory { greatest: [(tokyo(), (Epoch(4), Lsn(FLUSHED.0 + 8)))].into(), ..Memory::default() };
+    assert_eq!(declared(&plan(&view, &memory, &Policy::default(), NOW)), None);
+}
+
+#[test]
+fn a_store_older_than_a_promise_is_not_believed() {
+    let mut view = healthy();
+    view.server(&seoul(), Server::Down(down(true)));
+    view.agent_mut(&tokyo()).promise = Some(intent().vacated().stamp());
+    let plan = decide(&view);
+    assert_eq!((plan.steps, plan.holds), (vec![], vec![Hold::StoreNotBelieved]));
+}
+
+#[test]
+fn too_many_failovers_need_a_person_and_the_primary_is_started_in_place() {
+    let mut view = healthy();
+    view.server(&seoul(), Server::Down(down(true)));
+    view.failovers = vec![ago(1), ago(2), ago(3)];
+    let plan = decide(&view);
+    assert_eq!(declared(&plan), None);
+    assert_eq!(orders(&plan), vec![(seoul(), Command::Serve)]);
+    assert!(plan.findings.contains(&Finding::Flapping));
+}
+
+#[test]
+fn with_nobody_to_take_over_the_primary_is_started_in_place() {
+    let mut view = healthy();
+    view.server(&seoul(), Server::Down(down(true)));
+    view.nodes.remove(&tokyo());
+    let plan = decide(&view);
+    assert_eq!((declared(&plan), orders(&plan)), (None, vec![(seoul(), Command::Serve)]));
+}
+
+#[test]
+fn by_policy_a_crash_is_restarted_in_place_until_that_fails() {
+    let policy = Policy { on_crash: OnCrash::Restart, ..Policy::default() };
+    let mut view = healthy();
+    view.server(&seoul(), Server::Down(down(true)));
+    let first = plan(&view, &Memory::default(), &policy, NOW);
+    assert_eq!((declared(&first), orders(&first)), (None, vec![(seoul(), Command::Serve)]));
+    view.agent_mut(&seoul()).failed = vec![("serve".into(), "it does not start".into())];
+    assert_eq!(
+        declared(&plan(&view, &Memory::default(), &policy, NOW)).map(|next| next.epoch),
+        Some(Epoch(4))
+    );
+}
+
+#[test]
+fn the_old_primary_is_declared_again_when_nobody_else_can_be() {
+    let mut view = vacant();
+    fence(&mut view, Some(FLUSHED));
+    view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(60_000);
+    let next = declared(&decide(&view)).cloned().expect("declares");
+    assert_eq!((next.epoch, next.primary), (Epoch(5), Some(seoul())));
+}
+
+#[test]
+fn a_declared_standby_is_promoted_and_then_clients_are_led_to_it() {
+    let mut view = vacant();
+    recruit(&mut view);
+    *view.intent_mut() = view.intent_mut().declared(tokyo());
+    assert!(orders(&decide(&view)).contains(&(tokyo(), Command::Promote)));
+
+    let stamp = view.intent_mut().stamp();
+    let promoted = Primary {
+        timeline: Timeline(4),
+        names: Some(vec![]),
+        names_proven: None,
+        senders: vec![],
+        ..primary()
+    };
+    view.server(&tokyo(), Server::Primary(promoted));
+    view.agent_mut(&tokyo()).primary_since = Some(stamp);
+    let plan = decide(&view);
+    let point =
+        |node: &str, port: &str| RouteOrder::Point { node: tokyo(), address: format!("{node}:{port}") };
+    assert_eq!(routes(&plan).into_iter().filter(|order| **order == point("tokyo", "5432")).count(), 2);
+    assert!(
+        !plan.steps.iter().any(|step| matches!(step, Step::Verify { .. })),
+        "not before every endpoint leads there"
+    );
+
+    view.endpoints_mut(EndpointKind::Primary).for_each(|facts| {
+        (facts.stamp, facts.target) = (stamp, Some(tokyo()));
+    });
+    assert!(decide(&view).steps.contains(&Step::Verify { stamp }));
+}
+
+#[test]
+fn after_the_declaration_the_old_primary_is_never_started_as_one() {
+    let mut view = vacant();
+    *view.intent_mut() = view.intent_mut().declared(tokyo());
+    view.nodes.remove(&tokyo());
+    let plan = decide(&view);
+    assert!(!orders(&plan).iter().any(|(_, command)| *command == Command::Serve), "{:?}", plan.steps);
+    assert_eq!(declared(&plan), None);
+}
+
+#[test]
+fn whoever_takes_writes_undeclared_is_fenced() {
+    let mut view = healthy();
+    view.server(&tokyo(), Server::Primary(primary()));
+    let plan = decide(&view);
+    assert!(plan.findings.contains(&Finding::SplitBrain { node: tokyo() }));
+    assert!(orders(&plan).contains(&(tokyo(), Command::Fence)));
+}
+
+/// Tokyo serves epoch 4, seoul is down.
+fn failed_over(seoul_down: Down) -> View {
+    let mut view = vacant();
+    let next = intent().vacated().declared(tokyo());
+    let next = Intent { switch: Some(Switch { timeline: Timeline(3), at: FLUSHED }), ..next }.raised();
+    let stamp = next.stamp();
+    let slots = vec![Slot { name: seoul().slot(), active: false, retained: 0 }];
+    let serving = Primary {
+        timeline: Timeline(4),
+        checkpoint_timeline: Timeline(4),
+        switch: next.switch,
+        names: Some(vec![]),
+        names_proven: None,
+        senders: vec![],
+        slots,
+        ..primary()
+    };
+    *view.intent_mut() = next;
+    view.server(&tokyo(), Server::Primary(serving));
+    view.agent_mut(&tokyo()).primary_since = Some(stamp);
+    view.agent_mut(&tokyo()).promise = Some(stamp);
+    view.agent_mut(&seoul()).primary_since = Some(intent().stamp());
+    view.server(&seoul(), Server::Down(Down { fenced: Some(stamp), ..seoul_down }));
+    view.intent_mut().app = Some(tokyo());
+    for kind in [EndpointKind::Primary, EndpointKind::App] {
+        view.endpoints_mut(kind).for_each(|facts| (facts.stamp, facts.target) = (stamp, Some(tokyo())));
+    }
+    view.verified = Some(stamp);
+    view
+}
+
+#[test]
+fn an_old_primary_with_nothing_of_its_own_streams() {
+    let plan = decide(&failed_over(down(true)));
+    assert_eq!(orders(&plan), vec![(seoul(), Command::Follow(upstream(&tokyo(), &seoul())))]);
+}
+
+#[test]
+fn an_old_primary_with_more_is_rewound_else_cloned_else_quarantined() {
+    let switch = Some(Switch { timeline: Timeline(3), at: FLUSHED });
+    let diverged = Down { wal_end: Some(Lsn(FLUSHED.0 + 8)), ..down(true) };
+    let mut view = failed_over(diverged);
+    let (rewind, clone) = (
+        Command::Rewind(upstream(&tokyo(), &seoul()), switch),
+        Command::Clone(upstream(&tokyo(), &seoul()), switch),
+    );
+    assert_eq!(orders(&decide(&view)), vec![(seoul(), rewind)]);
+    view.agent_mut(&seoul()).failed = vec![("rewind".into(), "no".into())];
+    assert_eq!(orders(&decide(&view)), vec![(seoul(), clone)]);
+    view.agent_mut(&seoul()).failed.push(("clone".into(), "no".into()));
+    let plan = decide(&view);
+    assert_eq!(orders(&plan), vec![]);
+    assert!(plan.findings.contains(&Finding::Quarantined { node: seoul() }));
+}
+
+#[test]
+fn a_rewind_waits_for_the_new_timelines_checkpoint() {
+    let mut view = failed_over(Down { wal_end: Some(Lsn(FLUSHED.0 + 8)), ..down(true) });
+    view.primary_mut(&tokyo()).checkpoint_timeline = Timeline(3);
+    assert_eq!(orders(&decide(&view)), vec![]);
+}
+
+#[test]
+fn a_half_rewound_directory_is_cloned_never_started() {
+    let mut view = failed_over(down(true));
+    view.agent_mut(&seoul()).unfinished = Some(Unfinished::Rewind);
+    assert!(matches!(orders(&decide(&view)).as_slice(), [(_, Command::Clone(..))]));
+}
+
+#[test]
+fn a_directory_of_another_system_is_not_touched() {
+    let mut view = failed_over(down(true));
+    view.agent_mut(&seoul()).system = Some(SystemId(8));
+    let plan = decide(&view);
+    assert_eq!(orders(&plan), vec![]);
+    assert!(plan.findings.contains(&Finding::ForeignData { node: seoul() }));
+}
+
+/// Seoul streams from tokyo again; the set is empty.
+fn rejoined() -> View {
+    let mut view = failed_over(down(true));
+    let switch = view.intent_mut().switch;
+    let standby = Standby {
+        timeline: Timeline(4),
+        history: vec![SWITCH, switch.expect("a switch")],
+        upstream: Some(upstream(&tokyo(), &seoul())),
+        ..standby()
+    };
+    view.server(&seoul(), Server::Standby(standby));
+    let primary = view.primary_mut(&tokyo());
+    primary.senders =
+        vec![WalSender { name: name_of(&seoul()), streaming: true, flushed: FLUSHED, sync: false }];
+    view
+}
+
+#[test]
+fn the_sync_set_grows_store_first_then_names_then_proof_then_store() {
+    let mut view = rejoined();
+    let plan = decide(&view);
+    assert!(plan.findings.contains(&Finding::Exposed));
+    let moving = declared(&plan).cloned().expect("store first");
+    assert_eq!((&moving.sync, &moving.sync_next), (&vec![], &set(&[seoul()])));
+
+    *view.intent_mut() = moving;
+    assert_eq!(orders(&decide(&view)), vec![(tokyo(), Command::SetNames(vec![name_of(&seoul())]))]);
+
+    view.primary_mut(&tokyo()).names = Some(vec![name_of(&seoul())]);
+    assert_eq!(orders(&decide(&view)), vec![(seoul(), Command::PauseReplay)]);
+
+    let stamp = view.intent_mut().stamp();
+    view.standby_mut(&seoul()).replay = ReplayState::PausedForProof(stamp);
+    assert_eq!(orders(&decide(&view)), vec![(tokyo(), Command::ProveNames)]);
+
+    view.primary_mut(&tokyo()).names_proven = Some((stamp.version, Lsn(FLUSHED.0 + 1)));
+    let plan = decide(&view);
+    assert_eq!(
+        (declared(&plan), orders(&plan)),
+        (None, vec![(seoul(), Command::ResumeReplay)]),
+        "not flushed that far yet"
+    );
+
+    view.primary_mut(&tokyo()).senders[0].flushed = Lsn(FLUSHED.0 + 1);
+    assert_eq!(declared(&decide(&view)).map(|next| next.sync.clone()), Some(set(&[seoul()])));
+}
+
+#[test]
+fn a_proof_of_an_earlier_version_is_none() {
+    let mut view = rejoined();
+    *view.intent_mut() = declared(&decide(&view)).cloned().expect("store first");
+    view.primary_mut(&tokyo()).names = Some(vec![name_of(&seoul())]);
+    let earlier = Version(view.intent_mut().version.0 - 1);
+    view.primary_mut(&tokyo()).names_proven = Some((earlier, Lsn(1)));
+    assert_eq!(declared(&decide(&view)), None);
+}
+
+#[test]
+fn a_lost_standby_leaves_the_set_after_write_wait_and_never_in_strict() {
+    let lost = [Finding::StandbyLost { node: tokyo() }];
+    let mut view = healthy();
+    view.standby_mut(&tokyo()).streaming = false;
+    view.primary_mut(&seoul()).senders.clear();
+    let policy = Policy::default();
+    assert_eq!(declared(&decide_after(&view, &policy, &lost, 499)), None);
+    let next = declared(&decide_after(&view, &policy, &lost, 500)).cloned().expect("leaves");
+    assert_eq!((next.sync.is_empty(), next.sync_next.is_empty()), (false, true), "the store says so first");
+
+    view.intent_mut().durability = Durability::SyncStrict;
+    let strict = Policy { durability: Durability::SyncStrict, ..policy };
+    assert_eq!(declared(&decide_after(&view, &strict, &lost, 3_600_000)), None);
+}
+
+#[test]
+fn names_changed_by_somebody_else_are_set_right_and_said() {
+    let mut view = healthy();
+    view.primary_mut(&seoul()).names = None;
+    let plan = decide(&view);
+    assert_eq!(orders(&plan), vec![(seoul(), Command::SetNames(vec![name_of(&tokyo())]))]);
+    assert!(plan.findings.contains(&Finding::NamesChanged { node: seoul() }));
+}
+
+#[test]
+fn an_app_that_stays_down_is_replaced_without_moving_the_database() {
+    let finding = [Finding::AppDown { node: seoul() }];
+    let mut view = healthy();
+    let app = view.agent_mut(&seoul()).app.as_mut().expect("an app");
+    (app.healthy, app.failing_since, app.error) = (false, Some(ago(900)), Some("connection refused".into()));
+    let policy = Policy::default();
+    assert_eq!(declared(&decide_after(&view, &policy, &finding, 100)), None, "grace");
+    let next = declared(&decide_after(&view, &policy, &finding, 900)).cloned().expect("flips");
+    assert_eq!((next.app, next.primary, next.epoch), (Some(tokyo()), Some(seoul()), Epoch(3)));
+}
+
+#[test]
+fn apps_that_fail_with_the_database_do_not_flip() {
+    let finding = [Finding::AppDown { node: seoul() }];
+    let mut view = healthy();
+    view.agent_mut(&seoul()).app.as_mut().expect("an app").healthy = false;
+    view.primary_mut(&seoul()).probe.failing_since = Some(ago(500));
+    assert_eq!(declared(&decide_after(&view, &Policy::default(), &finding, 60_000)), None);
+}
+
+fn asks(kind: RequestKind) -> Vec<Request> {
+    vec![Request { operation: "op-1".into(), kind }]
+}
+
+#[test]
+fn every_blocker_of_a_switchover_is_named() {
+    let mut view = healthy();
+    view.requests = asks(RequestKind::Switchover { to: Some(tokyo()) });
+    assert!(declared(&decide(&view)).is_some_and(|next| next.handover.is_some()));
+
+    view.intent_mut().paused = true;
+    view.agent_mut(&tokyo()).no_failover = true;
+    let plan = decide(&view);
+    let Some(Step::Refuse { blockers, .. }) = plan.steps.first() else { panic!("{:?}", plan.steps) };
+    assert!(
+        blockers.iter().any(|b| b.contains("paused")) && blockers.iter().any(|b| b.contains("never")),
+        "{blockers:?}"
+    );
+}
+
+/// A switchover to tokyo is accepted.
+fn handing_over() -> View {
+    let mut view = healthy();
+    view.requests = asks(RequestKind::Switchover { to: None });
+    *view.intent_mut() = declared(&decide(&view)).cloned().expect("accepted");
+    view.requests.clear();
+    view
+}
+
+#[test]
+fn a_switchover_goes_checkpoint_hold_drain_stop_declare() {
+    let mut view = handing_over();
+    let stamp = view.intent_mut().stamp();
+    assert_eq!(orders(&decide(&view)), vec![(seoul(), Command::Checkpoint)]);
+
+    view.primary_mut(&seoul()).checkpointed = Some(stamp.version);
+    assert_eq!(routes(&decide(&view)), vec![&RouteOrder::Hold, &RouteOrder::Hold]);
+
+    view.endpoints_mut(EndpointKind::Primary)
+        .for_each(|facts| (facts.stamp, facts.mode) = (stamp, Mode::Holding));
+    assert_eq!(decide(&view).steps, vec![Step::Drain { node: seoul(), stamp }]);
+
+    view.drained = Some(stamp);
+    assert_eq!(orders(&decide(&view)), vec![(seoul(), Command::Stop)]);
+
+    let stopped = Down { fenced: Some(stamp), ..down(false) };
+    let checkpoint = stopped.control.expect("control").checkpoint;
+    view.server(&seoul(), Server::Down(stopped));
+    view.standby_mut(&tokyo()).replayed = checkpoint;
+    assert_eq!(decide(&view).steps, vec![], "the shutdown checkpoint is not applied yet");
+
+    view.standby_mut(&tokyo()).replayed = Lsn(checkpoint.0 + 0x78);
+    let next = declared(&decide(&view)).cloned().expect("declares");
+    assert_eq!(
+        (next.epoch, next.primary, next.previous, next.handover),
+        (Epoch(4), Some(tokyo()), Some(seoul()), None)
+    );
+}
+
+#[test]
+fn a_switchover_is_rolled_back_when_the_standby_fails_on_the_way() {
+    let mut view = handing_over();
+    let stamp = view.intent_mut().stamp();
+    view.server(&seoul(), Server::Down(Down { fenced: Some(stamp), ..down(false) }));
+    view.server(&tokyo(), Server::Down(down(true)));
+    let next = declared(&decide(&view)).cloned().expect("rolls back");
+    assert_eq!((next.handover.is_none(), next.epoch, &next.primary), (true, Epoch(3), &Some(seoul())));
+
+    *view.intent_mut() = next;
+    assert!(orders(&decide(&view)).contains(&(seoul(), Command::Serve)), "the old primary resumes");
+}
+
+#[test]
+fn a_switchover_that_takes_too_long_is_rolled_back() {
+    let view = handing_over();
+    let operation = view
+        .intent
+        .as_ref()
+        .and_then(|i| i.handover.as_ref())
+        .map(|h| h.operation.clone())
+        .expect("handover");
+    let memory = Memory { handover: Some((operation, ago(15_001))), ..Memory::default() };
+    let next = plan(&view, &memory, &Policy::default(), NOW);
+    assert!(declared(&next).is_some_and(|next| next.handover.is_none()));
+}
+
+#[test]
+fn a_crash_in_mid_switchover_is_a_failover() {
+    let mut view = handing_over();
+    view.server(&seoul(), Server::Down(down(true)));
+    let next = declared(&decide(&view)).cloned().expect("declares");
+    assert_eq!((next.epoch, next.primary, next.handover), (Epoch(4), None, None));
+}
+
+#[test]
+fn while_paused_a_dead_primary_is_a_finding_and_nothing_more() {
+    let mut view = healthy();
+    view.intent_mut().paused = true;
+    view.server(&seoul(), Server::Down(down(true)));
+    let plan = decide(&view);
+    assert_eq!((plan.steps, plan.holds), (vec![], vec![Hold::Paused]));
+    assert!(plan.findings.contains(&Finding::PrimaryCrashed { node: seoul() }));
+
+    view.requests = asks(RequestKind::Resume);
+    assert!(declared(&decide(&view)).is_some_and(|next| !next.paused));
+}
+
+#[test]
+fn a_first_cluster_needs_every_member_and_exactly_one_primary() {
+    let mut view = healthy();
+    view.intent = None;
+    for node in [seoul(), tokyo()] {
+        view.agent_mut(&node).promise = Some(Stamp::default());
+    }
+    let next = declared(&decide(&view)).cloned().expect("declares");
+    assert_eq!((next.epoch, next.primary.clone(), next.sync.len()), (Epoch(1), Some(seoul()), 0));
+
+    let mut two = view.clone();
+    two.server(&tokyo(), Server::Primary(primary()));
+    assert_eq!(declared(&decide(&two)), None);
+
+    let mut alone = view.clone();
+    alone.nodes.remove(&tokyo());
+    assert_eq!(declared(&decide(&alone)), None);
+
+    view.agent_mut(&tokyo()).promise = Some(intent().stamp());
+    assert_eq!(
+        decide(&view).holds,
+        vec![Hold::StoreNotBelieved],
+        "an agent remembers an epoch: the store was wiped"
+    );
+}
+
+#[test]
+fn what_is_under_way_is_not_begun_again_and_what_failed_waits() {
+    let mut view = vacant();
+    let begun: Vec<Step> = decide(&view).steps;
+    view.underway = begun.iter().map(Step::key).collect();
+    assert_eq!(decide(&view).steps, vec![]);
+
+    view.underway.clear();
+    let attempt = Attempt { failures: 1, at: ago(10), error: "no answer".into() };
+    view.attempts = begun.iter().map(|step| (step.key(), attempt.clone())).collect();
+    assert_eq!(decide(&view).steps, vec![]);
+    view.attempts.values_mut().for_each(|attempt| attempt.at = ago(60));
+    assert_eq!(decide(&view).steps, begun);
+}

@@ -1,0 +1,167 @@
+//! Nobody is primary: take the pen from the old one, compare positions that stand still, declare the candidate.
+//!
+//! SAFETY, "Taking the pen from the old primary": which way applies is decided by the intent's sync sets, never by
+//! the name of the mode. Both sets filled: recruiting every member is enough, and no clock or answer of the old
+//! primary is involved. Otherwise only the old agent's attestation that no process is left takes the pen.
+
+use super::{candidate, case::Case};
+use crate::model::{
+    Cause, Command, Down, Durability, EndpointKind, Hold, Intent, Lsn, Mode, NodeId, RouteOrder, Server,
+};
+
+pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
+    cut_endpoints(case, intent);
+    if let Some(old) = &intent.previous {
+        fence(case, intent, old);
+    }
+    recruit(case, intent);
+    let standing = standing(case, intent);
+    let pen = match pen(case, intent, &standing) {
+        Ok(pen) => pen,
+        Err(missing) => {
+            case.hold(Hold::Pen { missing });
+            return reinstate(case, intent);
+        }
+    };
+    let eligible: Vec<(NodeId, Lsn)> =
+        standing.into_iter().filter(|(_, lsn)| holds_enough(intent, &pen, *lsn)).collect();
+    match candidate::best(&eligible) {
+        Some((node, _)) => case.declare(with_app_of(case, intent.declared(node.clone()), node)),
+        None => {
+            let (_, mut reasons) = candidate::survey(case, intent, intent.previous.as_ref());
+            if let Pen::Fenced { wal_end } = &pen {
+                reasons.extend(lacking(case, intent, *wal_end));
+            }
+            case.hold(Hold::NoCandidate { reasons });
+            reinstate(case, intent);
+        }
+    }
+}
+
+/// How the pen was taken.
+enum Pen {
+    /// No commit can be acknowledged without a recruited standby.
+    Recruited,
+    /// No process of the old primary is left. What it had at its end, once that is known.
+    Fenced { wal_end: Option<Lsn> },
+}
+
+fn cut_endpoints(case: &mut Case<'_>, intent: &Intent) {
+    let stale =
+        |stamp: crate::model::Stamp, mode: Mode| !stamp.same_epoch(intent.stamp()) || mode != Mode::Cut;
+    for (member, name, facts) in case.endpoints(EndpointKind::Primary) {
+        if stale(facts.stamp, facts.mode) {
+            case.route(intent, member, name, RouteOrder::Cut);
+        }
+    }
+}
+
+pub(super) fn fenced<'a>(case: &Case<'a>, intent: &Intent, node: &NodeId) -> Option<&'a Down> {
+    match &case.heard(node)?.server.value {
+        Server::Down(down) if down.fenced.is_some_and(|stamp| stamp.same_epoch(intent.stamp())) => Some(down),
+        _ => None,
+    }
+}
+
+/// Orders the fence, unless it is attested already in the intent's epoch.
+pub(super) fn fence(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
+    if case.heard(node).is_some() && fenced(case, intent, node).is_none() {
+        case.order(intent, node, Command::Fence);
+    }
+}
+
+fn recruit(case: &mut Case<'_>, intent: &Intent) {
+    for node in case.others(intent.previous.as_ref()) {
+        if case.is_standby(node) && candidate::recruited_at(case, intent, node).is_none() {
+            case.order(intent, node, Command::Recruit);
+        }
+    }
+}
+
+/// The recruited who may be promoted, with their positions.
+fn standing(case: &Case<'_>, intent: &Intent) -> Vec<(NodeId, Lsn)> {
+    let (possible, _) = candidate::survey(case, intent, intent.previous.as_ref());
+    possible
+        .into_iter()
+        .filter_map(|node| Some((node.clone(), candidate::recruited_at(case, intent, &node)?)))
+        .collect()
+}
+
+fn pen(case: &Case<'_>, intent: &Intent, standing: &[(NodeId, Lsn)]) -> Result<Pen, String> {
+    let both = !intent.sync.is_empty() && !intent.sync_next.is_empty();
+    let missing: Vec<&str> = intent
+        .sync
+        .iter()
+        .chain(&intent.sync_next)
+        .filter(|member| !standing.iter().any(|(node, _)| *node == member.node))
+        .map(|member| member.node.as_str())
+        .collect();
+    if both && missing.is_empty() {
+        return Ok(Pen::Recruited);
+    }
+    let Some(old) = &intent.previous else { return Ok(Pen::Fenced { wal_end: None }) };
+    match fenced(case, intent, old) {
+        Some(down) => Ok(Pen::Fenced { wal_end: down.wal_end }),
+        None if both => Err(format!(
+            "neither is {} recruited nor has the agent of {old} attested the fence",
+            missing.join(", ")
+        )),
+        None => Err(format!(
+            "no standby is proven to hold every commit, so the agent of {old} must attest the fence"
+        )),
+    }
+}
+
+/// After a fence: in a sync mode the candidate must hold everything the old primary had; in async the loss was
+/// judged by its live RPO before.
+fn holds_enough(intent: &Intent, pen: &Pen, lsn: Lsn) -> bool {
+    match pen {
+        Pen::Recruited => true,
+        Pen::Fenced { .. } if intent.durability == Durability::Async => true,
+        Pen::Fenced { wal_end } => wal_end.is_some_and(|end| lsn >= end),
+    }
+}
+
+fn lacking(case: &Case<'_>, intent: &Intent, wal_end: Option<Lsn>) -> Vec<(NodeId, String)> {
+    let why = |lsn: Lsn| match wal_end {
+        Some(end) => {
+            format!("it has {lsn}, the old primary had {end}, and no commit was promised to be on a standby")
+        }
+        None => "the end of the old primary's WAL is not determined yet".to_owned(),
+    };
+    standing(case, intent).into_iter().map(|(node, lsn)| (node, why(lsn))).collect()
+}
+
+/// The old primary counts as a candidate that has everything until somebody is declared: when nobody else can be,
+/// and it stands fenced and whole, it is declared again.
+fn reinstate(case: &mut Case<'_>, intent: &Intent) {
+    let Some(old) = &intent.previous else { return };
+    let (possible, _) = candidate::survey(case, intent, Some(old));
+    let waiting = fenced(case, intent, old).is_some_and(|down| down.wal_end.is_none());
+    let whole = fenced(case, intent, old).is_some()
+        && case.heard(old).is_some_and(|agent| agent.unfinished.is_none());
+    let lacks = !possible.is_empty()
+        && possible.iter().any(|node| candidate::recruited_at(case, intent, node).is_none());
+    if !whole || waiting || lacks {
+        return;
+    }
+    if let Some(next) = intent.reinstated() {
+        let cause = Cause {
+            summary: format!("nobody else can be promoted; {old} is declared again"),
+            evidence: Vec::new(),
+        };
+        case.declare_because(next, cause);
+    }
+}
+
+/// The app server of the new primary's node becomes the active one.
+pub(super) fn with_app_of(case: &Case<'_>, next: Intent, node: &NodeId) -> Intent {
+    let has_app = case.view.agent(node).is_some_and(|agent| agent.app.is_some());
+    if has_app { Intent { app: Some(node.clone()), ..next } } else { next }
+}
+
+/// Whether declaring a vacancy could lead anywhere, before anything is given up.
+pub(super) fn could_be_filled(case: &Case<'_>, intent: &Intent) -> Result<(), Vec<(NodeId, String)>> {
+    let (possible, reasons) = candidate::survey(case, intent, intent.primary.as_ref());
+    if possible.is_empty() { Err(reasons) } else { Ok(()) }
+}

@@ -1,0 +1,49 @@
+//! PostgreSQL on this host: its processes, files and programs. No policy, no epochs, no SQL.
+//!
+//! Everything that touches the data directory runs on a blocking thread with a deadline, so that a hung file system
+//! holds up nobody but the one who asked. What may be done when is decided elsewhere.
+
+mod clone;
+mod conf;
+mod conninfo;
+mod control;
+mod disk;
+mod error;
+mod history;
+mod idle;
+mod instance;
+mod kept;
+mod kill;
+pub mod observe;
+mod owner;
+pub mod probe;
+mod proc;
+mod process;
+mod promote;
+mod record;
+mod rewind;
+mod run;
+mod salvage;
+mod segment;
+pub mod session;
+pub mod sql;
+mod start;
+mod stop;
+mod through;
+mod wal;
+
+pub use clone::{CloneError, CloneFrom, OLD_SUFFIX};
+pub use conninfo::{BadConninfo, Conninfo, Source};
+pub use error::PgError;
+pub use history::{BadHistory, parse_history};
+pub use instance::{Instance, InstanceError};
+pub use kill::{KillError, Killed};
+pub use owner::Owner;
+pub use process::Postmaster;
+pub use promote::{PromoteError, promote};
+pub use rewind::{RewindError, Rewound};
+pub use salvage::Salvaged;
+pub use start::StartError;
+pub use stop::Stopped;
+pub use through::ThroughEndpoint;
+pub use wal::LostTail;

@@ -1,0 +1,79 @@
+//! `/proc`: which processes work on a data directory. Never touches a file system that could hang.
+
+use std::{ffi::OsStr, fs, os::unix::fs::MetadataExt, path::Path};
+
+/// What PostgreSQL's server binary is called, also after its package was upgraded under it.
+const SERVER: [&str; 2] = ["postgres", "postgres (deleted)"];
+
+/// Every process id there is.
+pub(super) fn all() -> std::io::Result<Vec<u32>> {
+    let entries = fs::read_dir("/proc")?;
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// Whether this is a living server process of the data directory. A zombie has neither executable nor directory any
+/// more and is not; nor is one on its way out, which has closed its sockets by then or runs no more of its own code.
+pub(super) fn serves(pid: u32, data_dir: &Path) -> bool {
+    let is_server = |exe: &OsStr| SERVER.iter().any(|name| exe == *name);
+    let exe = fs::read_link(format!("/proc/{pid}/exe"));
+    exe.is_ok_and(|exe| exe.file_name().is_some_and(is_server))
+        && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data_dir)
+}
+
+/// The server processes of a data directory. `uid`: its owner; others are not looked at.
+pub(super) fn servers(data_dir: &Path, uid: u32) -> std::io::Result<Vec<u32>> {
+    let owned = |pid: &u32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == uid);
+    Ok(all()?.into_iter().filter(|pid| owned(pid) && serves(*pid, data_dir)).collect())
+}
+
+/// Whether there is a process with this id, zombies included.
+pub(super) fn exists(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// The fields of `/proc/PID/stat` after the name, which may itself hold spaces and brackets: state, parent, group, …
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Its parent.
+pub(super) fn parent(pid: u32) -> Option<u32> {
+    stat(pid)?.get(1)?.parse().ok()
+}
+
+/// Its children. The kernel's own list where it has one, else all processes are looked through.
+pub(super) fn children(pid: u32) -> Vec<u32> {
+    match fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")) {
+        Ok(list) => list.split_whitespace().filter_map(|id| id.parse().ok()).collect(),
+        Err(_) => all().unwrap_or_default().into_iter().filter(|&child| parent(child) == Some(pid)).collect(),
+    }
+}
+
+/// Its arguments; of a server process its title.
+pub(super) fn arguments(pid: u32) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = bytes.split(|b| *b == 0).filter(|word| !word.is_empty());
+    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// The file name of its executable.
+pub(super) fn program(pid: u32) -> Option<String> {
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    Some(exe.file_name()?.to_string_lossy().into_owned())
+}
+
+/// A number that changes while any process of the group gets anything done: CPU time, bytes read or written.
+pub(super) fn activity(group: u32) -> u64 {
+    let of = |pid: u32| -> Option<u64> {
+        let stat = stat(pid)?;
+        let number = |at: usize| stat.get(at).and_then(|field| field.parse::<u64>().ok());
+        if number(2)? != u64::from(group) {
+            return None;
+        }
+        let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+        let bytes = io.lines().take(2).filter_map(|line| line.split_once(": ")?.1.parse::<u64>().ok());
+        Some(number(11)?.wrapping_add(number(12)?).wrapping_add(bytes.sum()))
+    };
+    all().unwrap_or_default().into_iter().filter_map(of).fold(0, u64::wrapping_add)
+}

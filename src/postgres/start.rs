@@ -1,0 +1,127 @@
+//! Starting the server.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::{
+    process::Command,
+    time::{Instant, sleep},
+};
+
+use super::{Instance, PgError, Postmaster, disk, proc};
+
+/// How long a start may take until the server listens. One that takes longer is left running: it is not dead.
+const LISTEN: Duration = Duration::from_secs(15);
+
+/// How often `postmaster.pid` is looked at meanwhile: nobody tells us when it is written.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// `postmaster.pid` has so many lines once the server listens (its status is the last one; `miscadmin.h`).
+const LINES_WHEN_LISTENING: usize = 8;
+
+/// At this size the log is put aside at a start, and the one put aside before is dropped.
+const LOG_BYTES: u64 = 32 << 20;
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// One is running already.
+    #[error("PostgreSQL is already running, as process {0}")]
+    Running(u32),
+    /// It ended before it had taken its lock file and ports.
+    #[error("PostgreSQL ended at once ({status}): {log}")]
+    Ended {
+        /// How it ended.
+        status: String,
+        /// The last lines of its log.
+        log: String,
+    },
+    /// It could not even be tried.
+    #[error(transparent)]
+    Pg(#[from] PgError),
+}
+
+impl Instance {
+    /// Starts `postgres` as a child in a process group of its own; it outlives this process. Returns once it holds its
+    /// lock file and listens; whether it accepts connections is seen by connecting, and a later end by
+    /// [`Postmaster::exited`] with [`Instance::log_tail`].
+    ///
+    /// # Errors
+    /// [`StartError`], with the last lines of the log.
+    pub async fn start(&self) -> Result<Postmaster, StartError> {
+        let mut command = self.command("postgres");
+        if let Some(pid) = self.past_stale_lock(&mut command).await? {
+            return Err(StartError::Running(pid));
+        }
+        // Whoever starts a server takes its directory for whole.
+        self.forget_conf().await?;
+        let path = self.log_file.clone();
+        let (log, log_start) = self.disk.run("open the log", disk::SMALL, move || open_log(&path)).await?;
+        let errors = disk::io("open", &self.log_file, log.try_clone())?;
+        command.arg("-D").arg(&self.data_dir).args(&self.options);
+        command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0).kill_on_drop(false);
+
+        let failed = |error| PgError::Io { what: "run postgres".to_owned(), error };
+        let mut child = command.spawn().map_err(failed)?;
+        let postmaster = match child.id() {
+            Some(pid) => Postmaster::open(pid).map_err(failed)?,
+            None => None,
+        };
+        // Collects it whenever it ends, so that no zombie stands in the way of the next start.
+        let collected = tokio::spawn(async move { child.wait().await });
+        let ended = async {
+            let status = match collected.await {
+                Ok(Ok(status)) => status.to_string(),
+                _ => "not known how".to_owned(),
+            };
+            StartError::Ended { status, log: self.log_tail_from(log_start).await }
+        };
+        let Some(postmaster) = postmaster else { return Err(ended.await) };
+        tokio::select! {
+            biased;
+            error = ended => Err(error),
+            () = self.listens(postmaster.pid()) => Ok(postmaster),
+        }
+    }
+
+    /// Lets a server start over a lock file that means nothing. Some: it means something, a server is running.
+    ///
+    /// It may name a zombie that its parent has not collected, or somebody else who got the number since: PostgreSQL
+    /// believes in both ("lock file already exists"). It does not believe in one that its own grandparent wrote, and
+    /// still checks that no orphan is attached to the shared memory named in it (`miscinit.c`).
+    pub(super) async fn past_stale_lock(&self, command: &mut Command) -> Result<Option<u32>, PgError> {
+        let Some(pid) = self.lock_holder().await?.filter(|pid| proc::exists(*pid)) else { return Ok(None) };
+        if proc::serves(pid, &self.data_dir) {
+            return Ok(Some(pid));
+        }
+        command.env("PG_GRANDPARENT_PID", pid.to_string());
+        Ok(None)
+    }
+
+    /// Until the server listens, or for as long as is waited for that.
+    async fn listens(&self, pid: u32) {
+        let until = Instant::now() + LISTEN;
+        let own = pid.to_string();
+        while Instant::now() < until {
+            let lines = self.lock_file().await.unwrap_or_default();
+            if lines.len() >= LINES_WHEN_LISTENING && lines.first() == Some(&own) {
+                return;
+            }
+            sleep(LOOK).await;
+        }
+    }
+}
+
+/// Opens the log to append to, and says where what comes now begins.
+fn open_log(path: &Path) -> Result<(File, u64), PgError> {
+    let size = fs::metadata(path).map_or(0, |meta| meta.len());
+    if size > LOG_BYTES {
+        disk::io("put aside", path, fs::rename(path, path.with_extension("log.1")))?;
+    }
+    let log = disk::io("open", path, OpenOptions::new().create(true).append(true).open(path))?;
+    Ok((log, if size > LOG_BYTES { 0 } else { size }))
+}
