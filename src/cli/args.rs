@@ -37,7 +37,7 @@ pub enum Verb {
     Run(RunArgs),
     /// Show the whole product on this machine: two PostgreSQL, a fault, the report; cleans up after itself
     #[command(
-        after_help = "Examples:\n  locum demo\n  locum demo --scenario hang\n  locum demo --scenario switchover --runs 10\n  locum demo --durability async --json result.json\n  locum demo --keep"
+        after_help = "Examples:\n  locum demo\n  locum demo --scenario hang\n  locum demo --scenario switchover --runs 10\n  locum demo --durability async --json result.json\n  locum demo --keep\n  locum demo --stop /tmp/locum-demo-x7Yq2k"
     )]
     Demo(DemoArgs),
     /// The demo's app server; `locum demo` starts it
@@ -136,6 +136,31 @@ pub enum DemoDurability {
     Sync,
     /// It is on the primary
     Async,
+}
+
+impl Scenario {
+    /// The word that is typed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::Hang => "hang",
+            Self::Switchover => "switchover",
+            Self::App => "app",
+            Self::CrashTwice => "crash-twice",
+        }
+    }
+}
+
+impl DemoDurability {
+    /// The word that is typed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Async => "async",
+        }
+    }
 }
 
 /// `locum demo`.

@@ -56,6 +56,11 @@ impl Folder {
         Ok(folder)
     }
 
+    /// One that exists already, and in which nothing will be made any more.
+    pub(crate) const fn at(path: PathBuf) -> Self {
+        Self { path, account: None }
+    }
+
     /// The directory itself.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -5,7 +5,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -142,7 +142,8 @@ impl Node {
         let data = self.data_dir();
         let mut command = processes::postgres_program(&self.machine, "initdb", &data);
         command.arg("--pgdata").arg(&data).args(["--username", SUPERUSER, "--auth", "trust"]);
-        command.args(["--data-checksums", "--encoding", "UTF8", "--no-locale"]);
+        // What was made here need not survive a power cut before the server first starts; what it commits must.
+        command.args(["--data-checksums", "--encoding", "UTF8", "--no-locale", "--no-sync"]);
         processes::run(command, INITDB_LIMIT).await.context("make the first node's PostgreSQL")?;
         let settings = data.join("postgresql.conf");
         let given = fs::read_to_string(&settings).context("read postgresql.conf")?;
@@ -157,7 +158,9 @@ impl Node {
         let mut command = processes::postgres_program(&self.machine, "pg_basebackup", &data);
         command.arg("--pgdata").arg(&data).args(["--host", "127.0.0.1", "--username", REPLICATOR]);
         command.args(["--port", &primary.port.to_string(), "--no-password", "--checkpoint=fast"]);
-        command.args(["--wal-method=stream", "--create-slot", "--slot", slot]).env("PGPASSFILE", passfile);
+        command
+            .args(["--no-sync", "--wal-method=stream", "--create-slot", "--slot", slot])
+            .env("PGPASSFILE", passfile);
         processes::run(command, BACKUP_LIMIT).await.context("copy the first node")?;
         let conninfo = format!(
             "host=127.0.0.1 port={} user={REPLICATOR} passfile={passfile} application_name={slot}",
@@ -262,30 +265,13 @@ impl Node {
     /// The postmaster as its lock file names it, if it runs. Works whoever started it.
     pub(crate) fn postmaster(&self) -> Option<Pid> {
         let text = fs::read_to_string(self.data_dir().join("postmaster.pid")).ok()?;
-        let pid = Pid::from_raw(text.lines().next()?.trim().parse().ok()?)?;
+        let pid = processes::pid(text.lines().next()?)?;
         self.processes().iter().any(|process| process.pid == pid).then_some(pid)
     }
 
     /// Every process of its server, orphans too.
     pub(crate) fn processes(&self) -> Vec<processes::Process> {
         processes::of_data_dir(&self.data_dir(), &self.machine)
-    }
-
-    /// Asks the server for a fast stop. What is left afterwards is for [`processes::end_all`].
-    pub(crate) fn stop_fast(&self) {
-        for process in self.processes() {
-            let _ = kill_process(process.pid, Signal::CONT);
-        }
-        if let Some(pid) = self.postmaster() {
-            let _ = kill_process(pid, Signal::INT);
-        }
-    }
-
-    /// The System V shared memory segment that a killed server left behind, as its lock file names it
-    /// (PostgreSQL source, `miscadmin.h`: line 7 of `postmaster.pid`).
-    pub(crate) fn leftover_segment(&self) -> Option<u64> {
-        let text = fs::read_to_string(self.data_dir().join("postmaster.pid")).ok()?;
-        text.lines().nth(6)?.split_whitespace().nth(1)?.parse().ok()
     }
 }
 
@@ -322,7 +308,6 @@ mod tests {
         tokyo.start().await.expect("standby");
         seoul.streamed_by(1).await.expect("streams");
         assert!(seoul.postmaster().is_some());
-        tokyo.stop_fast();
         processes::end_all(folder.path(), &machine).await.expect("all gone");
         assert!(processes::of_folder(folder.path(), &machine).is_empty());
         folder.remove().expect("removed");

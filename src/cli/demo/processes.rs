@@ -125,6 +125,12 @@ impl Running {
     }
 }
 
+/// A process number. Zero and below are none: a server in single-user mode writes its own with a minus sign into its
+/// lock file.
+pub(crate) fn pid(text: &str) -> Option<Pid> {
+    Pid::from_raw(text.trim().parse().ok().filter(|number| *number > 0)?)
+}
+
 /// A process that belongs to a demo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
@@ -141,8 +147,7 @@ pub(crate) struct Process {
 /// Every process of the demo in `folder`.
 pub(crate) fn of_folder(folder: &Path, machine: &Machine) -> Vec<Process> {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
-    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter_map(Pid::from_raw)
+    pids.filter_map(|entry| pid(entry.file_name().to_str()?))
         .filter(|pid| *pid != rustix::process::getpid())
         .filter_map(|pid| look(pid, folder, machine))
         .collect()
