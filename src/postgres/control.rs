@@ -41,6 +41,7 @@ fn parse(text: &str) -> Result<ControlFile, PgError> {
         "shut down in recovery" => ControlState::ShutDownInRecovery,
         _ => ControlState::Other,
     };
+    let (checksums, hints) = (field("Data page checksum version")?, field("wal_log_hints setting")?);
     let timeline = field("Latest checkpoint's TimeLineID")?;
     let control = Control {
         state,
@@ -48,7 +49,7 @@ fn parse(text: &str) -> Result<ControlFile, PgError> {
         timeline: Timeline(timeline.parse().map_err(|_| bad("timeline", timeline))?),
         checkpoint: lsn("Latest checkpoint location")?,
         redo: lsn("Latest checkpoint's REDO location")?,
-        can_rewind: field("Data page checksum version")? != "0" || field("wal_log_hints setting")? == "on",
+        can_rewind: checksums != "0" || hints == "on",
     };
     let segment = number("Bytes per WAL segment")?;
     if !segment.is_power_of_two() {
