@@ -56,10 +56,6 @@ impl Inner {
     ) -> Result<(), Unable> {
         let told = upstream.clone();
         let paused = self.held().await.paused.is_some();
-        self.board.update(|s| {
-            s.recruited = None;
-            s.refresh();
-        });
         self.remember(move |p| {
             p.recruited = None;
             p.paused = None;

@@ -69,6 +69,22 @@ impl Inner {
         }
     }
 
+    /// Attests again what is remembered of a recruit whose agent or server was started anew: it is cut on disk, and
+    /// once it has applied all it has, its position stands still again.
+    pub(super) async fn attest_again(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+        let generation = self.board.read(|s| s.generation);
+        let sql = self.sql().await?;
+        self.apply_all(&sql).await?;
+        self.board.update(|s| {
+            // Whoever led it elsewhere meanwhile has changed what is remembered first.
+            if s.generation == generation && s.unattested() == Some(stamp) {
+                s.recruited = Some(stamp);
+                s.refresh();
+            }
+        });
+        Ok(())
+    }
+
     /// A pause for a proof ends here; a person's pause is theirs.
     async fn undo_pause(self: &Arc<Self>, sql: &Sql) -> Result<(), Unable> {
         let state = sql.value("SELECT pg_get_wal_replay_pause_state()", STATEMENT).await?;

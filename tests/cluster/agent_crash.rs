@@ -28,7 +28,7 @@ async fn a_killed_postmaster_is_told_at_once_and_its_orphans_are_ended() {
             break facts;
         }
     };
-    eprintln!("killed → facts: {:?} (with the start of `kill`)", killed.elapsed());
+    eprintln!("killed → facts: {:?}", killed.elapsed());
     let seen = down(&facts.server.value);
     assert!(seen.crashed && seen.since.is_some() && seen.fenced.is_none());
     let facts = pair.a.until("a WAL end", |f| matches!(&f.server.value, Server::Down(d) if d.wal_end.is_some())).await;

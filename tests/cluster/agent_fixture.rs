@@ -56,7 +56,7 @@ pub(crate) struct Node {
 pub(crate) struct Pair {
     pub(crate) a: Node,
     pub(crate) b: Node,
-    pub(crate) dir: tempfile::TempDir,
+    pub(crate) _dir: tempfile::TempDir,
 }
 
 pub(crate) fn stamp(epoch: u64, version: u64) -> Stamp {
@@ -175,8 +175,15 @@ pub(crate) fn is_down(facts: &AgentFacts) -> bool {
 }
 
 pub(crate) fn signal(pid: i32, name: &str) {
-    let done = Program::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().expect("kill");
-    assert!(done.success(), "kill -{name} {pid}");
+    use rustix::process::{Pid, Signal, kill_process};
+    let signal = match name {
+        "KILL" => Signal::KILL,
+        "STOP" => Signal::STOP,
+        "CONT" => Signal::CONT,
+        "INT" => Signal::INT,
+        other => panic!("{other}"),
+    };
+    kill_process(Pid::from_raw(pid).expect("a pid"), signal).expect("a signal");
 }
 
 pub(crate) fn settings(dir: &Path, name: &str) -> (config::Postgres, PathBuf) {
@@ -226,7 +233,7 @@ pub(crate) fn initdb(data_dir: &Path) {
 pub(crate) async fn pair() -> Pair {
     let dir = folder();
     initdb(&dir.path().join("a"));
-    let pair = Pair { a: Node::new(dir.path(), "a"), b: Node::new(dir.path(), "b"), dir };
+    let pair = Pair { a: Node::new(dir.path(), "a"), b: Node::new(dir.path(), "b"), _dir: dir };
     pair.a.until("its end", is_down).await;
     pair.a.done(stamp(1, 1), Command::Serve).await;
     pair.a.done(stamp(1, 2), Command::KeepSlots(vec![pair.b.id.slot()])).await;

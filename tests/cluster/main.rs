@@ -1,4 +1,4 @@
-//! Real PostgreSQL servers, real processes.
+//! Real PostgreSQL servers, real processes on this machine. Nothing here sleeps and hopes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod agent_crash;
@@ -7,8 +7,6 @@ mod agent_names;
 mod agent_promise;
 mod agent_rejoin;
 mod agent_takeover;
-//! Real processes on this machine. Nothing here sleeps and hopes.
-
 mod fixture;
 mod postgres_clone;
 mod postgres_process;
