@@ -311,8 +311,7 @@ fn outline(facts: &AgentFacts) -> AgentFacts {
         Server::Primary(p) => {
             p.flushed = Lsn(0);
             p.busy = 0;
-            p.probe =
-                Probe { failing_since: p.probe.failing_since.map(|_| Mono(0)), ..Probe::default() };
+            p.probe = Probe { failing_since: p.probe.failing_since.map(|_| Mono(0)), ..Probe::default() };
             p.senders.iter_mut().for_each(|sender| sender.flushed = Lsn(0));
             p.senders.sort_by(|a, b| a.name.cmp(&b.name));
             p.slots.iter_mut().for_each(|slot| slot.retained = 0);

@@ -29,7 +29,9 @@ impl Inner {
             return Err(Unable::Refused(format!("a {unfinished:?} of the data directory has not ended")));
         }
         match self.board.read(|s| s.facts.server.value.clone()) {
-            Server::Primary(_) => Err(Unable::Refused("the server is a running primary: fence it first".into())),
+            Server::Primary(_) => {
+                Err(Unable::Refused("the server is a running primary: fence it first".into()))
+            }
             Server::Unknown => Err(Unable::Failed("it cannot be told what the server is".into())),
             Server::Starting => {
                 self.await_server(|s| matches!(s, Server::Standby(_) | Server::Primary(_))).await?;
@@ -49,11 +51,7 @@ impl Inner {
     }
 
     /// Writes where to stream from. What was attested of a recruit ends before that.
-    async fn lead(
-        self: &Arc<Self>,
-        upstream: &Upstream,
-        running: Option<&Postmaster>,
-    ) -> Result<(), Unable> {
+    async fn lead(self: &Arc<Self>, upstream: &Upstream, running: Option<&Postmaster>) -> Result<(), Unable> {
         let told = upstream.clone();
         let paused = self.held().await.paused.is_some();
         self.remember(move |p| {

@@ -65,8 +65,8 @@ impl Inner {
         state_dir: &Path,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, AgentError> {
-        let access = Access::parse(&cfg.connect)
-            .map_err(|why| AgentError::Setting { key: "connect", why })?;
+        let access =
+            Access::parse(&cfg.connect).map_err(|why| AgentError::Setting { key: "connect", why })?;
         Source::new(&cfg.replication, &cfg.address)
             .map_err(|e| AgentError::Setting { key: "replication", why: e.to_string() })?;
         let mut promise = PromiseFile::open(state_dir, node)?;
@@ -209,10 +209,7 @@ impl Inner {
     }
 
     /// An answer within [`LOOK`]; the prober is woken when it is overdue.
-    async fn answered<T>(
-        &self,
-        asked: impl Future<Output = Result<T, SqlError>>,
-    ) -> Result<T, SqlError> {
+    async fn answered<T>(&self, asked: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
         tokio::pin!(asked);
         match tokio::time::timeout(OVERDUE, &mut asked).await {
             Ok(answer) => answer,

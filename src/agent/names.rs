@@ -48,7 +48,9 @@ impl Inner {
         let postmaster = self.running_primary()?;
         let wanted = Some(names.to_vec());
         let seen = |s: &Server| matches!(s, Server::Primary(p) if p.names == wanted);
-        if self.board.read(|s| seen(&s.facts.server.value)) && !self.instance.set(&[(SETTING, &value)]).await? {
+        if self.board.read(|s| seen(&s.facts.server.value))
+            && !self.instance.set(&[(SETTING, &value)]).await?
+        {
             return Ok(());
         }
         self.board.update(|s| {
@@ -86,7 +88,11 @@ impl Inner {
         let Some(names) = names else {
             return Err(Unable::Refused(format!("{SETTING} is not in the form Locum writes")));
         };
-        if names.is_empty() { self.see_commit_return().await? } else { self.see_commit_wait(&names).await? }
+        if names.is_empty() {
+            self.see_commit_return().await?
+        } else {
+            self.see_commit_wait(&names).await?
+        }
         let sql = self.sql().await?;
         let text = sql.value("SELECT pg_current_wal_flush_lsn()", PROOF).await?;
         let flushed = text.and_then(|t| t.parse().ok());
@@ -166,7 +172,9 @@ impl Inner {
         }
         Err(Unable::Failed(match (waits, given) {
             (true, false) => "a walsender does not show the priority that the names give it".into(),
-            _ => "the commit was not seen waiting: the names are not in force, or replay is not paused".into(),
+            _ => {
+                "the commit was not seen waiting: the names are not in force, or replay is not paused".into()
+            }
         }))
     }
 }

@@ -53,13 +53,11 @@ pub(super) struct PromiseFile {
 impl PromiseFile {
     /// Locks the folder and reads the file. Blocking.
     pub(super) fn open(state_dir: &Path, node: &NodeId) -> Result<Self, AgentError> {
-        let broken = |what: &'static str, why: String| AgentError::StateDir {
-            path: state_dir.to_owned(),
-            what,
-            why,
-        };
+        let broken =
+            |what: &'static str, why: String| AgentError::StateDir { path: state_dir.to_owned(), what, why };
         fs::create_dir_all(state_dir).map_err(|e| broken("create it", e.to_string()))?;
-        let lock = File::create(state_dir.join(LOCK)).map_err(|e| broken("create its lock", e.to_string()))?;
+        let lock =
+            File::create(state_dir.join(LOCK)).map_err(|e| broken("create its lock", e.to_string()))?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| AgentError::StateInUse { path: state_dir.to_owned() })?;
         let path = state_dir.join(FILE);
@@ -183,10 +181,7 @@ mod tests {
         file.keep(next).expect("keep");
         assert!(matches!(file.bind(SystemId(6)), Err(AgentError::ForeignSystem { .. })));
         drop(file);
-        assert!(matches!(
-            PromiseFile::open(dir.path(), &node("b")),
-            Err(AgentError::ForeignPromise { .. })
-        ));
+        assert!(matches!(PromiseFile::open(dir.path(), &node("b")), Err(AgentError::ForeignPromise { .. })));
     }
 
     #[test]

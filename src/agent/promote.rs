@@ -35,7 +35,9 @@ impl Inner {
             return Err(Unable::Refused(format!("a {unfinished:?} of the data directory has not ended")));
         }
         match self.board.read(|s| s.facts.server.value.clone()) {
-            Server::Primary(_) => return self.promoted_already(stamp, held.primary_since, held.recruited).await,
+            Server::Primary(_) => {
+                return self.promoted_already(stamp, held.primary_since, held.recruited).await;
+            }
             Server::Standby(standby) => promotable(&standby, stamp)?,
             Server::Unknown | Server::Starting | Server::Down(_) => {
                 return Err(Unable::Refused("the server is no running standby".into()));
@@ -83,7 +85,10 @@ impl Inner {
     async fn writable(&self) {
         loop {
             if let Ok(sql) = self.sql().await
-                && sql.value("SELECT pg_is_in_recovery()", STATEMENT).await.is_ok_and(|v| v.as_deref() == Some("f"))
+                && sql
+                    .value("SELECT pg_is_in_recovery()", STATEMENT)
+                    .await
+                    .is_ok_and(|v| v.as_deref() == Some("f"))
                 && sql.run(WRITE, STATEMENT).await.is_ok()
             {
                 return;
@@ -136,7 +141,9 @@ impl Inner {
             Server::Starting => {}
             Server::Down(_) => {
                 if self.instance.has_standby_signal().await? {
-                    return Err(Unable::Refused("standby.signal is there: it is a standby's directory".into()));
+                    return Err(Unable::Refused(
+                        "standby.signal is there: it is a standby's directory".into(),
+                    ));
                 }
                 self.start().await?;
             }
@@ -204,7 +211,9 @@ fn promotable(standby: &Standby, stamp: Stamp) -> Result<(), Unable> {
         return Err(Unable::Refused("it streams from a primary: recruit it first".into()));
     }
     if standby.replayed < standby.flushed {
-        return Err(Unable::Refused("it was not recruited in this epoch and has not replayed all it has".into()));
+        return Err(Unable::Refused(
+            "it was not recruited in this epoch and has not replayed all it has".into(),
+        ));
     }
     Ok(())
 }
@@ -233,8 +242,15 @@ mod tests {
 
     #[test]
     fn only_a_recruit_of_the_same_epoch_or_one_that_has_everything_is_promoted() {
-        assert_eq!(promotable(&standby(Some(stamp(2, 3)), false, 90), stamp(2, 5)), Ok(()), "a torn last record");
-        assert!(promotable(&standby(Some(stamp(1, 3)), false, 90), stamp(2, 5)).is_err(), "an earlier epoch's");
+        assert_eq!(
+            promotable(&standby(Some(stamp(2, 3)), false, 90), stamp(2, 5)),
+            Ok(()),
+            "a torn last record"
+        );
+        assert!(
+            promotable(&standby(Some(stamp(1, 3)), false, 90), stamp(2, 5)).is_err(),
+            "an earlier epoch's"
+        );
         assert!(promotable(&standby(None, true, 100), stamp(2, 5)).is_err(), "it streams");
         assert_eq!(promotable(&standby(None, false, 100), stamp(2, 5)), Ok(()), "a hand-over");
     }

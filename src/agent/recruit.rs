@@ -53,7 +53,8 @@ impl Inner {
             p.upstream = None;
         });
         let (applied, kept) = tokio::join!(self.apply_all(&sql), kept);
-        (applied?, kept?);
+        applied?;
+        kept?;
         self.board.update(|s| {
             if s.generation != generation {
                 return Err(Unable::Failed("the server was restarted meanwhile".into()));
@@ -158,7 +159,8 @@ impl Inner {
 
     /// Lets replay go on, if it was paused for a proof.
     pub(super) async fn resume_replay(self: &Arc<Self>) -> Result<(), Unable> {
-        let by_person = |s: &Server| matches!(s, Server::Standby(s) if s.replay == ReplayState::PausedByPerson);
+        let by_person =
+            |s: &Server| matches!(s, Server::Standby(s) if s.replay == ReplayState::PausedByPerson);
         self.running_standby()?;
         self.look(false).await?;
         if self.board.read(|s| by_person(&s.facts.server.value)) {

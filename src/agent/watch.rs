@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{board::State, inner::Inner, peek, probing};
 use crate::{
-    model::{Server, Seen},
+    model::{Seen, Server},
     postgres::{Postmaster, sql::SqlError},
 };
 
@@ -103,7 +103,9 @@ async fn bury(inner: Arc<Inner>, generation: u64) {
     {
         let _life = inner.life.lock().await;
         // While this waited for its turn, a server may have been started that is not attended to yet.
-        if inner.board.read(|s| s.generation != generation) || !matches!(inner.instance.find().await, Ok(None)) {
+        if inner.board.read(|s| s.generation != generation)
+            || !matches!(inner.instance.find().await, Ok(None))
+        {
             return;
         }
         // Always right: their postmaster is dead, and they would go on acknowledging commits.

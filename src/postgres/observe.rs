@@ -162,7 +162,11 @@ impl Observer {
             let row = self.sql.client().query_one(statement, &[]).await?;
             let in_recovery: bool = row.try_get(0)?;
             if in_recovery == self.in_recovery {
-                return if in_recovery { self.standby(&row, more).await } else { self.primary(&row, more).await };
+                return if in_recovery {
+                    self.standby(&row, more).await
+                } else {
+                    self.primary(&row, more).await
+                };
             }
             self.in_recovery = in_recovery;
         }
@@ -221,10 +225,8 @@ fn primary_more(row: &Row) -> Result<PrimaryMore, tokio_postgres::Error> {
     let names: Option<Vec<Option<String>>> = row.try_get(3)?;
     let active: Option<Vec<Option<bool>>> = row.try_get(4)?;
     let retained: Option<Vec<Option<i64>>> = row.try_get(5)?;
-    let parts = names
-        .into_iter()
-        .flatten()
-        .zip(active.into_iter().flatten().zip(retained.into_iter().flatten()));
+    let parts =
+        names.into_iter().flatten().zip(active.into_iter().flatten().zip(retained.into_iter().flatten()));
     let slots = parts
         .map(|(name, (active, retained))| Slot {
             name: name.unwrap_or_default(),

@@ -14,7 +14,8 @@ use locum::{
     clock::SystemClock,
     config,
     model::{
-        AgentFacts, Command, Epoch, Incarnation, NodeId, Primary, Reply, Server, Stamp, Standby, Upstream, Version,
+        AgentFacts, Command, Epoch, Incarnation, NodeId, Primary, Reply, Server, Stamp, Standby, Upstream,
+        Version,
     },
 };
 
@@ -119,11 +120,13 @@ impl Node {
     }
 
     pub(crate) fn primary(&self) -> Primary {
-        primary(&self.agent.facts()).unwrap_or_else(|| panic!("{} is no primary: {:#?}", self.id, self.agent.facts()))
+        primary(&self.agent.facts())
+            .unwrap_or_else(|| panic!("{} is no primary: {:#?}", self.id, self.agent.facts()))
     }
 
     pub(crate) fn standby(&self) -> Standby {
-        standby(&self.agent.facts()).unwrap_or_else(|| panic!("{} is no standby: {:#?}", self.id, self.agent.facts()))
+        standby(&self.agent.facts())
+            .unwrap_or_else(|| panic!("{} is no standby: {:#?}", self.id, self.agent.facts()))
     }
 
     pub(crate) fn postmaster(&self) -> i32 {
@@ -149,7 +152,9 @@ impl Node {
         let rows = self.sql().await.simple_query(sql).await.expect("an answer");
         rows.iter()
             .find_map(|m| match m {
-                tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
+                tokio_postgres::SimpleQueryMessage::Row(row) => {
+                    Some(row.get(0).unwrap_or_default().to_owned())
+                }
                 _ => None,
             })
             .unwrap_or_default()
@@ -269,7 +274,9 @@ pub(crate) fn end(data_dir: &Path) {
     let Some(pid) = text.lines().next().and_then(|line| line.parse::<i32>().ok()) else { return };
     let cwd = std::fs::read_link(format!("/proc/{pid}/cwd"));
     if cwd.is_ok_and(|cwd| cwd == data_dir) {
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        let _ = Program::new("kill").arg("-KILL").arg(pid.to_string()).args(children.split_whitespace()).status();
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let _ =
+            Program::new("kill").arg("-KILL").arg(pid.to_string()).args(children.split_whitespace()).status();
     }
 }
