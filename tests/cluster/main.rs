@@ -1,4 +1,5 @@
 //! Real PostgreSQL servers, real processes.
+//! Real PostgreSQL servers, real processes on this machine. Nothing here sleeps and hopes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod agent_crash;
