@@ -31,6 +31,8 @@ pub(crate) enum Action {
     ProvesNames { node: NodeId, names: Set, position: u8 },
     /// An agent does what it is told, at once.
     Obeys(Order),
+    /// An agent writes its promise because of an order, and dies before it does the rest.
+    OnlyPromises(Order),
     /// A controller gives an order that stays under way.
     SendsLate(Order),
     /// An order arrives that was under way, and is obeyed. A copy of it may still be under way.
@@ -98,6 +100,9 @@ impl fmt::Display for Action {
                 write!(f, "{node:?} reports the names {} in force, position {position}", set_text(names))
             }
             Self::Obeys(order) => write!(f, "{:?} obeys: {order}", order.to),
+            Self::OnlyPromises(order) => {
+                write!(f, "{:?} promises, and dies before it obeys: {order}", order.to)
+            }
             Self::SendsLate(order) => write!(f, "an order to {:?} is under way: {order}", order.to),
             Self::ObeysLate(order) => write!(f, "{:?} obeys a late order: {order}", order.to),
             Self::Loses(order) => write!(f, "an order to {:?} is lost: {order}", order.to),
@@ -135,10 +140,14 @@ impl fmt::Display for Proposal {
         write!(f, "{}: ", next.stamp)?;
         match self.change {
             Change::Vacate => write!(f, "nobody is primary; {sets}"),
-            Change::DeclareRecruited => write!(f, "{primary} is declared, as all it needed is recruited; {sets}"),
+            Change::DeclareRecruited => {
+                write!(f, "{primary} is declared, as all it needed is recruited; {sets}")
+            }
             Change::DeclareFenced => write!(f, "{primary} is declared, as the old primary is gone; {sets}"),
             Change::Reinstate => write!(f, "{primary} is declared again; {sets}"),
-            Change::PassOver => write!(f, "{primary} is declared again, as the candidate is passed over; {sets}"),
+            Change::PassOver => {
+                write!(f, "{primary} is declared again, as the candidate is passed over; {sets}")
+            }
             Change::AnnounceSet => write!(f, "next set announced; {sets}"),
             Change::SettleSet => write!(f, "next set settled; {sets}"),
             Change::BeginHandover => f.write_str("a switchover begins"),

@@ -84,15 +84,17 @@ fn restart(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
     }
 }
 
-/// `ProveNames`: a commit of the agent's own was seen waiting, or not waiting; then the position is taken.
+/// `ProveNames`: a commit of the agent's own was seen waiting, or not waiting; then the position is taken. It is ordered
+/// once whoever joins has promised this version: what a destructive order took from it before does not count then.
 fn prove_names(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
-    let me = state.node(node);
-    let seen = me.names.in_force == me.names.configured || !world.rules.names_are_proven_in_force;
-    if me.serves() && me.names.proof == Proof::Set && seen && state.intent.primary == Some(node) {
+    let (me, rules) = (state.node(node), &world.rules);
+    let Names { configured, in_force, proof } = me.names;
+    let seen = in_force == configured || !rules.names_are_proven_in_force;
+    let promised = configured.is_none_or(|member| state.node(member).promise >= state.intent.stamp);
+    if me.serves() && proof == Proof::Set && seen && (promised || !rules.member_has_promised) {
         let mut after = *state;
         let position = me.log.len();
         after.node_mut(node).names.proof = Proof::Proven(position);
-        let names = me.names.configured;
-        steps.push(Step { action: Action::ProvesNames { node, names, position }, after });
+        steps.push(Step { action: Action::ProvesNames { node, names: configured, position }, after });
     }
 }

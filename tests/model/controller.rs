@@ -3,13 +3,15 @@
 //! There is no leader in the model. Whoever writes on an intent that is gone is stopped by the store, and whoever
 //! orders on one by the agents: a leader that was replaced, froze or is late does nothing else. Facts are read as they
 //! are: each one that a decision rests on stays true until the intent changes, so an old reading of it says the same.
+//! Every order and every change is either prompt, or late by any time.
 
 use crate::{
     actions::{Action, Step},
     agent::obey,
     rules::World,
     state::{
-        Change, Command, Commits, Durability, Intent, NodeId, Order, Proof, Proposal, Role, Set, Stamp, State, Way,
+        Change, Command, Commits, Durability, Intent, NodeId, Order, Proof, Proposal, Role, Set, Stamp,
+        State, Way,
     },
 };
 
@@ -137,8 +139,8 @@ fn change_set(state: &State, primary: NodeId, world: &World, propose: &mut impl 
     }
 }
 
-/// The proof: the names of this very version are in force, and whoever joins has flushed past the position taken then,
-/// streams, and has promised this version.
+/// The proof: the names of this very version are in force, and whoever joins streams and has flushed past the position
+/// taken then.
 fn is_proven(state: &State, primary: NodeId, set: Set, world: &World) -> bool {
     let (server, rules) = (state.node(primary), &world.rules);
     let Proof::Proven(position) = server.names.proof else { return false };
@@ -146,9 +148,7 @@ fn is_proven(state: &State, primary: NodeId, set: Set, world: &World) -> bool {
         && set.is_none_or(|joining| {
             let member = state.node(joining);
             let streams = member.up && member.role == Role::Standby && !member.recruited;
-            streams
-                && (member.log.len() >= position || !rules.member_is_caught_up)
-                && (member.promise >= state.intent.stamp || !rules.member_has_promised)
+            streams && (member.log.len() >= position || !rules.member_is_caught_up)
         })
 }
 
@@ -159,6 +159,7 @@ fn vacant(state: &State, world: &World, proposals: &mut Vec<Proposal>) {
     let Some(previous) = intent.previous else { return };
     let (other, old) = (previous.other(), state.node(previous));
     let mut propose = |change, next| proposals.push(Proposal { change, basis: intent.stamp, next });
+    propose(Change::Vacate, vacated(intent));
 
     let next_promises = intent.sync_next == Some(other) || !rules.both_sets_are_satisfied;
     let promised = intent.sync == Some(other) && next_promises;
@@ -174,7 +175,10 @@ fn vacant(state: &State, world: &World, proposals: &mut Vec<Proposal>) {
     match old.role {
         Role::Primary => propose(Change::Reinstate, reinstated(intent, previous, world)),
         Role::Standby => {
-            let asked = old.promise.epoch >= intent.stamp.epoch || !rules.candidate_is_asked_before_passed_over;
+            // A candidate that never promoted: it still has everything, and is the previous primary by name.
+            propose(Change::Reinstate, reinstated(intent, previous, world));
+            let asked =
+                old.promise.epoch >= intent.stamp.epoch || !rules.candidate_is_asked_before_passed_over;
             if asked && state.node(other).role == Role::Primary {
                 propose(Change::PassOver, reinstated(intent, other, world));
             }
@@ -221,7 +225,11 @@ fn reinstated(intent: &Intent, primary: NodeId, world: &World) -> Intent {
 }
 
 fn emptied(intent: Intent, world: &World) -> Intent {
-    if world.rules.declare_empties_the_set { Intent { sync: None, sync_next: None, ..intent } } else { intent }
+    if world.rules.declare_empties_the_set {
+        Intent { sync: None, sync_next: None, ..intent }
+    } else {
+        intent
+    }
 }
 
 // ---- orders -----------------------------------------------------------------------------------
@@ -233,6 +241,12 @@ fn give_orders(state: &State, world: &World, steps: &mut Vec<Step>) {
         base.spent.clones += u8::from(command == Command::Clone);
         if let Some(after) = obey(&base, order, world) {
             steps.push(Step { action: Action::Obeys(order), after });
+            if order.stamp > base.node(to).promise && base.spent.crashes < world.bounds.crashes {
+                let mut after = base;
+                after.spent.crashes += 1;
+                after.node_mut(to).promise = order.stamp;
+                steps.push(Step { action: Action::OnlyPromises(order), after });
+            }
         }
         if base.send_late(order, world.bounds.late_orders) {
             steps.push(Step { action: Action::SendsLate(order), after: base });
@@ -274,7 +288,8 @@ fn order_other(state: &State, primary: NodeId, world: &World, give: &mut impl Fn
         return give(other, Command::Recruit);
     }
     let source = state.node(primary);
-    let can_be_followed = source.up && source.role == Role::Primary && source.primary_since == intent.stamp.epoch;
+    let can_be_followed =
+        source.up && source.role == Role::Primary && source.primary_since == intent.stamp.epoch;
     if state.node(other).role == Role::Primary {
         give(other, Command::Stop);
         if can_be_followed {

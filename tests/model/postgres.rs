@@ -34,7 +34,8 @@ fn acknowledge(state: &State, node: NodeId, steps: &mut Vec<Step>) {
     }
     let names = me.names.in_force;
     for commit in (1..=state.written).filter(|commit| me.log.holds(*commit)) {
-        let satisfied = names.is_none_or(|waited_for| waited_for != node && state.node(waited_for).log.holds(commit));
+        let satisfied =
+            names.is_none_or(|waited_for| waited_for != node && state.node(waited_for).log.holds(commit));
         if satisfied && !state.acknowledged.contains(commit) {
             let mut after = *state;
             after.acknowledged.insert(commit);

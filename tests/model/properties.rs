@@ -20,7 +20,8 @@ pub(crate) enum Property {
 
 impl Property {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::OneWriter, Self::NothingAcknowledgedIsLost, Self::PromisesOnlyGrow];
+    pub(crate) const ALL: [Self; 3] =
+        [Self::OneWriter, Self::NothingAcknowledgedIsLost, Self::PromisesOnlyGrow];
 
     /// True if the step from `before` breaks it.
     pub(crate) fn is_broken(self, before: &State, step: &Step) -> bool {

@@ -18,7 +18,7 @@ pub(crate) struct Rules {
     pub(crate) names_are_proven_in_force: bool,
     /// A standby joins the set once it has flushed past the primary's position of the proof.
     pub(crate) member_is_caught_up: bool,
-    /// A standby joins the set once its agent has promised the version that announced it.
+    /// The proof begins once the agent of the standby that joins has promised the version that announced it.
     pub(crate) member_has_promised: bool,
     /// The store names the next set before PostgreSQL does.
     pub(crate) set_is_announced_first: bool,
@@ -81,7 +81,7 @@ pub(crate) struct Bounds {
     pub(crate) versions: u8,
     /// Commits in all, on whichever node.
     pub(crate) commits: u8,
-    /// Ends of a server that nobody asked for, on whichever node.
+    /// Ends of a server, or of an agent between its promise and the deed, on whichever node.
     pub(crate) crashes: u8,
     /// Orders that are under way for long, at any one time.
     pub(crate) late_orders: usize,

@@ -332,7 +332,7 @@ pub(crate) const LATE_ORDERS: usize = 2;
 /// How much of the bounds was used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Spent {
-    /// Servers that ended by themselves.
+    /// Servers and agents that ended by themselves.
     pub(crate) crashes: u8,
     /// Switchovers begun.
     pub(crate) handovers: u8,
