@@ -5,7 +5,7 @@
 //! Two nodes, each a PostgreSQL (role, log of commits, names as configured and as in force, open to clients or not)
 //! and an agent (promise, epoch of its last promotion, recruited or not); the stored intent (epoch, version, primary,
 //! previous, both sync sets, durability, handover); and controllers, any number of them. The words are those of
-//! `src/model`. The actors are one file each: [`postgres`], [`agent`], [`controller`].
+//! `src/model`. The actors are one file each: [`postgres`], [`agent`], [`controller`] with its [`orders`].
 //!
 //! * Any controller may do at any time whatever the intent and the facts allow: nothing is detected or timed, so every
 //!   wrong suspicion is covered. A change of leader is nothing of its own: what an old leader still does is a late
@@ -28,7 +28,7 @@
 //!
 //! # How it is searched
 //!
-//! By the hundred lines of [`search`], not by `stateright`, because the properties are about steps (who acknowledges
+//! By the short [`search`], not by `stateright`, because the properties are about steps (who acknowledges
 //! what, whose promise goes back), which its properties on states cannot see; because the shortest counterexample must
 //! be the same in every run; and because it needs half the memory. Both reach the same number of states.
 //!
@@ -41,6 +41,9 @@ mod actions;
 mod agent;
 mod controller;
 mod holds;
+mod intent;
+mod log;
+mod orders;
 mod planted;
 mod postgres;
 mod properties;
