@@ -259,6 +259,17 @@ impl State {
         self.facts.standby_name = promise.standby_name.clone();
         self.facts.unfinished = promise.unfinished;
         self.facts.lost = promise.lost.clone();
+        if promise.recruited.is_none() {
+            self.recruited = None;
+            self.refresh();
+        }
+    }
+
+    /// A recruit that is remembered, where this postmaster is cut as it should be and was not attested yet.
+    pub(super) fn unattested(&self) -> Option<Stamp> {
+        let Server::Standby(standby) = &self.facts.server.value else { return None };
+        let cut = !standby.streaming && self.standby.as_ref().is_some_and(|more| more.conninfo.is_empty());
+        self.promise.recruited.filter(|_| cut && standby.recruited.is_none())
     }
 
     /// The history of `timeline` was read.

@@ -54,10 +54,6 @@ impl Inner {
     async fn lead(self: &Arc<Self>, upstream: &Upstream, running: Option<&Postmaster>) -> Result<(), Unable> {
         let told = upstream.clone();
         let paused = self.held().await.paused.is_some();
-        self.board.update(|s| {
-            s.recruited = None;
-            s.refresh();
-        });
         self.remember(move |p| {
             p.recruited = None;
             p.paused = None;

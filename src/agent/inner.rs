@@ -159,7 +159,9 @@ impl Inner {
         let observer = Observer::connect(&self.access).await?;
         *self.observer.lock().await = Some(observer);
         *self.hand.lock().await = None;
-        self.sql().await.map(|_| ())
+        // Made now, so that no command has to wait for it; if that fails, the first command tries again.
+        drop(self.sql().await);
+        Ok(())
     }
 
     /// Forgets the connections to a server that is gone.

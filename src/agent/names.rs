@@ -106,7 +106,8 @@ impl Inner {
             s.names_proven = Some((stamp.version, flushed));
             s.refresh();
             Ok(())
-        })
+        })?;
+        Ok(self.look(false).await?)
     }
 
     async fn see_commit_return(&self) -> Result<(), Unable> {

@@ -98,7 +98,7 @@ impl Inner {
         let from = beginning(timeline, switch, control.redo);
         let end = self.instance.wal_end(timeline, control.redo).await?;
         let lost = if end > from {
-            let id = format!("{}-{}-{stamp}", self.node, self.clock.wall().strftime("%Y%m%dT%H%M%S"));
+            let id = format!("{}-{}-{}-{}", self.node, stamp.incarnation, stamp.epoch, stamp.version);
             let saved = self.instance.salvage(&id, timeline, from).await?;
             if let Some(left_out) = &saved.left_out {
                 tracing::warn!(dir = %saved.dir.display(), left_out, "the salvage is not complete");

@@ -53,7 +53,8 @@ impl Inner {
             p.upstream = None;
         });
         let (applied, kept) = tokio::join!(self.apply_all(&sql), kept);
-        (applied?, kept?);
+        applied?;
+        kept?;
         self.board.update(|s| {
             if s.generation != generation {
                 return Err(Unable::Failed("the server was restarted meanwhile".into()));
@@ -67,6 +68,22 @@ impl Inner {
             Some(_) => Ok(()),
             None => Err(Unable::Failed("it streams again: something else sets primary_conninfo".into())),
         }
+    }
+
+    /// Attests again what is remembered of a recruit whose agent or server was started anew: it is cut on disk, and
+    /// once it has applied all it has, its position stands still again.
+    pub(super) async fn attest_again(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+        let generation = self.board.read(|s| s.generation);
+        let sql = self.sql().await?;
+        self.apply_all(&sql).await?;
+        self.board.update(|s| {
+            // Whoever led it elsewhere meanwhile has changed what is remembered first.
+            if s.generation == generation && s.unattested() == Some(stamp) {
+                s.recruited = Some(stamp);
+                s.refresh();
+            }
+        });
+        Ok(())
     }
 
     /// A pause for a proof ends here; a person's pause is theirs.

@@ -10,7 +10,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::{inner::Inner, peek, probing};
+use super::{board::State, inner::Inner, peek, probing};
 use crate::{
     model::{Seen, Server},
     postgres::{Postmaster, sql::SqlError},
@@ -66,12 +66,13 @@ async fn attend(inner: &Arc<Inner>, postmaster: &Postmaster) {
     }
 }
 
-/// The postmaster has ended: says so at once. Some: it ended by itself or by somebody else.
+/// The postmaster has ended: says so at once. Some: it ended by itself or by somebody else, so that nobody else here
+/// looks after what it left.
 async fn ended(inner: &Arc<Inner>) -> Option<u64> {
     let at = inner.now();
     let expected = inner.board.read(|s| s.expected);
     let crashed = !expected && !ended_in_order(inner).await;
-    inner.board.update(|s| s.down(at, Some(at), crashed).then_some(s.generation))
+    inner.board.update(|s| (s.down(at, Some(at), crashed) && !expected).then_some(s.generation))
 }
 
 async fn ended_in_order(inner: &Arc<Inner>) -> bool {
@@ -92,7 +93,8 @@ async fn absent(inner: &Arc<Inner>) {
     let at = inner.now();
     let news = inner.board.update(|s| s.down(at, None, crashed).then_some(s.generation));
     if let Some(generation) = news {
-        tokio::spawn(bury(Arc::clone(inner), generation));
+        let inner = Arc::clone(inner);
+        tokio::spawn(async move { inner.read_remains(generation).await });
     }
 }
 
@@ -100,7 +102,10 @@ async fn absent(inner: &Arc<Inner>) {
 async fn bury(inner: Arc<Inner>, generation: u64) {
     {
         let _life = inner.life.lock().await;
-        if inner.board.read(|s| s.generation != generation) {
+        // While this waited for its turn, a server may have been started that is not attended to yet.
+        if inner.board.read(|s| s.generation != generation)
+            || !matches!(inner.instance.find().await, Ok(None))
+        {
             return;
         }
         // Always right: their postmaster is dead, and they would go on acknowledging commits.
@@ -178,10 +183,21 @@ async fn look_on(inner: &Arc<Inner>) -> SqlError {
     let mut tick = interval(SAMPLE);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count = 0_u32;
+    let mut attesting = JoinSet::new();
     loop {
         tick.tick().await;
         if let Err(error) = inner.look(count.is_multiple_of(FULL_EVERY)).await {
             return error;
+        }
+        if count == 0
+            && let Some(stamp) = inner.board.read(State::unattested)
+        {
+            let again = Arc::clone(inner);
+            attesting.spawn(async move {
+                if let Err(unable) = again.attest_again(stamp).await {
+                    tracing::warn!(?unable, "the recruit could not be attested again");
+                }
+            });
         }
         count = count.wrapping_add(1);
     }

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use locum::model::{Command, ControlState, Down, Server, Stamp};
+use locum::{
+    clock::SystemClock,
+    model::{Command, ControlState, Down, Server, Stamp},
+    ports::Clock,
+};
 
 use super::agent_fixture::{is_down, pair, primary, signal, stamp};
 
@@ -19,7 +23,8 @@ async fn a_killed_postmaster_is_told_at_once_and_its_orphans_are_ended() {
     let mut changes = pair.a.agent.changes();
     changes.mark_unchanged();
     let family = pair.a.family();
-    let killed = Instant::now();
+    let clock = SystemClock;
+    let killed = clock.now();
     signal(family[0], "KILL");
     let facts = loop {
         changes.changed().await.unwrap();
@@ -28,14 +33,22 @@ async fn a_killed_postmaster_is_told_at_once_and_its_orphans_are_ended() {
             break facts;
         }
     };
-    eprintln!("killed → facts: {:?} (with the start of `kill`)", killed.elapsed());
+    let told = clock.now();
+    let woken = down(&facts.server.value).since.unwrap();
+    eprintln!("killed → pidfd {:.2} ms → facts {:.2} ms", woken.ms_since(killed), told.ms_since(woken));
     let seen = down(&facts.server.value);
     assert!(seen.crashed && seen.since.is_some() && seen.fenced.is_none());
-    let facts = pair.a.until("a WAL end", |f| matches!(&f.server.value, Server::Down(d) if d.wal_end.is_some())).await;
+    let facts = pair
+        .a
+        .until("a WAL end", |f| matches!(&f.server.value, Server::Down(d) if d.wal_end.is_some()))
+        .await;
     let seen = down(&facts.server.value);
     assert_eq!(seen.control.map(|c| c.state), Some(ControlState::Other));
     for pid in family {
-        assert!(!std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z")), "{pid}");
+        assert!(
+            !std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z")),
+            "{pid}"
+        );
     }
     // The standby holds everything up to there, give or take what was never sent.
     assert!(seen.wal_end.unwrap() >= pair.b.standby().flushed);
@@ -48,7 +61,10 @@ async fn a_clean_stop_by_somebody_else_is_no_crash() {
     let facts = pair.a.until("its end", is_down).await;
     let seen = down(&facts.server.value);
     assert!(!seen.crashed && seen.since.is_some());
-    let facts = pair.a.until("a control file", |f| matches!(&f.server.value, Server::Down(d) if d.wal_end.is_some())).await;
+    let facts = pair
+        .a
+        .until("a control file", |f| matches!(&f.server.value, Server::Down(d) if d.wal_end.is_some()))
+        .await;
     assert_eq!(down(&facts.server.value).control.map(|c| c.state), Some(ControlState::ShutDown));
     // It is left down, and starts again only when told to.
     tokio::time::sleep(Duration::from_millis(400)).await;
@@ -66,7 +82,10 @@ async fn a_fence_ends_everything_and_attests_it_also_when_frozen() {
     let seen = down(&pair.a.agent.facts().server.value);
     assert_eq!((seen.fenced, seen.crashed), (Some(stamp(2, 5)), false));
     for pid in &family {
-        assert!(!std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z")), "{pid}");
+        assert!(
+            !std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z")),
+            "{pid}"
+        );
     }
     // Again, under a later version: attested anew.
     pair.a.done(stamp(2, 6), Command::Fence).await;
@@ -90,7 +109,10 @@ async fn hangs(frozen: impl Fn(&super::agent_fixture::Node) -> Vec<i32>) {
     let pids = frozen(&pair.a);
     let begun = Instant::now();
     pids.iter().for_each(|pid| signal(*pid, "STOP"));
-    let facts = pair.a.until("a failing probe", |f| primary(f).is_some_and(|p| p.probe.failing_since.is_some())).await;
+    let facts = pair
+        .a
+        .until("a failing probe", |f| primary(f).is_some_and(|p| p.probe.failing_since.is_some()))
+        .await;
     let took = begun.elapsed();
     eprintln!("frozen → failing: {took:?}");
     let probe = primary(&facts).unwrap().probe;
@@ -118,4 +140,23 @@ async fn an_agent_attaches_to_a_server_that_runs() {
     let facts = pair.a.until("a primary", |f| primary(f).is_some()).await;
     assert_eq!(facts.promise, before);
     assert!(facts.primary_since.is_some());
+}
+
+/// Run alone: `cargo test --release --test cluster costs_little -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures this whole process, so nothing else may run in it"]
+async fn watching_an_idle_pair_costs_little() {
+    let pair = pair().await;
+    let used = || {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let fields: Vec<u64> =
+            stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2).map(|f| f.parse().unwrap()).collect();
+        fields.iter().sum::<u64>()
+    };
+    let (ticks, lsn) = (used(), pair.a.primary().flushed);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let spent = used() - ticks;
+    let written = pair.a.primary().flushed.bytes_since(lsn);
+    eprintln!("two agents, 20 s: {spent} ticks of 10 ms; {written} bytes of WAL");
+    assert!(spent < 80, "{spent} ticks: more than 2 % of a core each");
 }

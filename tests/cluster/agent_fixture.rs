@@ -14,7 +14,8 @@ use locum::{
     clock::SystemClock,
     config,
     model::{
-        AgentFacts, Command, Epoch, Incarnation, NodeId, Primary, Reply, Server, Stamp, Standby, Upstream, Version,
+        AgentFacts, Command, Epoch, Incarnation, NodeId, Primary, Reply, Server, Stamp, Standby, Upstream,
+        Version,
     },
 };
 
@@ -56,7 +57,7 @@ pub(crate) struct Node {
 pub(crate) struct Pair {
     pub(crate) a: Node,
     pub(crate) b: Node,
-    pub(crate) dir: tempfile::TempDir,
+    pub(crate) _dir: tempfile::TempDir,
 }
 
 pub(crate) fn stamp(epoch: u64, version: u64) -> Stamp {
@@ -119,11 +120,13 @@ impl Node {
     }
 
     pub(crate) fn primary(&self) -> Primary {
-        primary(&self.agent.facts()).unwrap_or_else(|| panic!("{} is no primary: {:#?}", self.id, self.agent.facts()))
+        primary(&self.agent.facts())
+            .unwrap_or_else(|| panic!("{} is no primary: {:#?}", self.id, self.agent.facts()))
     }
 
     pub(crate) fn standby(&self) -> Standby {
-        standby(&self.agent.facts()).unwrap_or_else(|| panic!("{} is no standby: {:#?}", self.id, self.agent.facts()))
+        standby(&self.agent.facts())
+            .unwrap_or_else(|| panic!("{} is no standby: {:#?}", self.id, self.agent.facts()))
     }
 
     pub(crate) fn postmaster(&self) -> i32 {
@@ -149,7 +152,9 @@ impl Node {
         let rows = self.sql().await.simple_query(sql).await.expect("an answer");
         rows.iter()
             .find_map(|m| match m {
-                tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
+                tokio_postgres::SimpleQueryMessage::Row(row) => {
+                    Some(row.get(0).unwrap_or_default().to_owned())
+                }
                 _ => None,
             })
             .unwrap_or_default()
@@ -175,8 +180,15 @@ pub(crate) fn is_down(facts: &AgentFacts) -> bool {
 }
 
 pub(crate) fn signal(pid: i32, name: &str) {
-    let done = Program::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().expect("kill");
-    assert!(done.success(), "kill -{name} {pid}");
+    use rustix::process::{Pid, Signal, kill_process};
+    let signal = match name {
+        "KILL" => Signal::KILL,
+        "STOP" => Signal::STOP,
+        "CONT" => Signal::CONT,
+        "INT" => Signal::INT,
+        other => panic!("{other}"),
+    };
+    kill_process(Pid::from_raw(pid).expect("a pid"), signal).expect("a signal");
 }
 
 pub(crate) fn settings(dir: &Path, name: &str) -> (config::Postgres, PathBuf) {
@@ -226,7 +238,7 @@ pub(crate) fn initdb(data_dir: &Path) {
 pub(crate) async fn pair() -> Pair {
     let dir = folder();
     initdb(&dir.path().join("a"));
-    let pair = Pair { a: Node::new(dir.path(), "a"), b: Node::new(dir.path(), "b"), dir };
+    let pair = Pair { a: Node::new(dir.path(), "a"), b: Node::new(dir.path(), "b"), _dir: dir };
     pair.a.until("its end", is_down).await;
     pair.a.done(stamp(1, 1), Command::Serve).await;
     pair.a.done(stamp(1, 2), Command::KeepSlots(vec![pair.b.id.slot()])).await;
@@ -262,7 +274,9 @@ pub(crate) fn end(data_dir: &Path) {
     let Some(pid) = text.lines().next().and_then(|line| line.parse::<i32>().ok()) else { return };
     let cwd = std::fs::read_link(format!("/proc/{pid}/cwd"));
     if cwd.is_ok_and(|cwd| cwd == data_dir) {
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        let _ = Program::new("kill").arg("-KILL").arg(pid.to_string()).args(children.split_whitespace()).status();
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let _ =
+            Program::new("kill").arg("-KILL").arg(pid.to_string()).args(children.split_whitespace()).status();
     }
 }

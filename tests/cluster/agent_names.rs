@@ -14,7 +14,11 @@ async fn names_are_proven_by_a_commit_that_waits() {
     assert!(at <= seen.flushed);
     assert_eq!(seen.names, Some(vec![pair.b.agent.facts().standby_name]));
     assert_eq!(pair.b.standby().replay, ReplayState::Running);
-    pair.a.until("a sync sender", |f| primary(f).is_some_and(|p| p.senders.iter().any(|s| s.sync && s.streaming))).await;
+    pair.a
+        .until("a sync sender", |f| {
+            primary(f).is_some_and(|p| p.senders.iter().any(|s| s.sync && s.streaming))
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,8 @@ async fn an_old_primary_is_rewound_and_its_lost_tail_is_told() {
     }
     pair.a.done(stamp(2, 6), Command::Fence).await;
     pair.b.done(stamp(2, 7), Command::Promote).await;
-    let on_new = |f: &locum::model::AgentFacts| primary(f).is_some_and(|p| p.checkpoint_timeline == p.timeline);
+    let on_new =
+        |f: &locum::model::AgentFacts| primary(f).is_some_and(|p| p.checkpoint_timeline == p.timeline);
     pair.b.until("a checkpoint on the new timeline", on_new).await;
     let switch = pair.b.primary().switch;
     pair.b.done(stamp(2, 8), Command::KeepSlots(vec![pair.a.id.slot()])).await;
@@ -36,7 +37,11 @@ async fn a_clone_gets_a_name_of_its_own() {
     pair.b.done(stamp(1, 6), Command::Clone(pair.a.upstream_for(&pair.b), None)).await;
     let facts = pair.b.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
     assert_ne!(facts.standby_name, before);
-    pair.a.until("its name", |f| primary(f).is_some_and(|p| p.senders.iter().any(|s| s.name == facts.standby_name))).await;
+    pair.a
+        .until("its name", |f| {
+            primary(f).is_some_and(|p| p.senders.iter().any(|s| s.name == facts.standby_name))
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
