@@ -117,3 +117,44 @@ pub(super) fn remove_folder(path: &Path) -> Result<(), PgError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail that way")]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const BRIEF: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
+    async fn a_file_system_that_hangs_holds_up_nobody_and_not_without_bound() {
+        let disk = Disk::new();
+        let mut hung = Vec::new();
+        for _ in 0..JOBS {
+            let (thaw, frozen) = mpsc::channel::<()>();
+            hung.push(thaw);
+            let job = move || Ok(frozen.recv().is_ok());
+            assert!(matches!(disk.run("write", BRIEF, job).await, Err(PgError::Hung { .. })));
+        }
+        // No further thread is given to it, …
+        assert!(matches!(disk.run("write", BRIEF, || Ok(())).await, Err(PgError::Hung { .. })));
+        // … until one comes back.
+        drop(hung);
+        assert!(disk.run("write", SMALL, || Ok(())).await.is_ok());
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_with_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, owner) = (folder.path().join("a.conf"), Owner::this_process());
+        write_durably(&path, b"one", &owner).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        write_durably(&path, b"two", &owner).unwrap();
+        assert_eq!(read_text(&path).unwrap().as_deref(), Some("two"));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(remove_durably(&path).unwrap() && !remove_durably(&path).unwrap());
+        assert_eq!(read_text(&path).unwrap(), None);
+    }
+}

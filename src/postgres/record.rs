@@ -132,6 +132,7 @@ impl Tally {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail that way")]
 mod tests {
     use super::*;
 

@@ -55,19 +55,27 @@ impl Instance {
         progress: impl Fn(&str) + Send + Sync,
     ) -> Result<Rewound, RewindError> {
         self.make_idle().await?;
-        self.keep_conf().await?;
         let control = self.control().await?;
         if !control.can_rewind {
-            return Err(RewindError::Impossible(
-                "neither data checksums nor wal_log_hints are on".to_owned(),
-            ));
+            let reason = "neither data checksums nor wal_log_hints are on";
+            return Err(RewindError::Impossible(reason.to_owned()));
         }
         if control.state == ControlState::Other {
-            self.recover(&progress).await?;
+            let recovered = self.recover(&progress).await;
+            // Whatever comes of it, it must never come up as a second primary.
+            self.write_standby_signal().await?;
+            recovered?;
         }
-        let rewound = self.run_rewind(source, &progress).await?;
-        self.give_conf_back().await?;
-        Ok(rewound)
+        self.keep_conf().await?;
+        let rewound = self.run_rewind(source, &progress).await;
+        match &rewound {
+            Ok(_) => self.give_conf_back().await?,
+            // That is found out before anything is written: the directory has its own files.
+            Err(RewindError::Impossible(_)) => self.forget_conf().await?,
+            // The source's files may have come, and have to be replaced once a rewind succeeds.
+            Err(RewindError::Failed(_)) => self.write_standby_signal().await?,
+        }
+        rewound
     }
 
     /// Crash recovery by a single-user server that nobody can connect to. `pg_rewind` would do it itself, but up to

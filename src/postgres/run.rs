@@ -213,3 +213,61 @@ impl Life {
         })
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail that way")]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[tokio::test]
+    async fn progress_lines_end_in_either_way_and_the_last_words_are_kept() {
+        let lines = Mutex::new(Vec::new());
+        let note = |line: &str| lines.lock().unwrap().push(line.to_owned());
+        let script = r"printf '1%%\r2%%\r\nbad' >&2; echo out; exit 3";
+        let (ran, out) =
+            run("sh", shell(script), Limit::Total(PIPES), &note, io::read_to_string).await.unwrap();
+        assert_eq!((ran.status.code(), out.as_str()), (Some(3), "out\n"));
+        assert_eq!(*lines.lock().unwrap(), ["1%", "2%", "bad"]);
+        assert!(ran.failure("sh").to_string().ends_with("bad"));
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_killed_with_its_children() {
+        let began = Instant::now();
+        let script = "echo $$ >&2; sleep 300 & sleep 300";
+        let group = Mutex::new(0);
+        let note = |line: &str| *group.lock().unwrap() = line.parse().unwrap();
+        let limit = Limit::Total(Duration::from_millis(500));
+        assert!(run("sh", shell(script), limit, &note, io::read_to_string).await.is_err());
+        assert!(began.elapsed() < Duration::from_secs(10));
+        let leader = Pid::from_raw(*group.lock().unwrap()).unwrap();
+        while rustix::process::test_kill_process_group(leader).is_ok() {
+            assert!(began.elapsed() < Duration::from_secs(10), "its group is left");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_works_in_silence_is_let_go_on_and_what_does_nothing_is_not() {
+        let limit = Limit::Stall(Duration::from_millis(1500));
+        let busy = run(
+            "sh",
+            shell("timeout --foreground 3 sh -c 'while :; do :; done'"),
+            limit,
+            &|_| (),
+            io::read_to_string,
+        );
+        let idle = run("sh", shell("sleep 300"), limit, &|_| (), io::read_to_string);
+        let (busy, idle) = tokio::join!(busy, idle);
+        assert_eq!(busy.unwrap().0.status.code(), Some(124));
+        assert!(idle.unwrap_err().to_string().contains("no progress"));
+    }
+}

@@ -64,10 +64,9 @@ impl Instance {
 fn terminate_what_holds(postmaster: &Postmaster) {
     for child in postmaster.children() {
         let title = proc::arguments(child).join(" ");
-        if HELD_BY.iter().any(|held_by| title.contains(held_by)) {
-            if let Some(pid) = Pid::from_raw(child.cast_signed()) {
-                let _gone_already = kill_process(pid, Signal::TERM);
-            }
+        let holds = HELD_BY.iter().any(|held_by| title.contains(held_by));
+        if let Some(pid) = Pid::from_raw(child.cast_signed()).filter(|_| holds) {
+            let _gone_already = kill_process(pid, Signal::TERM);
         }
     }
 }

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use locum::model::{Command, ControlState, Down, Server, Stamp};
+use locum::{
+    clock::SystemClock,
+    model::{Command, ControlState, Down, Server, Stamp},
+    ports::Clock,
+};
 
 use super::agent_fixture::{is_down, pair, primary, signal, stamp};
 
@@ -19,7 +23,8 @@ async fn a_killed_postmaster_is_told_at_once_and_its_orphans_are_ended() {
     let mut changes = pair.a.agent.changes();
     changes.mark_unchanged();
     let family = pair.a.family();
-    let killed = Instant::now();
+    let clock = SystemClock;
+    let killed = clock.now();
     signal(family[0], "KILL");
     let facts = loop {
         changes.changed().await.unwrap();
@@ -28,7 +33,9 @@ async fn a_killed_postmaster_is_told_at_once_and_its_orphans_are_ended() {
             break facts;
         }
     };
-    eprintln!("killed → facts: {:?}", killed.elapsed());
+    let told = clock.now();
+    let woken = down(&facts.server.value).since.unwrap();
+    eprintln!("killed → pidfd {:.2} ms → facts {:.2} ms", woken.ms_since(killed), told.ms_since(woken));
     let seen = down(&facts.server.value);
     assert!(seen.crashed && seen.since.is_some() && seen.fenced.is_none());
     let facts = pair

@@ -70,7 +70,7 @@ impl Drop for Small {
 async fn a_full_disk_is_said_and_leaves_what_was_there() {
     let mount = Small(tempfile::tempdir_in("/tmp").unwrap());
     let done =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=80m", "tmpfs"]).arg(mount.0.path()).output();
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=60m", "tmpfs"]).arg(mount.0.path()).output();
     if !done.is_ok_and(|done| done.status.success()) {
         println!("skipped: a small file system cannot be mounted here");
         return;

@@ -54,7 +54,7 @@ async fn a_start_that_fails_says_why_at_once() {
 }
 
 #[tokio::test]
-async fn nothing_is_acknowledged_after_kill_all_and_nothing_acknowledged_is_lost() {
+async fn kill_all_leaves_no_process_and_loses_nothing_that_was_acknowledged() {
     let node = with_table().await;
     let mut postmaster = node.start().await;
     node.ask("CREATE TABLE t (id bigint PRIMARY KEY)").await;

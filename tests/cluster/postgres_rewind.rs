@@ -66,7 +66,7 @@ async fn the_lost_tail_is_counted_exactly_and_salvaged_and_the_rest_rewound() {
         let manifest = fs::read_to_string(salvaged.dir.join("MANIFEST")).unwrap();
         let segments =
             manifest.lines().filter(|line| line.starts_with("00000001") && line.contains(" 1048576 "));
-        assert!(segments.count() >= 4, "{manifest}");
+        assert!(segments.count() >= 3, "{manifest}");
         let listing = fs::read_to_string(salvaged.dir.join("listing.txt")).unwrap();
         assert_eq!(listing.lines().filter(|line| line.contains("desc: COMMIT")).count(), 43);
     }

@@ -1,0 +1,95 @@
+//! PostgreSQL as an actor: it commits, streams, crashes, and knows nothing of Locum.
+
+use crate::{
+    actions::{Action, Step},
+    rules::World,
+    state::{NodeId, Role, State},
+};
+
+/// Everything that the PostgreSQL of `node` can do by itself.
+pub(crate) fn steps(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
+    commit(state, node, world, steps);
+    acknowledge(state, node, steps);
+    receive(state, node, steps);
+    take_names(state, node, steps);
+    end(state, node, world, steps);
+}
+
+fn commit(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
+    if !state.node(node).serves() || state.written == world.bounds.commits {
+        return;
+    }
+    let mut after = *state;
+    after.written += 1;
+    after.node_mut(node).log.append(state.written + 1);
+    steps.push(Step { action: Action::Commits { node, commit: after.written }, after });
+}
+
+/// A commit in the log is acknowledged as soon as whom the names in force ask for holds it. That the other node has
+/// since been cut or promoted does not matter: its report may have been under way.
+fn acknowledge(state: &State, node: NodeId, steps: &mut Vec<Step>) {
+    let me = state.node(node);
+    if !me.serves() {
+        return;
+    }
+    let names = me.names.in_force;
+    for commit in (1..=state.written).filter(|commit| me.log.holds(*commit)) {
+        let satisfied =
+            names.is_none_or(|waited_for| waited_for != node && state.node(waited_for).log.holds(commit));
+        if satisfied && !state.acknowledged.contains(commit) {
+            let mut after = *state;
+            after.acknowledged.insert(commit);
+            steps.push(Step { action: Action::Acknowledges { node, commit, names }, after });
+        }
+    }
+}
+
+fn receive(state: &State, node: NodeId, steps: &mut Vec<Step>) {
+    let (me, upstream) = (state.node(node), state.node(node.other()));
+    let streams = me.up && me.role == Role::Standby && !me.recruited;
+    if !streams || !upstream.up || upstream.role != Role::Primary {
+        return;
+    }
+    if let Some(commit) = me.log.next_from(upstream.log) {
+        let mut after = *state;
+        after.node_mut(node).log.append(commit);
+        steps.push(Step { action: Action::Receives { node, commit }, after });
+    }
+}
+
+/// The checkpointer alone makes names effective. Where the agent kept a started server closed for that, it opens it.
+fn take_names(state: &State, node: NodeId, steps: &mut Vec<Step>) {
+    let me = state.node(node);
+    let names = me.names.configured;
+    if me.up && me.role == Role::Primary && me.names.in_force != names {
+        let mut after = *state;
+        after.node_mut(node).names.in_force = names;
+        after.node_mut(node).open = true;
+        steps.push(Step { action: Action::TakesNames { node, names }, after });
+    }
+}
+
+fn end(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
+    if !state.node(node).up || state.spent.crashes == world.bounds.crashes {
+        return;
+    }
+    let mut crashed = *state;
+    crashed.spent.crashes += 1;
+    let me = crashed.node_mut(node);
+    (me.up, me.open, me.names.in_force) = (false, false, None);
+    let was_primary = me.role == Role::Primary;
+    steps.push(Step { action: Action::Crashes { node }, after: crashed });
+    if was_primary {
+        let mut after = crashed;
+        start_primary(&mut after, node, world);
+        steps.push(Step { action: Action::RestartsItself { node }, after });
+    }
+}
+
+/// A primary's server starts. No names are in force at first, whatever is configured.
+pub(crate) fn start_primary(state: &mut State, node: NodeId, world: &World) {
+    let me = state.node_mut(node);
+    me.up = true;
+    me.names.in_force = None;
+    me.open = me.names.configured.is_none() || !world.rules.closed_until_names_in_force;
+}
