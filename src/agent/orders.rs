@@ -75,7 +75,7 @@ impl From<Result<(), Unable>> for Reply {
 const fn deadline(command: &Command) -> Duration {
     match command {
         Command::Fence => FENCE,
-        Command::Recruit | Command::Promote => TAKE_OVER,
+        Command::Recruit | Command::Promote(_) => TAKE_OVER,
         Command::Checkpoint => CHECKPOINT,
         Command::Stop => STOP,
         Command::Serve | Command::Follow(_) => START,
@@ -92,7 +92,7 @@ const fn deadline(command: &Command) -> Duration {
 const fn urgency(command: &Command) -> u8 {
     match command {
         Command::Fence => 2,
-        Command::Recruit | Command::Promote => 1,
+        Command::Recruit | Command::Promote(_) => 1,
         _ => 0,
     }
 }
@@ -135,7 +135,10 @@ impl Inner {
                 Err(Unable::Failed(format!("not done within {:?}", deadline(&command))))
             }),
             () = pre_empted(&mut urgent, urgency(&command)) => {
-                Err(Unable::Failed("given up for a command that cannot wait".into()))
+                // Says nothing about whether it would have worked: not to be remembered as a failure.
+                self.board.update(|s| s.facts.job = None);
+                tracing::info!(command = name, %stamp, "given up for a command that cannot wait");
+                return Reply::Failed("given up for a command that cannot wait".into());
             }
         };
         self.board.update(|s| {
@@ -158,7 +161,7 @@ impl Inner {
         let promised = self.held().await.promise;
         match promised {
             Some(higher) if higher > stamp => return Err(Unable::Refused(outdated(stamp, higher))),
-            None if *command == Command::Promote => {
+            None if matches!(command, Command::Promote(_)) => {
                 let why = "this node has no promise file: it may have forgotten a higher epoch, so it is not promoted";
                 return Err(Unable::Refused(why.into()));
             }
@@ -176,7 +179,7 @@ impl Inner {
         match command {
             Command::Fence => self.fence(stamp).await,
             Command::Recruit => self.recruit(stamp).await,
-            Command::Promote => self.promote(stamp).await,
+            Command::Promote(names) => self.promote(stamp, names).await,
             Command::Serve => self.serve(stamp).await,
             Command::Checkpoint => self.checkpoint(stamp).await,
             Command::Stop => self.stop_clean(stamp).await,

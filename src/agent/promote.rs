@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::{inner::Inner, orders::Unable};
+use super::{inner::Inner, names::format as format_names, orders::Unable};
 use crate::{
-    model::{Server, Stamp, Standby},
+    model::{Server, Stamp, Standby, StandbyName},
     postgres::{Postmaster, StartError, promote, sql::CONNECT},
 };
 
@@ -29,7 +29,7 @@ const WRITE: &str = "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; \
 
 impl Inner {
     /// Promotes the standby that was recruited in this epoch, or that a hand-over has left with everything.
-    pub(super) async fn promote(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+    pub(super) async fn promote(self: &Arc<Self>, stamp: Stamp, names: &[StandbyName]) -> Result<(), Unable> {
         let held = self.held().await;
         if let Some(unfinished) = held.unfinished {
             return Err(Unable::Refused(format!("a {unfinished:?} of the data directory has not ended")));
@@ -45,7 +45,12 @@ impl Inner {
         }
         let postmaster = self.running_standby()?;
         // Inherited names may name itself; nothing leads it anywhere any more.
-        let settings = [("synchronous_standby_names", ""), ("primary_conninfo", ""), ("restore_command", "")];
+        let names = format_names(names).map_err(Unable::Refused)?;
+        let settings = [
+            ("synchronous_standby_names", names.as_str()),
+            ("primary_conninfo", ""),
+            ("restore_command", ""),
+        ];
         if self.instance.set(&settings).await? {
             postmaster.reload()?;
         }
@@ -139,7 +144,12 @@ impl Inner {
             Server::Unknown => return Err(Unable::Failed("it cannot be told what the server is".into())),
             Server::Primary(_) => return self.adopt(stamp).await,
             Server::Starting => {}
-            Server::Down(_) => {
+            Server::Down(down) => {
+                if let Some(fenced) = down.fenced.filter(|fenced| *fenced >= stamp) {
+                    return Err(Unable::Refused(format!(
+                        "its end was attested under {fenced}: it is not started at or below that"
+                    )));
+                }
                 if self.instance.has_standby_signal().await? {
                     return Err(Unable::Refused(
                         "standby.signal is there: it is a standby's directory".into(),

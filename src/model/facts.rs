@@ -101,7 +101,7 @@ pub struct Down {
     pub since: Option<Mono>,
     /// It ended without being told to by the agent.
     pub crashed: bool,
-    /// Attested under this stamp: no process of it is left and the agent will not start it below the stamp.
+    /// Attested under this stamp: no process of it is left, and the agent will not start it at or below the stamp.
     pub fenced: Option<Stamp>,
     /// The control file.
     pub control: Option<Control>,

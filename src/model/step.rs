@@ -25,8 +25,9 @@ pub enum Command {
     Fence,
     /// Cut the standby from its primary, on disk first; apply every complete record; attest the position.
     Recruit,
-    /// Promote the recruited standby; its sync names are emptied before.
-    Promote,
+    /// Promote the recruited standby. Its sync names are set to these before it is one: those it inherited may name
+    /// itself. Empty, but where commits must never be acknowledged by one node alone.
+    Promote(Vec<StandbyName>),
     /// Start a stopped primary in place, or attest that it runs, under the stamp's epoch.
     Serve,
     /// Write a checkpoint now, so that the stop that follows is short.
@@ -58,7 +59,7 @@ impl Command {
         match self {
             Self::Fence => "fence",
             Self::Recruit => "recruit",
-            Self::Promote => "promote",
+            Self::Promote(_) => "promote",
             Self::Serve => "serve",
             Self::Checkpoint => "checkpoint",
             Self::Stop => "stop",

@@ -2,8 +2,8 @@
 
 use super::{app, case::Case, health, health::Health, rejoin, switchover, sync_set, vacancy};
 use crate::model::{
-    Cause, Command, EndpointKind, Finding, Hold, Intent, Mode, NodeId, OnCrash, Primary, RouteOrder, Server,
-    Step,
+    Cause, Command, Durability, EndpointKind, Finding, Hold, Intent, Mode, NodeId, OnCrash, Primary,
+    RouteOrder, Server, Step,
 };
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
@@ -22,10 +22,16 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
 /// Whoever takes writes without being declared is ended, whatever it is.
 fn fence_pretenders(case: &mut Case<'_>, intent: &Intent, declared: &NodeId) {
     for node in case.others(Some(declared)) {
-        let writes = case.heard(node).is_some_and(|agent| matches!(&agent.server.value, Server::Primary(_)));
-        let hung_old = intent.previous.as_ref() == Some(node) && !case.is_standby(node);
-        let down = case.heard(node).is_some_and(|agent| matches!(&agent.server.value, Server::Down(_)));
-        if writes || (hung_old && !down) {
+        let Some(agent) = case.heard(node) else { continue };
+        let pretends = match &agent.server.value {
+            Server::Primary(_) => true,
+            // A start that was ordered in this epoch ends as a standby; any other may end as a primary.
+            Server::Starting | Server::Unknown => {
+                agent.promise.is_none_or(|stamp| stamp.epoch < intent.epoch)
+            }
+            Server::Standby(_) | Server::Down(_) => false,
+        };
+        if pretends {
             vacancy::fence(case, intent, node);
         }
     }
@@ -40,7 +46,10 @@ fn install(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
         });
     }
     match &agent.server.value {
-        Server::Standby(_) => case.order(intent, node, Command::Promote),
+        Server::Standby(_) => {
+            let names = sync_set::names(&[], case, intent);
+            case.order(intent, node, Command::Promote(names));
+        }
         Server::Primary(_) | Server::Down(_) => case.order(intent, node, Command::Serve),
         Server::Starting | Server::Unknown => case.underway(format!("{node} is starting")),
     }
@@ -54,8 +63,9 @@ fn serve(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primary)
     lead_clients(case, intent, node, primary);
     app::plan(case, intent);
     let verified = case.view.verified.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
-    if !verified {
-        // What follows is not on the way to service: it waits until service is proven.
+    if !verified && intent.durability != Durability::SyncStrict {
+        // What follows is not on the way to service: it waits until service is proven. In strict mode it is on the
+        // way: nothing can be acknowledged before a standby is back.
         return;
     }
     if primary.switch.is_some() && primary.switch != intent.switch {

@@ -148,6 +148,10 @@ fn complete(case: &mut Case<'_>, intent: &Intent, to: &NodeId, down: &Down) {
     if !has_everything(case, to, &control) {
         return case.underway(format!("{to} receives the shutdown checkpoint {}", control.checkpoint));
     }
+    // A late order of its time outside the set could still empty it: the recruit's promise refuses that.
+    if candidate::recruited_at(case, intent, to).is_none() {
+        return case.order(intent, to, Command::Recruit);
+    }
     let next = vacancy::with_app_of(case, intent.handed_over(to.clone()), to);
     let evidence = vec![format!("{to} has replayed the shutdown checkpoint {}", control.checkpoint)];
     case.declare_because(next, Cause { summary: "switchover asked for by an operator".into(), evidence });

@@ -135,7 +135,7 @@ fn resume_replay(case: &mut Case<'_>, intent: &Intent) {
 }
 
 /// The names to enforce for a set. In strict mode an empty set means that writes wait: for whoever could stream.
-fn names(set: &[Member], case: &Case<'_>, intent: &Intent) -> Vec<StandbyName> {
+pub(super) fn names(set: &[Member], case: &Case<'_>, intent: &Intent) -> Vec<StandbyName> {
     if set.is_empty() && intent.durability == Durability::SyncStrict {
         return case
             .others(intent.primary.as_ref())

@@ -315,7 +315,7 @@ fn a_declared_standby_is_promoted_and_then_clients_are_led_to_it() {
     let mut view = vacant();
     recruit(&mut view);
     *view.intent_mut() = view.intent_mut().declared(tokyo());
-    assert!(orders(&decide(&view)).contains(&(tokyo(), Command::Promote)));
+    assert!(orders(&decide(&view)).contains(&(tokyo(), Command::Promote(vec![]))));
 
     let stamp = view.intent_mut().stamp();
     let promoted = Primary {
@@ -594,6 +594,9 @@ fn a_switchover_goes_checkpoint_hold_drain_stop_declare() {
     assert_eq!(decide(&view).steps, vec![], "the shutdown checkpoint is not applied yet");
 
     view.standby_mut(&tokyo()).replayed = Lsn(checkpoint.0 + 0x78);
+    assert_eq!(orders(&decide(&view)), vec![(tokyo(), Command::Recruit)]);
+
+    view.standby_mut(&tokyo()).recruited = Some(stamp);
     let next = declared(&decide(&view)).cloned().expect("declares");
     assert_eq!(
         (next.epoch, next.primary, next.previous, next.handover),

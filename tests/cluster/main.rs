@@ -1,6 +1,4 @@
 //! Real PostgreSQL servers, real processes on this machine. Nothing here sleeps and hopes.
-#![allow(clippy::unwrap_used, missing_docs)]
-//! Real PostgreSQL servers, real processes. Nothing here sleeps and hopes.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "tests")]
 
 mod agent_crash;
@@ -9,10 +7,6 @@ mod agent_names;
 mod agent_promise;
 mod agent_rejoin;
 mod agent_takeover;
-//! Real processes on this machine. Nothing here sleeps and hopes.
-//! Real PostgreSQL servers, real processes. Nothing here sleeps and hopes.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "tests")]
-
 mod fixture;
 mod postgres_clone;
 mod postgres_process;
