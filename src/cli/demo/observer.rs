@@ -23,6 +23,8 @@ use crate::model::{Incident, IncidentId, Snapshot};
 const POLL: Duration = Duration::from_millis(50);
 /// How long an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// How long all may be well and the incident still not be ended before it is taken as it is.
+const UNENDED_LIMIT: Duration = Duration::from_secs(6);
 /// How long a switchover request looks for a leader that takes it.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
@@ -120,7 +122,10 @@ impl Observer {
         found.join("; ")
     }
 
-    /// Waits until `incident` picks an incident that is over and the cluster is well again.
+    /// Waits until an incident that is not `known` is over and the cluster is well again.
+    ///
+    /// When the cluster has been well for a while and nobody ends the incident (a controller that lost sight of it),
+    /// it is returned as last seen: the judgement names what it lacks.
     ///
     /// # Errors
     /// It does not happen within `limit`.
@@ -129,21 +134,24 @@ impl Observer {
         cluster: &Cluster,
         known: &BTreeMap<IncidentId, Incident>,
         limit: Duration,
-    ) -> Result<Incident> {
-        let over = |seen: &Seen| {
-            let Some(snapshot) = &seen.snapshot else { return None };
-            let last = snapshot.last_incident.as_ref().filter(|last| !known.contains_key(&last.id))?;
-            health::obstacles(snapshot, cluster.hosts.len()).is_empty().then(|| last.clone())
-        };
-        self.wait(cluster, limit, |seen| over(seen).is_some()).await?;
-        let found = over(&self.seen.borrow());
-        match found {
-            Some(incident) => Ok(incident),
-            None => {
-                // It changed between the two looks; the collected incidents still have it.
-                let incidents = self.incidents();
-                let new = incidents.into_iter().rev().find(|(id, _)| !known.contains_key(id));
-                new.map(|(_, incident)| incident).context("the incident is not shown any more")
+    ) -> Result<IncidentId> {
+        let deadline = Instant::now() + limit;
+        loop {
+            self.healthy(cluster, deadline.saturating_duration_since(Instant::now())).await?;
+            let well_since = Instant::now();
+            let still = |seen: &Seen| {
+                let shown = seen.snapshot.as_ref();
+                !shown.is_some_and(|s| health::obstacles(s, cluster.hosts.len()).is_empty())
+            };
+            while !still(&self.seen.borrow()) {
+                let new = self.incidents().into_iter().rev().find(|(id, _)| !known.contains_key(id));
+                let ended = self.snapshot().and_then(|s| s.last_incident.as_ref().map(|i| i.id.clone()));
+                match new {
+                    Some((id, _)) if ended.as_ref() == Some(&id) => return Ok(id),
+                    Some((id, _)) if well_since.elapsed() > UNENDED_LIMIT => return Ok(id),
+                    None if Instant::now() > deadline => bail!("no incident was recorded within {limit:?}"),
+                    _ => sleep(POLL).await,
+                }
             }
         }
     }

@@ -62,6 +62,9 @@ fn problems_of(fault: &Judged, durability: DemoDurability) -> Vec<String> {
     if let Some(why) = &incident.abandoned {
         wrong.push(format!("the {} was given up: {why}", kind(incident.kind)));
     }
+    if fault.episode.fault.moves_database() && incident.redundancy_ms().is_none() {
+        wrong.push("the controller did not record that redundancy was restored".to_owned());
+    }
     if fault.outage.is_none() {
         wrong.push("clients were not served again".to_owned());
     }
@@ -225,7 +228,7 @@ pub(crate) fn to_text(found: &Findout, judgement: &Judgement, floor: &[f64]) -> 
 
 fn clients(text: &mut String, found: &Findout) {
     let check = &found.check;
-    let _ = writeln!(text, "What clients were told, compared with what {} holds:", found.survivor);
+    let _ = writeln!(text, "\nWhat clients were told, compared with what {} holds:", found.survivor);
     for (count, words) in [
         (check.acknowledged, "commits acknowledged"),
         (check.lost, "of them lost"),

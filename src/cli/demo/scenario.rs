@@ -136,7 +136,7 @@ async fn episode(
     let primary = primary_of(&before).zip(primary_of(&after)).context("there is no primary")?;
     voice
         .say(&format!("all is well again, {:.1} s after the fault", healed.since(injected.at).as_secs_f64()));
-    Ok(Episode { run, fault, injected, healed, incident: incident.id, primary })
+    Ok(Episode { run, fault, injected, healed, incident, primary })
 }
 
 /// What the clients saw of each fault.
