@@ -24,6 +24,7 @@ use super::{
     machine::Machine,
     node::{APP_DATABASE, APP_ROLE, Node, Passwords, REPLICATOR},
     processes,
+    stage::free_shared_memory,
     writers::Writers,
 };
 use crate::{clock::SystemClock, ports::Clock as _};
@@ -111,6 +112,7 @@ impl Pair {
         self.nodes.swap(0, 1);
         let killed = &self.nodes[1];
         processes::end_all(&killed.data_dir(), &self.machine).await?;
+        free_shared_memory(&killed.data_dir());
         std::fs::remove_dir_all(killed.data_dir()).context("remove the killed node")?;
         killed.prepare()?;
         self.follow().await

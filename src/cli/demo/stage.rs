@@ -156,7 +156,7 @@ fn lock_file(data_dir: &Path) -> Option<LockFile> {
 
 /// A killed server leaves a tiny System V segment behind, which a restart would free. Frees it, if it is still the
 /// one that this server made and nobody is attached. Does what it can: a leftover of 56 bytes is no failure.
-fn free_shared_memory(data_dir: &Path) {
+pub(crate) fn free_shared_memory(data_dir: &Path) {
     let Some(LockFile { pid: Some(pid), segment: Some(segment) }) = lock_file(data_dir) else { return };
     let table = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
     if is_orphan(&table, segment, pid.as_raw_nonzero().get()) {
