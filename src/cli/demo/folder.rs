@@ -20,7 +20,9 @@ const LONGEST_PATH: usize = 107 - 40;
 /// What the directory's name begins with.
 pub(crate) const PREFIX: &str = "locum-demo-";
 /// How many lines of each log are shown when something fails.
-const TAIL_LINES: usize = 12;
+const TAIL_LINES: usize = 8;
+/// What PostgreSQL says to a connection that comes too early: the demo's own attempts, of no interest.
+const NOISE: &str = "the database system is starting up";
 
 /// The directory.
 #[derive(Clone, Debug)]
@@ -124,7 +126,7 @@ impl Folder {
         logs.sort();
         for log in logs {
             let content = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
-            let lines: Vec<_> = content.lines().collect();
+            let lines: Vec<_> = content.lines().filter(|line| !line.contains(NOISE)).collect();
             if !lines.is_empty() {
                 let name = log.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n    ");

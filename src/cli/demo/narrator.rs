@@ -14,6 +14,8 @@ use crate::{
 
 /// How often the live RPO is told.
 const RPO_EVERY_MS: f64 = 1_000.0;
+/// How often it is told while it stays the same.
+const SAME_RPO_EVERY_MS: f64 = 3_000.0;
 
 /// What was told already.
 #[derive(Debug, Default)]
@@ -24,7 +26,7 @@ pub(crate) struct Narrator {
     in_sync: Option<bool>,
     marks: BTreeMap<IncidentId, BTreeSet<String>>,
     findings: BTreeSet<String>,
-    rpo_at: Option<Mono>,
+    rpo_told: Option<(Mono, NodeId, Option<u64>)>,
 }
 
 impl Narrator {
@@ -41,13 +43,20 @@ impl Narrator {
             lines.extend(self.incident(incident));
         }
         lines.extend(self.changes(snapshot).into_iter().map(|line| (now, line)));
-        if self.rpo_at.is_none_or(|last| now.ms_since(last) >= RPO_EVERY_MS)
-            && let (Some(rpo), Some(primary)) = (&snapshot.rpo, &self.primary)
-        {
-            self.rpo_at = Some(now);
-            lines.push((now, rpo_line(rpo, primary, acknowledged)));
-        }
+        lines.extend(self.rpo(snapshot, acknowledged, now).map(|line| (now, line)));
         lines
+    }
+
+    fn rpo(&mut self, snapshot: &Snapshot, acknowledged: usize, now: Mono) -> Option<String> {
+        let (rpo, primary) = (snapshot.rpo.as_ref()?, self.primary.as_ref()?);
+        let due = self.rpo_told.as_ref().is_none_or(|(last, node, bytes)| {
+            let same = node == primary && *bytes == rpo.bytes;
+            now.ms_since(*last) >= if same { SAME_RPO_EVERY_MS } else { RPO_EVERY_MS }
+        });
+        due.then(|| {
+            self.rpo_told = Some((now, primary.clone(), rpo.bytes));
+            rpo_line(rpo, primary, acknowledged)
+        })
     }
 
     fn changes(&mut self, snapshot: &Snapshot) -> Vec<String> {
