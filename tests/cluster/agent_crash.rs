@@ -149,8 +149,15 @@ async fn watching_an_idle_pair_costs_little() {
     let pair = pair().await;
     let used = || {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-        let fields: Vec<u64> =
-            stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2).map(|f| f.parse().unwrap()).collect();
+        let fields: Vec<u64> = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|f| f.parse().unwrap())
+            .collect();
         fields.iter().sum::<u64>()
     };
     let (ticks, lsn) = (used(), pair.a.primary().flushed);
