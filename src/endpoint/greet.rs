@@ -9,7 +9,7 @@ use std::{pin::Pin, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWrite},
     net::tcp::WriteHalf,
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use super::{
@@ -23,6 +23,10 @@ use super::{
 /// How long a scout's greeting may take before the others try for themselves: its client may be one that says nothing.
 const SCOUT_PATIENCE: Duration = Duration::from_millis(250);
 
+/// A server that closes a connection sooner than this has died; later it may have given up a client that does not
+/// introduce itself (`authentication_timeout`; a port scan, a load balancer's check). That is no fault of the server's.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// How a greeting ended.
 pub(super) enum Greeting {
     /// The connection stands, or cannot start over any more. What the server has said, and how much of what the client
@@ -30,7 +34,8 @@ pub(super) enum Greeting {
     Settled { first: Vec<u8>, passed: usize },
     /// The client waits again.
     Again,
-    /// A cancel request was taken: PostgreSQL closes without a word then, and only then.
+    /// It has come to its end without a word from the server: a cancel request was taken, or the client said nothing
+    /// for so long that the server gave it up.
     Over,
 }
 
@@ -41,7 +46,7 @@ pub(super) async fn greet(board: &Switchboard, visitor: &mut Visitor, reached: &
     let mut severed = link.gate().passage();
     let (mut from_server, mut to_server) = server.split();
     let mut first = vec![0; DOWN_BUFFER];
-    let mut passed = 0;
+    let (mut passed, began) = (0, Instant::now());
     let patience = sleep(SCOUT_PATIENCE);
     tokio::pin!(patience);
     loop {
@@ -54,6 +59,7 @@ pub(super) async fn greet(board: &Switchboard, visitor: &mut Visitor, reached: &
             answer = from_server.read(&mut first) => {
                 let error = match answer {
                     Ok(0) if startup::is_cancel(&visitor.said) => return Greeting::Over,
+                    Ok(0) | Err(_) if patience_is_lost(began, &visitor.said) => return Greeting::Over,
                     Ok(0) => "closed without an answer".to_owned(),
                     Ok(n) if startup::cannot_connect_now(&first[..n]) => "cannot connect now".to_owned(),
                     Ok(n) => {
@@ -83,6 +89,10 @@ pub(super) async fn greet(board: &Switchboard, visitor: &mut Visitor, reached: &
             }
         }
     }
+}
+
+fn patience_is_lost(began: Instant, said: &[u8]) -> bool {
+    began.elapsed() >= SILENCE && !startup::is_whole(said)
 }
 
 enum Onward {

@@ -2,14 +2,13 @@
 
 use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
-use rustix::io::Errno;
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpSocket},
     sync::watch,
-    time::sleep,
+    time::{Instant, sleep},
 };
 
-use super::{bind::BindError, connection, routing::Refusal, switchboard::Switchboard};
+use super::{bind::BindError, connection, routing::Refusal, socket, switchboard::Switchboard};
 use crate::{
     config,
     model::{EndpointFacts, Reply, RouteOrder, Stamp},
@@ -23,6 +22,9 @@ const BACKLOG: u32 = 1024;
 /// nothing to wait for: descriptors of other parts of the process count too.
 const REST_FIRST: Duration = Duration::from_millis(5);
 const REST_MOST: Duration = Duration::from_millis(200);
+
+/// A shortage comes and goes with each connection; this is how often it is reported.
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A listening endpoint. It leads nowhere until it is ordered to: clients wait meanwhile.
 ///
@@ -115,43 +117,41 @@ fn listen(config: &config::Endpoint) -> io::Result<(TcpListener, String)> {
 
 async fn accept(board: Arc<Switchboard>, listener: TcpListener) {
     let mut routes = board.routes();
-    let mut rest = None;
+    let mut shortage = Shortage::default();
     loop {
         let accepted = tokio::select! {
             biased;
             _ = routes.wait_for(|route| route.closed) => return,
             accepted = listener.accept() => accepted,
         };
-        rest = match accepted {
+        match accepted {
             Ok((stream, _)) => {
-                begin(&board, stream);
-                None
+                shortage.rest = None;
+                tokio::spawn(connection::serve(Arc::clone(&board), stream));
             }
-            Err(error) if is_shortage(&error) => Some(have_rest(&board, rest, &error).await),
+            Err(error) if socket::is_shortage(&error) => shortage.have_rest(&board, &error).await,
             // The client has gone before it was accepted.
-            Err(error) => {
-                tracing::debug!(endpoint = %board.name, %error, "accept");
-                rest
-            }
-        };
+            Err(error) => tracing::debug!(endpoint = %board.name, %error, "accept"),
+        }
     }
 }
 
-fn begin(board: &Arc<Switchboard>, stream: TcpStream) {
-    tokio::spawn(connection::serve(Arc::clone(board), stream));
+/// No descriptors, or no memory for sockets.
+#[derive(Default)]
+struct Shortage {
+    rest: Option<Duration>,
+    warned: Option<Instant>,
 }
 
-fn is_shortage(error: &io::Error) -> bool {
-    let short = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    error.raw_os_error().is_some_and(|code| short.iter().any(|errno| errno.raw_os_error() == code))
-}
-
-/// Rests, twice as long each time. The clients meanwhile wait in the kernel's queue.
-async fn have_rest(board: &Switchboard, before: Option<Duration>, error: &io::Error) -> Duration {
-    let rest = before.map_or(REST_FIRST, |before| (before * 2).min(REST_MOST));
-    if before.is_none() {
-        tracing::warn!(endpoint = %board.name, %error, "no descriptors left for clients; raise the limit of open files");
+impl Shortage {
+    /// Rests, twice as long each time. The clients meanwhile wait in the kernel's queue.
+    async fn have_rest(&mut self, board: &Switchboard, error: &io::Error) {
+        if self.warned.is_none_or(|warned| warned.elapsed() >= WARN_INTERVAL) {
+            tracing::warn!(endpoint = %board.name, %error, "cannot accept clients; raise the limit of open files");
+            self.warned = Some(Instant::now());
+        }
+        let rest = self.rest.map_or(REST_FIRST, |before| (before * 2).min(REST_MOST));
+        self.rest = Some(rest);
+        sleep(rest).await;
     }
-    sleep(rest).await;
-    rest
 }

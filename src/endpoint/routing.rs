@@ -164,6 +164,7 @@ impl Table {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail that way")]
 mod tests {
     use proptest::prelude::*;
 

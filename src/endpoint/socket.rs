@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use rustix::net::sockopt;
+use rustix::{io::Errno, net::sockopt};
 use tokio::{net::TcpStream, time::timeout};
 
 /// Deadline of one connection attempt. Beyond one second, so that a first packet lost (or dropped by a full accept
@@ -50,6 +50,12 @@ pub(super) fn abandon(stream: &TcpStream) {
     if let Err(error) = stream.set_zero_linger() {
         tracing::debug!(%error, "set zero linger");
     }
+}
+
+/// True if this process or host is short of descriptors or memory: nothing the other side did.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| short.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 fn keepalive(stream: &TcpStream, idle: Duration) -> io::Result<()> {

@@ -11,12 +11,21 @@ const CANCEL_REQUEST: &[u8] = &[0, 0, 0, 16, 4, 210, 22, 46];
 /// SQLSTATE `cannot_connect_now` in an error message: the server starts, stops or recovers.
 const CANNOT_CONNECT_NOW: &[u8] = b"C57P03\0";
 
+/// The length that a first packet gives itself, once it has said it and if it can be one.
+fn length(said: &[u8]) -> Option<usize> {
+    let length = u32::from_be_bytes(*said.first_chunk::<4>()?) as usize;
+    (8..=STARTUP_MAX).contains(&length).then_some(length)
+}
+
 /// True if a connection whose client has said just this may start over with another server: it is no more than one
 /// first packet (startup, request for encryption, cancel request), so no statement can have been run.
 pub(super) fn may_start_over(said: &[u8]) -> bool {
-    let Some(length) = said.first_chunk::<4>() else { return true };
-    let length = u32::from_be_bytes(*length) as usize;
-    (8..=STARTUP_MAX).contains(&length) && said.len() <= length
+    said.len() < 4 || length(said).is_some_and(|length| said.len() <= length)
+}
+
+/// True if the client has said a whole first packet: it is the server's turn.
+pub(super) fn is_whole(said: &[u8]) -> bool {
+    length(said).is_some_and(|length| said.len() >= length)
 }
 
 /// True if the client has sent a cancel request, which no server answers.
@@ -45,6 +54,7 @@ mod tests {
         assert!(may_start_over(b""));
         assert!(may_start_over(&SSL_REQUEST[..6]));
         assert!(may_start_over(SSL_REQUEST));
+        assert!(is_whole(SSL_REQUEST) && !is_whole(&SSL_REQUEST[..6]) && !is_whole(b""));
         assert!(!may_start_over(&[SSL_REQUEST, b"Q"].concat()));
     }
 

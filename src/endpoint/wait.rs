@@ -32,14 +32,16 @@ pub(super) struct Visitor {
 
 impl Visitor {
     /// Listens to the client until it goes away. What it says meanwhile is kept; reading is also how its leaving is
-    /// noticed.
-    async fn leaves(&mut self) {
+    /// noticed. One that has said all may still want an answer, or have sent a cancel request: it gets `grace`.
+    async fn leaves(&mut self, grace: Duration) {
         loop {
             if self.said.len() >= SAID_MAX {
                 return pending().await;
             }
-            if !matches!(self.listen().await, Ok(n) if n > 0) {
-                return;
+            match self.listen().await {
+                Ok(0) => return sleep(grace).await,
+                Ok(_) => {}
+                Err(_) => return,
             }
         }
     }
@@ -90,7 +92,7 @@ impl Wait {
             tokio::select! {
                 biased;
                 _ = routes.changed() => {}
-                () = visitor.leaves() => return None,
+                () = visitor.leaves(grace) => return None,
                 reached = attempt(&board, route.open.as_ref()) => if let Some(reached) = reached {
                     self.slot = None;
                     return Some(reached);
@@ -131,6 +133,11 @@ async fn attempt(board: &Arc<Switchboard>, life: Option<&Arc<Life>>) -> Option<R
                 life.accepts();
             }
             Some(Reached { server, link, scout })
+        }
+        // Says nothing about the target, but is tried again at the same pace.
+        Err(error) if socket::is_shortage(&error) => {
+            life.refuses();
+            None
         }
         Err(error) => {
             refused(board, life, &error.to_string());
