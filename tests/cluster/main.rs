@@ -1,5 +1,4 @@
 //! Real PostgreSQL servers, real processes on this machine. Nothing here sleeps and hopes.
-#![allow(clippy::unwrap_used, missing_docs)]
 //! Real PostgreSQL servers, real processes. Nothing here sleeps and hopes.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "tests")]
 
