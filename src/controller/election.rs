@@ -55,7 +55,11 @@ async fn campaign(deps: &Deps) -> Option<Leading> {
                 tracing::warn!(%error, "read past incidents");
                 Vec::new()
             });
-            return Some(Leading { leadership, until: asked.plus(believed(deps.leader_ttl)), past: Arc::new(past) });
+            return Some(Leading {
+                leadership,
+                until: asked.plus(believed(deps.leader_ttl)),
+                past: Arc::new(past),
+            });
         }
         Ok(None) => {}
         Err(error) => tracing::debug!(%error, "campaign"),

@@ -24,8 +24,8 @@ pub use console::Handle;
 
 use crate::{
     model::{
-        ClusterName, Incident, IncidentKind, Intent, MemberFacts, Mono, NodeId, Objectives, Policy, Request, Seen, Stamp,
-        StepKey,
+        ClusterName, Incident, IncidentKind, Intent, MemberFacts, Mono, NodeId, Objectives, Policy, Request,
+        Seen, Stamp, StepKey,
     },
     planner::{self, Memory},
     ports::{Client, Clock, Member, Revision},
