@@ -157,6 +157,7 @@ impl Inner {
     /// Opens the kept connections to a server that was just found.
     pub(super) async fn open(&self) -> Result<(), SqlError> {
         let observer = Observer::connect(&self.access).await?;
+        self.access.forget_dismissal();
         *self.observer.lock().await = Some(observer);
         *self.hand.lock().await = None;
         // Made now, so that no command has to wait for it; if that fails, the first command tries again.

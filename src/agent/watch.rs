@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{board::State, inner::Inner, peek, probing};
 use crate::{
-    model::{Seen, Server},
+    model::{ControlState, Seen, Server},
     postgres::{Postmaster, sql::SqlError},
 };
 
@@ -27,7 +27,7 @@ const RECONNECT: Duration = Duration::from_millis(20);
 /// Between two tries to connect when all slots are taken or nothing listens.
 const RECONNECT_LATER: Duration = Duration::from_millis(250);
 /// How long the control file may take to say that the end was in order. It is in the page cache, or the disk hangs.
-const PEEK: Duration = Duration::from_millis(2);
+const PEEK: Duration = Duration::from_millis(50);
 
 /// Watches for ever.
 pub(super) async fn run(inner: Arc<Inner>) {
@@ -40,7 +40,12 @@ pub(super) async fn run(inner: Arc<Inner>) {
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot tell whether PostgreSQL runs");
-                inner.board.update(|s| s.facts.server = Seen { value: Server::Unknown, at: inner.now() });
+                // What is known of a server that is down stays, and grows old.
+                inner.board.update(|s| {
+                    if s.down_mut().is_none() {
+                        s.facts.server = Seen { value: Server::Unknown, at: inner.now() };
+                    }
+                });
                 sleep(LOOK_AROUND).await;
             }
         }
@@ -71,8 +76,9 @@ async fn attend(inner: &Arc<Inner>, postmaster: &Postmaster) {
 async fn ended(inner: &Arc<Inner>) -> Option<u64> {
     let at = inner.now();
     let expected = inner.board.read(|s| s.expected);
-    let crashed = !expected && !ended_in_order(inner).await;
-    inner.board.update(|s| (s.down(at, Some(at), crashed) && !expected).then_some(s.generation))
+    // A server that stops in order first says goodbye to its sessions; only then is it worth a look at a file.
+    let in_order = expected || (inner.access.was_dismissed() && ended_in_order(inner).await);
+    inner.board.update(|s| (s.down(at, Some(at), !in_order) && !expected).then_some(s.generation))
 }
 
 async fn ended_in_order(inner: &Arc<Inner>) -> bool {
@@ -84,6 +90,7 @@ async fn ended_in_order(inner: &Arc<Inner>) -> bool {
 /// No postmaster was found where none was watched.
 async fn absent(inner: &Arc<Inner>) {
     if inner.board.read(|s| matches!(s.facts.server.value, Server::Down(_))) {
+        inner.board.update(|s| s.facts.server.at = inner.now());
         return;
     }
     let dir = inner.instance.data_dir().to_owned();
@@ -136,7 +143,10 @@ impl Inner {
                 }
             });
         };
-        fill(&|down| down.control = Some(control));
+        fill(&|down| {
+            down.control = Some(control);
+            down.crashed &= control.state == ControlState::Other;
+        });
         let end = async {
             let timeline = self.instance.wal_timeline().await?;
             self.instance.wal_end(timeline, control.redo).await
@@ -164,7 +174,7 @@ async fn sample(inner: Arc<Inner>) {
             Err(SqlError::NotReady(why)) => {
                 tracing::trace!(%why, "not ready");
                 inner.board.update(|s| match s.facts.server.value {
-                    Server::Down(_) | Server::Starting => {}
+                    Server::Down(_) => {}
                     _ => s.facts.server = Seen { value: Server::Starting, at: inner.now() },
                 });
                 sleep(RECONNECT).await;

@@ -11,6 +11,8 @@ use tokio::{
 use super::{Deps, Event, Leading};
 use crate::store::Leadership;
 
+/// How many past incidents a new leader looks at: enough for the flap limit.
+const PAST: usize = 64;
 /// A member that resigned leaves this many lease lengths to the others.
 const COURTESY: u32 = 2;
 
@@ -49,7 +51,15 @@ async fn campaign(deps: &Deps) -> Option<Leading> {
             if let Err(error) = deps.records.register(&deps.registration).await {
                 tracing::warn!(%error, "register this member");
             }
-            return Some(Leading { leadership, until: asked.plus(believed(deps.leader_ttl)) });
+            let past = deps.records.incidents(PAST).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "read past incidents");
+                Vec::new()
+            });
+            return Some(Leading {
+                leadership,
+                until: asked.plus(believed(deps.leader_ttl)),
+                past: Arc::new(past),
+            });
         }
         Ok(None) => {}
         Err(error) => tracing::debug!(%error, "campaign"),

@@ -24,8 +24,8 @@ pub use console::Handle;
 
 use crate::{
     model::{
-        ClusterName, Incident, Intent, MemberFacts, Mono, NodeId, Objectives, Policy, Request, Seen, Stamp,
-        StepKey,
+        ClusterName, Incident, IncidentKind, Intent, MemberFacts, Mono, NodeId, Objectives, Policy, Request,
+        Seen, Stamp, StepKey,
     },
     planner::{self, Memory},
     ports::{Client, Clock, Member, Revision},
@@ -97,6 +97,8 @@ pub(crate) struct Stored {
     pub(crate) intent: Option<(Intent, Revision)>,
     pub(crate) leader: Option<NodeId>,
     pub(crate) members: Vec<Registration>,
+    /// The last incident, where it was looked for.
+    pub(crate) last: Option<Incident>,
 }
 
 /// A leadership, and until when it may be believed without a renewal.
@@ -104,6 +106,8 @@ pub(crate) struct Stored {
 pub(crate) struct Leading {
     pub(crate) leadership: Leadership,
     pub(crate) until: Mono,
+    /// What the store holds of the past, read when leadership was gained: an open incident is gone on with.
+    pub(crate) past: Arc<Vec<Incident>>,
 }
 
 /// How a step ended.
@@ -204,6 +208,9 @@ impl Controller {
             Event::Facts(node, facts) => self.world.heard(node, *facts),
             Event::Store(Ok(stored)) => {
                 stored.members.iter().for_each(|registration| self.connect(registration));
+                if self.world.leading.is_none() && stored.last.is_some() {
+                    self.last_incident.clone_from(&stored.last);
+                }
                 self.world.stored(*stored);
             }
             Event::Store(Err(error)) => self.world.store_error = Some(error),
@@ -253,8 +260,25 @@ impl Controller {
             tracing::info!(leads, "leadership changed");
             // What the former leader began is not known here; what this one knew may be old.
             self.memory = Memory::default();
+            if let Some(leading) = &leading {
+                self.take_up(&leading.past);
+            }
         }
         self.world.leading = leading;
+    }
+
+    /// Goes on where the former leader was, and counts its failovers toward the flap limit.
+    fn take_up(&mut self, past: &[Incident]) {
+        let (now, wall) = (self.deps.clock.now(), self.deps.clock.wall());
+        for incident in past.iter().filter(|incident| incident.kind == IncidentKind::Failover) {
+            let ago = Duration::try_from(wall.duration_since(incident.started_at)).unwrap_or_default();
+            self.world.failed_over(now.back(ago));
+        }
+        self.last_incident = past.last().cloned();
+        let epoch = self.world.intent.as_ref().map(|(intent, _)| intent.epoch);
+        if let Some(incident) = past.last().filter(|incident| Some(incident.epoch) == epoch) {
+            self.tracker.take_up(incident.clone());
+        }
     }
 
     fn connect(&mut self, registration: &Registration) {

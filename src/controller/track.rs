@@ -32,6 +32,18 @@ impl Tracker {
         self.open.as_ref()
     }
 
+    /// Goes on with an incident that a former leader began, if it has not ended. Its marks are taken as they are: on
+    /// one machine all members share the clock they were read from.
+    pub(super) fn take_up(&mut self, incident: Incident) {
+        if incident.at(MarkName::RedundancyRestored).is_none()
+            && incident.abandoned.is_none()
+            && self.open.is_none()
+        {
+            self.recorded = Some(incident.clone());
+            self.open = Some(incident);
+        }
+    }
+
     /// What is to be recorded since the last call.
     pub(super) fn changed(&mut self) -> Vec<Incident> {
         let mut states = std::mem::take(&mut self.pending);

@@ -25,6 +25,12 @@ impl Mono {
         Self(self.0.saturating_add(u64::try_from(after.as_micros()).unwrap_or(u64::MAX)))
     }
 
+    /// The instant `before` earlier; the beginning of the clock if there is none.
+    #[must_use]
+    pub fn back(self, before: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(before.as_micros()).unwrap_or(u64::MAX)))
+    }
+
     /// Milliseconds from `earlier` to here, as reports print them.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a report's milliseconds; exact below 285 years")]

@@ -35,7 +35,8 @@ pub(super) fn of_primary<'a>(case: &Case<'a>, intent: &Intent, node: &NodeId) ->
     match &agent.server.value {
         Server::Primary(primary) if served => of_running(case, node, primary),
         Server::Down(down) if served => {
-            if down.fenced.is_some_and(|stamp| stamp.same_epoch(intent.stamp())) {
+            let attested = down.fenced.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
+            if attested || (intent.handover.is_some() && !down.crashed) {
                 return Health::StoppedByUs;
             }
             let node = node.clone();

@@ -113,6 +113,8 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     }
     match case.heard(node).map(|agent| &agent.server.value) {
         Some(Server::Primary(primary)) => prepare(case, intent, node, primary),
+        // It has ended; the order to stop it attests that nothing of it is left.
+        Some(Server::Down(down)) if down.fenced.is_none() => case.order(intent, node, Command::Stop),
         Some(Server::Down(down)) => complete(case, intent, &handover.to.clone(), down),
         _ => case.underway(format!("{node} is stopping")),
     }

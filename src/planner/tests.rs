@@ -605,6 +605,14 @@ fn a_switchover_goes_checkpoint_hold_drain_stop_declare() {
 }
 
 #[test]
+fn a_stop_seen_before_its_attest_is_no_failure() {
+    let mut view = handing_over();
+    view.server(&seoul(), Server::Down(Down { control: None, wal_end: None, ..down(false) }));
+    let stop = decide(&view);
+    assert_eq!((declared(&stop), orders(&stop)), (None, vec![(seoul(), Command::Stop)]));
+}
+
+#[test]
 fn a_switchover_is_rolled_back_when_the_standby_fails_on_the_way() {
     let mut view = handing_over();
     let stamp = view.intent_mut().stamp();

@@ -159,7 +159,8 @@ impl Observer {
         // The role may change between two statements; each says its own, and one change in a row is the most.
         for _ in 0..2 {
             let statement = if self.in_recovery { &self.standby } else { &self.primary };
-            let row = self.sql.client().query_one(statement, &[]).await?;
+            let answer = self.sql.client().query_one(statement, &[]).await;
+            let row = answer.map_err(|error| self.sql.noted(error.into()))?;
             let in_recovery: bool = row.try_get(0)?;
             if in_recovery == self.in_recovery {
                 return if in_recovery {

@@ -2,7 +2,14 @@
 //!
 //! No statement here decides anything. Every wait has a deadline: a server that hangs must not hang its agent.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::task::AbortHandle;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, error::SqlState};
@@ -23,7 +30,10 @@ pub enum SqlError {
     /// All connection slots are taken (53300): life, and no sign of illness.
     #[error("all connection slots are taken")]
     Full,
-    /// The server starts, recovers or stops (57P03, 57P01, 57P02): ask again soon.
+    /// The server ended the session on an administrator's word (57P01): it stops in order, or just this session.
+    #[error("the server ended the session: {0}")]
+    Dismissed(String),
+    /// The server starts, recovers or was told to drop everything (57P03, 57P02): ask again soon.
     #[error("the server is not ready: {0}")]
     NotReady(String),
     /// It answered with an error.
@@ -46,9 +56,9 @@ impl From<tokio_postgres::Error> for SqlError {
         let text = said.message().to_owned();
         if *said.code() == SqlState::TOO_MANY_CONNECTIONS {
             Self::Full
-        } else if [SqlState::CANNOT_CONNECT_NOW, SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN]
-            .contains(said.code())
-        {
+        } else if *said.code() == SqlState::ADMIN_SHUTDOWN {
+            Self::Dismissed(text)
+        } else if [SqlState::CANNOT_CONNECT_NOW, SqlState::CRASH_SHUTDOWN].contains(said.code()) {
             Self::NotReady(text)
         } else {
             Self::Said(said.code().code().to_owned(), text)
@@ -58,7 +68,11 @@ impl From<tokio_postgres::Error> for SqlError {
 
 /// How to reach the agent's own server.
 #[derive(Clone, Debug)]
-pub struct Access(Config);
+pub struct Access {
+    config: Config,
+    /// A session was ended on an administrator's word: the server may be stopping in order.
+    dismissed: Arc<AtomicBool>,
+}
 
 impl Access {
     /// Reads a libpq keyword string.
@@ -75,7 +89,7 @@ impl Access {
         }
         let options = config.get_options().map_or_else(|| OPTIONS.to_owned(), |o| format!("{OPTIONS} {o}"));
         config.options(options).application_name(APPLICATION).tcp_user_timeout(TCP_USER_TIMEOUT);
-        Ok(Self(config))
+        Ok(Self { config, dismissed: Arc::default() })
     }
 
     /// A new connection, within `deadline`.
@@ -83,14 +97,29 @@ impl Access {
     /// # Errors
     /// [`SqlError`]
     pub async fn connect(&self, deadline: Duration) -> Result<Sql, SqlError> {
-        let made = tokio::time::timeout(deadline, self.0.connect(NoTls)).await;
+        let made = tokio::time::timeout(deadline, self.config.connect(NoTls)).await;
         let (client, connection) = made.map_err(|_| SqlError::Silent(deadline))??;
+        let dismissed = Arc::clone(&self.dismissed);
         let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = connection.await.map_err(SqlError::from) {
                 tracing::debug!(%error, "connection to the own server ended");
+                if matches!(error, SqlError::Dismissed(_)) {
+                    dismissed.store(true, Ordering::Release);
+                }
             }
         });
-        Ok(Sql { client, task: task.abort_handle() })
+        Ok(Sql { client, task: task.abort_handle(), dismissed: Arc::clone(&self.dismissed) })
+    }
+
+    /// Whether a session was ended on an administrator's word since this was last asked to forget it.
+    #[must_use]
+    pub fn was_dismissed(&self) -> bool {
+        self.dismissed.load(Ordering::Acquire)
+    }
+
+    /// Forgets that a session was ended.
+    pub fn forget_dismissal(&self) {
+        self.dismissed.store(false, Ordering::Release);
     }
 }
 
@@ -99,6 +128,7 @@ impl Access {
 pub struct Sql {
     client: Client,
     task: AbortHandle,
+    dismissed: Arc<AtomicBool>,
 }
 
 impl Sql {
@@ -117,10 +147,14 @@ impl Sql {
     /// Runs statements by the simple protocol, within `deadline`; gives the rows of the last one, as text.
     ///
     /// # Errors
-    /// [`SqlError`]; after [`SqlError::Silent`] the connection is of no use any more.
+    /// [`SqlError`]; after [`SqlError::Silent`] the connection is closed.
     pub async fn run(&self, sql: &str, deadline: Duration) -> Result<Vec<Vec<Option<String>>>, SqlError> {
         let asked = tokio::time::timeout(deadline, self.client.simple_query(sql)).await;
-        let messages = asked.map_err(|_| SqlError::Silent(deadline))??;
+        let messages = asked.map_err(|_| {
+            self.task.abort();
+            SqlError::Silent(deadline)
+        })?;
+        let messages = messages.map_err(|error| self.noted(error.into()))?;
         let mut rows = Vec::new();
         for message in &messages {
             match message {
@@ -141,6 +175,14 @@ impl Sql {
     pub async fn value(&self, sql: &str, deadline: Duration) -> Result<Option<String>, SqlError> {
         let rows = self.run(sql, deadline).await?;
         Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
+    }
+
+    /// Passes an error on, and remembers that the server ended the session.
+    pub fn noted(&self, error: SqlError) -> SqlError {
+        if matches!(error, SqlError::Dismissed(_)) {
+            self.dismissed.store(true, Ordering::Release);
+        }
+        error
     }
 
     /// Closes the socket at once, without a word.

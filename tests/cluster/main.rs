@@ -1,4 +1,5 @@
 //! Real PostgreSQL servers, real processes on this machine. Nothing here sleeps and hopes.
+//! Real PostgreSQL servers, real processes. Nothing here sleeps and hopes.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "tests")]
 
 mod agent_crash;
