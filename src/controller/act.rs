@@ -35,8 +35,14 @@ impl Controller {
             Step::Declare(next) => {
                 let Some(leading) = self.world.leading.clone() else { return };
                 let basis = self.world.intent.clone();
-                let work =
-                    declare(self.deps.clone(), leading.leadership, basis, next, plan.cause.clone(), now);
+                let work = declare(
+                    self.deps.clone(),
+                    leading.leadership,
+                    basis,
+                    next,
+                    (plan.cause.clone(), plan.suspected),
+                    now,
+                );
                 self.spawn(work, key, now);
                 return;
             }
@@ -117,7 +123,7 @@ impl Controller {
                 self.world.verified = Some(stamp);
                 self.tracker.verified(now);
             }
-            Effect::Declared { before, next, revision, cause, decided } => {
+            Effect::Declared { before, next, revision, cause, suspected, decided } => {
                 tracing::info!(stamp = %next.stamp(), primary = ?next.primary, cause = ?cause.as_ref().map(|c| &c.summary), "declared");
                 let view = self.world.view(now);
                 if self.tracker.declared(
@@ -125,7 +131,7 @@ impl Controller {
                     &next,
                     cause,
                     &view,
-                    &self.memory,
+                    suspected,
                     decided,
                     now,
                 ) {
@@ -146,14 +152,14 @@ async fn declare(
     leadership: Leadership,
     basis: Option<(Intent, Revision)>,
     next: Intent,
-    cause: Option<crate::model::Cause>,
+    (cause, suspected): (Option<crate::model::Cause>, Option<Mono>),
     decided: Mono,
 ) -> Result<Effect, String> {
     let revision = basis.as_ref().map(|(_, revision)| *revision);
     match deps.records.declare(&leadership, revision, &next).await {
         Ok(Declared::Stored(revision)) => {
             let before = Box::new(basis.map(|(intent, _)| intent));
-            Ok(Effect::Declared { before, next: Box::new(next), revision, cause, decided })
+            Ok(Effect::Declared { before, next: Box::new(next), revision, cause, suspected, decided })
         }
         Ok(Declared::Conflict) => Ok(Effect::Conflict),
         Err(error) => Err(error.to_string()),

@@ -97,7 +97,7 @@ pub(crate) struct Stored {
     pub(crate) intent: Option<(Intent, Revision)>,
     pub(crate) leader: Option<NodeId>,
     pub(crate) members: Vec<Registration>,
-    /// The last incident, where it was looked for.
+    /// The last incident.
     pub(crate) last: Option<Incident>,
 }
 
@@ -127,6 +127,7 @@ pub(crate) enum Effect {
         next: Box<Intent>,
         revision: Revision,
         cause: Option<crate::model::Cause>,
+        suspected: Option<Mono>,
         decided: Mono,
     },
     /// Somebody else replaced the intent first.

@@ -61,8 +61,9 @@ pub(super) fn snapshot(
             .map(|f| FindingText { finding: f.clone(), text: f.to_string() })
             .collect(),
         plan: steps.chain(plan.holds.iter().map(ToString::to_string)).collect(),
-        incident: open.cloned(),
-        last_incident: last.cloned(),
+        // Who does not lead shows what the leader has recorded so far.
+        incident: open.or(last.filter(|last| !last.closed)).cloned(),
+        last_incident: last.filter(|last| last.closed).cloned(),
         operations,
         ..empty(deps)
     }

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 
 use crate::{
     model::{
-        Cause, Command, EndpointFacts, EndpointKind, Finding, Incident, IncidentId, IncidentKind, Intent,
+        Cause, Command, EndpointFacts, EndpointKind, Incident, IncidentId, IncidentKind, Intent,
         MarkName, Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Step, View,
     },
-    planner::{Memory, Plan},
+    planner::Plan,
 };
 
 pub(super) struct Tracker {
@@ -35,10 +35,7 @@ impl Tracker {
     /// Goes on with an incident that a former leader began, if it has not ended. Its marks are taken as they are: on
     /// one machine all members share the clock they were read from.
     pub(super) fn take_up(&mut self, incident: Incident) {
-        if incident.at(MarkName::RedundancyRestored).is_none()
-            && incident.abandoned.is_none()
-            && self.open.is_none()
-        {
+        if !incident.closed && self.open.is_none() {
             self.recorded = Some(incident.clone());
             self.open = Some(incident);
         }
@@ -71,7 +68,7 @@ impl Tracker {
         next: &Intent,
         cause: Option<Cause>,
         view: &View,
-        memory: &Memory,
+        suspected: Option<Mono>,
         decided: Mono,
         now: Mono,
     ) -> bool {
@@ -83,7 +80,7 @@ impl Tracker {
             self.mark(MarkName::Onset, onset);
             self.mark(
                 MarkName::Suspected,
-                suspected(memory, before.primary.as_ref()).unwrap_or(decided).max(onset),
+                suspected.unwrap_or(decided).max(onset),
             );
             self.mark(MarkName::Confirmed, decided);
         } else if before.handover.is_none() && next.handover.is_some() {
@@ -101,11 +98,7 @@ impl Tracker {
             self.begin(IncidentKind::AppFailover, next, before.app.as_ref(), cause, view, now);
             let onset = onset(view, EndpointKind::App, before.app.as_ref()).unwrap_or(decided);
             self.mark(MarkName::Onset, onset);
-            let noticed = before
-                .app
-                .as_ref()
-                .and_then(|node| memory.since.get(&Finding::AppDown { node: node.clone() }));
-            self.mark(MarkName::Suspected, noticed.copied().unwrap_or(decided).max(onset));
+            self.mark(MarkName::Suspected, suspected.unwrap_or(decided).max(onset));
             self.mark(MarkName::Confirmed, decided);
             if let Some(incident) = &mut self.open {
                 incident.to.clone_from(&next.app);
@@ -181,11 +174,12 @@ impl Tracker {
             connections_held: 0,
             deviations: Vec::new(),
             abandoned: None,
+            closed: false,
         });
     }
 
     fn close(&mut self) {
-        self.pending.extend(self.open.take());
+        self.pending.extend(self.open.take().map(|incident| Incident { closed: true, ..incident }));
         self.recorded = None;
     }
 
@@ -217,7 +211,8 @@ impl Tracker {
         }
         let given_up =
             incident.abandoned.is_some() && (incident.marks.is_empty() || incident.rto_ms().is_some());
-        let ended = incident.at(MarkName::RedundancyRestored).is_some() && loss_is_known(incident, view);
+        let known = loss_is_known(incident, view);
+        let ended = incident.at(MarkName::RedundancyRestored).is_some() && known;
         if ended || given_up {
             self.close();
         }
@@ -233,7 +228,7 @@ impl Tracker {
         self.mark(MarkName::Onset, onset);
         self.mark(
             MarkName::Suspected,
-            suspected(&plan.memory, intent.primary.as_ref()).unwrap_or(now).max(onset),
+            plan.suspected.unwrap_or(now).max(onset),
         );
         self.mark(MarkName::Confirmed, now);
     }
@@ -257,19 +252,6 @@ fn onset(view: &View, kind: EndpointKind, target: Option<&NodeId>) -> Option<Mon
         },
     });
     served.max(probed)
-}
-
-fn suspected(memory: &Memory, node: Option<&NodeId>) -> Option<Mono> {
-    let node = node?;
-    let about = |finding: &Finding| match finding {
-        Finding::PrimaryCrashed { node: about }
-        | Finding::PrimaryHung { node: about }
-        | Finding::PrimaryStopped { node: about }
-        | Finding::PrimarySuspected { node: about }
-        | Finding::PrimaryUnreachable { node: about } => about == node,
-        _ => false,
-    };
-    memory.since.iter().filter(|(finding, _)| about(finding)).map(|(_, since)| *since).min()
 }
 
 fn counts(view: &View) -> (u64, u64) {
@@ -381,6 +363,11 @@ fn loss_is_known(incident: &mut Incident, view: &View) -> bool {
         return true;
     }
     let Some(agent) = view.agent(old) else { return false };
+    if let (Server::Down(down), Some(live)) = (&agent.server.value, &incident.live)
+        && let Some(end) = down.wal_end
+    {
+        incident.rpo.written_after_bytes = Some(end.bytes_since(live.primary));
+    }
     let lost = agent.lost.as_ref().filter(|lost| lost.under.epoch == incident.epoch);
     let streams = matches!(&agent.server.value, Server::Standby(standby) if standby.streaming);
     match lost {

@@ -23,8 +23,6 @@ const REQUESTS: usize = 16;
 const FAILOVERS: usize = 64;
 /// The store is read again this long after it failed.
 const STORE_RETRY: Duration = Duration::from_millis(250);
-/// A member that does not lead looks for the last incident this often: nobody's decision rests on it.
-const PAST: Duration = Duration::from_secs(5);
 /// A leader beside the primary hands over leadership only after this long without change.
 const SETTLED: Duration = Duration::from_secs(3);
 
@@ -159,12 +157,9 @@ impl World {
 /// Reads the store whenever it changes.
 pub(super) fn watch_store(deps: Arc<Deps>, events: mpsc::Sender<Event>) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let (mut since, mut looked) = (Revision::default(), None);
+        let mut since = Revision::default();
         loop {
-            let now = deps.clock.now();
-            let due = looked.is_none_or(|at| now.since(at) >= PAST);
-            let read = read(&deps, due).await;
-            looked = if due { Some(now) } else { looked };
+            let read = read(&deps).await;
             let failed = read.is_err();
             if events.send(Event::Store(read.map(Box::new).map_err(|error| error.to_string()))).await.is_err()
             {
@@ -178,10 +173,9 @@ pub(super) fn watch_store(deps: Arc<Deps>, events: mpsc::Sender<Event>) -> JoinH
     })
 }
 
-async fn read(deps: &Deps, past: bool) -> Result<Stored, crate::ports::StoreError> {
-    let last = if past { deps.records.incidents(1).await?.pop() } else { None };
+async fn read(deps: &Deps) -> Result<Stored, crate::ports::StoreError> {
     Ok(Stored {
-        last,
+        last: deps.records.last_incident().await?,
         intent: deps.records.intent().await?,
         leader: deps.records.leader().await?,
         members: deps.records.members().await?,

@@ -183,6 +183,8 @@ pub struct Incident {
     pub deviations: Vec<String>,
     /// It was given up or rolled back, and why.
     pub abandoned: Option<String>,
+    /// Nothing more will be added.
+    pub closed: bool,
 }
 
 impl Incident {

@@ -55,7 +55,7 @@ impl Default for Policy {
             hang: Duration::from_secs(2),
             on_crash: OnCrash::Failover,
             write_wait: Duration::from_millis(500),
-            app_grace: Duration::from_millis(700),
+            app_grace: Duration::from_millis(500),
             drain: Duration::from_millis(500),
             handover: Duration::from_secs(15),
             max_failovers: 3,

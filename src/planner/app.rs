@@ -24,6 +24,7 @@ fn flip_if_down(case: &mut Case<'_>, intent: &Intent, active: &NodeId) {
         let finding = Finding::AppDown { node: active.clone() };
         return case.hold(crate::model::Hold::Grace { finding, left: case.policy.app_grace - stood });
     }
+    case.suspect(app_of(case, active).and_then(|app| app.failing_since));
     let said =
         app_of(case, active).and_then(|app| app.error.clone()).unwrap_or_else(|| "no answer".to_owned());
     let evidence = vec![

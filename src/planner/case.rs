@@ -125,6 +125,11 @@ impl<'a> Case<'a> {
         self.plan.cause.get_or_insert(cause);
     }
 
+    /// Says when the cause was first noticed.
+    pub(super) fn suspect(&mut self, since: Option<Mono>) {
+        self.plan.suspected = self.plan.suspected.or(since);
+    }
+
     /// Says why what this call asks for is an incident.
     pub(super) fn blame(&mut self, cause: Cause) {
         self.plan.cause.get_or_insert(cause);

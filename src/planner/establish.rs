@@ -108,6 +108,12 @@ fn lead_clients(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &P
 /// The declared primary is gone: by policy start it again, or declare the next epoch.
 fn replace(case: &mut Case<'_>, intent: &Intent, node: &NodeId, finding: Finding, evidence: Vec<String>) {
     let down = case.heard(node).is_some_and(|agent| matches!(agent.server.value, Server::Down(_)));
+    let noticed = case.heard(node).and_then(|agent| match &agent.server.value {
+        Server::Down(down) => down.since,
+        Server::Primary(primary) => primary.probe.failing_since,
+        Server::Standby(_) | Server::Starting | Server::Unknown => None,
+    });
+    case.suspect(noticed);
     let serve_failed = case
         .heard(node)
         .is_some_and(|agent| agent.failed.iter().any(|(what, _)| what == Command::Serve.name()));

@@ -181,6 +181,10 @@ fn find_apps(case: &mut Case<'_>, intent: &Intent) {
 
 fn find_endpoints(case: &mut Case<'_>, intent: &Intent) {
     let Some(primary) = &intent.primary else { return };
+    // Until service is proven in an epoch the endpoints are on their way, and that is no finding.
+    if !case.view.verified.is_some_and(|stamp| stamp.same_epoch(intent.stamp())) {
+        return;
+    }
     let behind: Vec<Finding> = case
         .endpoints(EndpointKind::Primary)
         .into_iter()

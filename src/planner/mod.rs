@@ -49,6 +49,8 @@ pub struct Plan {
     pub holds: Vec<Hold>,
     /// Why the declaration among the steps ends a primary's epoch, with the evidence.
     pub cause: Option<Cause>,
+    /// When what the cause names was first noticed.
+    pub suspected: Option<Mono>,
     /// To be handed in next time.
     pub memory: Memory,
 }

@@ -191,7 +191,8 @@ impl Records {
         incident: &Incident,
     ) -> Result<Outcome, StoreError> {
         let key = self.key(&format!("incident/{}", sortable(&incident.id)));
-        let mut writes = vec![put(key.clone(), incident)?];
+        // Every member looks at the last one with every change: that must not cost a reading of all.
+        let mut writes = vec![put(key.clone(), incident)?, put(self.key("last_incident"), incident)?];
         // Only a new one makes it one too many.
         if self.store.get(&key).await?.is_none() {
             let kept = self.stored_incidents().await?;
@@ -199,6 +200,17 @@ impl Records {
             writes.extend(kept.into_iter().take(surplus).map(|entry| Write::Delete(entry.key)));
         }
         self.store.commit(vec![self.leads(leadership)], writes).await
+    }
+
+    /// The incident written last, if this version can read it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn last_incident(&self) -> Result<Option<Incident>, StoreError> {
+        let entry = self.store.get(&self.key("last_incident")).await?;
+        Ok(entry.and_then(|entry| {
+            parse(&entry).inspect_err(|error| tracing::warn!(%error, "the last incident")).ok()
+        }))
     }
 
     /// The last incidents, `last` at most, oldest first. One that this version cannot read is left out, with a
