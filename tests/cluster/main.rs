@@ -1,4 +1,3 @@
-//! Real PostgreSQL servers, real processes on this machine. Nothing here sleeps and hopes.
 //! Real PostgreSQL servers, real processes. Nothing here sleeps and hopes.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "tests")]
 
@@ -9,6 +8,8 @@ mod agent_promise;
 mod agent_rejoin;
 mod agent_takeover;
 mod fixture;
+mod pair;
+mod pair_crash;
 mod postgres_clone;
 mod postgres_process;
 mod postgres_promote;
