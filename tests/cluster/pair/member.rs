@@ -69,11 +69,16 @@ impl Member {
             async move { status }
         })
         .await;
-        (status.success(), fs::read_to_string(&self.log).unwrap_or_default())
+        (status.success(), self.log())
+    }
+
+    /// What it said so far, in all its lives.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     pub(super) fn show_log(&self) {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.log();
         let lines: Vec<_> = text.lines().collect();
         let from = lines.len().saturating_sub(LOG_LINES);
         eprintln!("---- the end of the log of {}:\n{}", self.name, lines[from..].join("\n"));

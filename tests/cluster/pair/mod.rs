@@ -18,12 +18,12 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use locum::model::{Durability, Mode, NodeStatus, Role, Snapshot};
+use locum::model::{Durability, Mode, NodeStatus, Operation, OperationState, Role, Snapshot};
 
 use crate::fixture::{Node, Pair, SOON, until};
 
 pub(crate) use member::Member;
-pub(crate) use process::{family, of_folder, send};
+pub(crate) use process::{child, family, of_folder, send};
 pub(crate) use status::{Api, Ended};
 pub(crate) use writer::Writer;
 
@@ -203,6 +203,25 @@ impl LivePair {
         found
     }
 
+    /// Waits until the operation is over; how it ended, and what was said.
+    pub(crate) async fn over(&self, operation: &str) -> Operation {
+        let ended = |operation: &Operation| {
+            !matches!(operation.state, OperationState::Pending | OperationState::Running)
+        };
+        until("the end of the operation", || async {
+            for host in &self.hosts {
+                let found = host.api.status().await.and_then(|snapshot| {
+                    snapshot.operations.into_iter().find(|each| each.id == operation && ended(each))
+                });
+                if found.is_some() {
+                    return found;
+                }
+            }
+            None
+        })
+        .await
+    }
+
     /// The name of the declared primary.
     pub(crate) async fn primary(&self) -> &'static str {
         let snapshot = self.shows("a primary", |s| primary_of(s).is_some()).await;
@@ -230,17 +249,24 @@ impl LivePair {
     /// What must be true at the end of every test: the pair is whole after exactly so many promotions, PostgreSQL says
     /// so too, every acknowledged row is on the primary, members end when they are told to and PostgreSQL outlives
     /// them, and nothing of a repair is left lying about.
-    pub(crate) async fn ends(mut self, writer: Writer, promotions: u64) -> Ended {
+    pub(crate) async fn ends(self, writer: Writer, promotions: u64) -> Snapshot {
+        let ended = self.ends_with_loss(writer, promotions).await;
+        assert_eq!(ended.missing, 0, "acknowledged rows are missing");
+        ended.snapshot
+    }
+
+    /// The same where rows may be lost: tells how many.
+    pub(crate) async fn ends_with_loss(mut self, writer: Writer, promotions: u64) -> Ended {
         writer.goes_on().await;
         let snapshot = self.whole(promotions).await;
         let acknowledged = writer.finish().await;
         let name = self.primary().await;
         let primary = &self.host(name).node;
-        assert_eq!(crate::fixture::missing(primary, &acknowledged).await, 0, "acknowledged rows are missing");
+        let missing = crate::fixture::missing(primary, &acknowledged).await;
         let timeline = primary.ask("SELECT timeline_id FROM pg_control_checkpoint()").await;
         assert_eq!(timeline, (1 + promotions).to_string(), "every promotion begins one timeline");
         self.stops(name).await;
-        Ended { snapshot, acknowledged }
+        Ended { snapshot, missing }
     }
 
     /// Members end when they are told to and PostgreSQL outlives them; nothing is left lying about.

@@ -36,3 +36,13 @@ pub(crate) fn family(data_dir: &Path) -> Vec<i32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("its children");
     std::iter::once(pid).chain(children.split_whitespace().map(|pid| pid.parse().expect("a number"))).collect()
 }
+
+/// The child of a postmaster whose title holds these words, such as `walreceiver`.
+pub(crate) fn child(data_dir: &Path, title: &str) -> i32 {
+    let of_title = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(title)
+    };
+    let found = family(data_dir).into_iter().skip(1).find(of_title);
+    found.unwrap_or_else(|| panic!("a process {title} of {}", data_dir.display()))
+}

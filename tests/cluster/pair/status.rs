@@ -19,8 +19,8 @@ pub(crate) struct Api {
 pub(crate) struct Ended {
     /// The last snapshot.
     pub(crate) snapshot: Snapshot,
-    /// Every row that was acknowledged.
-    pub(crate) acknowledged: Vec<i64>,
+    /// How many acknowledged rows the surviving primary lacks.
+    pub(crate) missing: usize,
 }
 
 impl Api {

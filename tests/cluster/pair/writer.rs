@@ -30,8 +30,6 @@ pub(crate) struct Ack {
     pub(crate) client: usize,
     /// When it was sent.
     pub(crate) sent: Instant,
-    /// When it was acknowledged.
-    pub(crate) told: Instant,
 }
 
 /// One client per endpoint. Dropping it ends them.
@@ -55,7 +53,7 @@ impl Writer {
                 while !stop.load(Ordering::Relaxed) {
                     let sent = Instant::now();
                     if let Ok(Some(open)) = timeout(GIVE_UP, insert(session.take(), port, id)).await {
-                        acks.lock().expect("a lock").push(Ack { id, client, sent, told: Instant::now() });
+                        acks.lock().expect("a lock").push(Ack { id, client, sent });
                         session = Some(open);
                     }
                     // Never the same number twice: that of an attempt without an answer may be there.
