@@ -1,5 +1,7 @@
 //! Planned hand-overs: nothing is lost, nothing needs a rewind, and until the end everything can be taken back.
 
+use std::process::Command;
+
 use locum::model::{IncidentKind, OperationState, Snapshot};
 use serde_json::json;
 
@@ -69,6 +71,14 @@ async fn a_dry_run_lists_every_blocker_and_changes_nothing() {
     assert_eq!(pair.over(&paused).await.state, OperationState::Done);
     let said = blockers(primary).await.to_string();
     assert!(said.contains("paused") && said.contains("is the primary already"), "not all blockers: {said}");
+    let typed = Command::new(env!("CARGO_BIN_EXE_locum"))
+        .args(["switchover", "--dry-run", "-c"])
+        .arg(pair.config_file(primary))
+        .output()
+        .unwrap();
+    let said = [typed.stdout, typed.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(typed.status.code() == Some(1) && said.contains("paused"), "{:?} {said}", typed.status);
     let refused = pair.over(&pair.ask("/v1/switchover", json!({})).await).await;
     assert_eq!(refused.state, OperationState::Refused);
     assert!(refused.messages.iter().any(|said| said.contains("paused")), "{refused:?}");

@@ -197,7 +197,7 @@ impl LivePair {
     /// force, every endpoint leads to the primary, and nothing is going on.
     pub(crate) async fn whole(&self, promotions: u64) -> Snapshot {
         let what = format!("all is well after {promotions} promotions");
-        let found = self.shows(&what, |snapshot| is_whole(snapshot)).await;
+        let found = self.shows(&what, is_whole).await;
         let epoch = found.intent.as_ref().map(|intent| intent.epoch.0);
         assert_eq!(epoch, Some(1 + promotions), "so many promotions: {:#?}", found.last_incident);
         found
@@ -333,7 +333,8 @@ pub(crate) fn plan_of(snapshot: &Snapshot) -> String {
     snapshot.plan.join("\n")
 }
 
-fn is_whole(snapshot: &Snapshot) -> bool {
+/// True if all is well and nothing is going on.
+pub(crate) fn is_whole(snapshot: &Snapshot) -> bool {
     let Some(intent) = &snapshot.intent else { return false };
     let Some(primary) = &intent.primary else { return false };
     let promised = intent.durability == Durability::Async || intent.sync.len() == 1;

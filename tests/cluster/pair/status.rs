@@ -29,11 +29,6 @@ impl Api {
         Self { client, url: format!("http://127.0.0.1:{port}") }
     }
 
-    /// Where it is.
-    pub(crate) fn url(&self) -> &str {
-        &self.url
-    }
-
     /// The cluster as this member shows it; None if it does not answer.
     pub(crate) async fn status(&self) -> Option<Snapshot> {
         let answer = self.client.get(format!("{}/v1/status", self.url)).send().await.ok()?;
