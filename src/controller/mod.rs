@@ -227,6 +227,10 @@ impl Controller {
         let view = self.world.view(now);
         let plan = planner::plan(&view, &self.memory, &self.deps.policy, now);
         self.tracker.observe(&view, &plan, now, self.deps.clock.wall());
+        if self.tracker.starts_in_place() {
+            // The epoch stays, but the proof of service was another postmaster's.
+            self.world.verified = None;
+        }
         self.record();
         self.operations.observe(&view, self.tracker.open().or(self.last_incident.as_ref()));
         let resign = view.leading && self.world.leads_beside_the_primary(now, self.tracker.open().is_some());

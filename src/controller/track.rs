@@ -32,6 +32,13 @@ impl Tracker {
         self.open.as_ref()
     }
 
+    /// The primary is being started in place and does not take writes yet.
+    pub(super) fn starts_in_place(&self) -> bool {
+        self.open
+            .as_ref()
+            .is_some_and(|open| open.kind == IncidentKind::Restart && open.at(MarkName::Promoted).is_none())
+    }
+
     /// Goes on with an incident that a former leader began, if it has not ended. Its marks are taken as they are: on
     /// one machine all members share the clock they were read from.
     pub(super) fn take_up(&mut self, incident: Incident) {
