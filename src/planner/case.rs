@@ -85,6 +85,16 @@ impl<'a> Case<'a> {
         self.plan.memory.since.get(finding).map(|since| self.now.since(*since))
     }
 
+    /// For how long a connected standby has stood at one position while the primary was beyond it, by the primary's
+    /// own samples: one that is not taken anew proves nothing.
+    pub(super) fn stalled_for(&self, primary: &NodeId, standby: &NodeId) -> Duration {
+        let sampled = self.heard(primary).map(|agent| agent.server.at);
+        match (sampled, self.plan.memory.awaited.get(standby)) {
+            (Some(at), Some((_, since))) => at.since(*since),
+            _ => Duration::ZERO,
+        }
+    }
+
     pub(super) fn memory(&mut self) -> &mut Memory {
         &mut self.plan.memory
     }

@@ -9,6 +9,11 @@ use crate::model::{
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     fence_pretenders(case, intent, node);
     match health::of_primary(case, intent, node) {
+        Health::Suspected { .. } | Health::Gone { finding: Finding::PrimaryHung { .. }, .. }
+            if is_told_to_stop(case, intent) =>
+        {
+            switchover::plan(case, intent, node);
+        }
         Health::NotYet => install(case, intent, node),
         Health::StoppedByUs if intent.handover.is_some() => switchover::plan(case, intent, node),
         Health::StoppedByUs => case.order(intent, node, Command::Serve),
@@ -17,6 +22,11 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
         Health::Gone { finding, evidence } => replace(case, intent, node, finding, evidence),
         Health::Silent { evidence } => silent(case, intent, node, evidence),
     }
+}
+
+/// A server that stops in order takes no connections, which is not to hang: `handover` limits it, not `hang`.
+fn is_told_to_stop(case: &Case<'_>, intent: &Intent) -> bool {
+    intent.handover.is_some() && case.view.drained.is_some_and(|stamp| stamp >= intent.stamp())
 }
 
 /// Whoever takes writes without being declared is ended, whatever it is.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::case::Case;
 use crate::model::{
-    AgentFacts, EndpointKind, Finding, Intent, Mono, NodeId, Primary, ReplayState, Server, Standby,
+    AgentFacts, EndpointKind, Finding, Intent, Mono, NodeId, Primary, ReplayState, Seen, Server, Standby,
+    WalSender,
 };
 
 /// How the declared primary is.
@@ -98,6 +99,7 @@ pub(super) fn find_all(case: &mut Case<'_>, intent: &Intent) {
     if let Some(primary) = &intent.primary {
         find_primary(case, intent, primary);
     }
+    note_progress(case, intent);
     let others: Vec<NodeId> = case.others(intent.primary.as_ref()).into_iter().cloned().collect();
     for node in others {
         find_other(case, intent, &node);
@@ -143,8 +145,14 @@ fn find_other(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
             if standby.replay == ReplayState::PausedByPerson {
                 case.find(Finding::ReplayPaused { node: node.clone() });
             }
-            if intent.primary.is_some() && !standby.streaming {
+            // A standby that hangs says that it streams for as long as nobody looks.
+            let missed = sender(case, intent, &node).is_some_and(|sender| sender.is_none());
+            if intent.primary.is_some() && (!standby.streaming || missed) {
                 case.find(Finding::StandbyLost { node });
+            } else if let Some(primary) = &intent.primary
+                && case.stalled_for(primary, &node) >= case.policy.write_wait
+            {
+                case.find(Finding::StandbyStalled { node });
             }
         }
         Server::Primary(primary) if primary.writable => _ = case.find(Finding::SplitBrain { node }),
@@ -210,6 +218,40 @@ fn note_positions(case: &mut Case<'_>, intent: &Intent) {
         match greatest.get_mut(&node) {
             Some((epoch, lsn)) if *epoch == intent.epoch => *lsn = standby.flushed.max(*lsn),
             _ => _ = greatest.insert(node, (intent.epoch, standby.flushed)),
+        }
+    }
+}
+
+/// The sender of a standby, as the primary shows it: `Some(None)` if it shows none that streams.
+fn sender<'a>(case: &Case<'a>, intent: &Intent, node: &NodeId) -> Option<Option<&'a WalSender>> {
+    let name = &case.view.agent(node)?.standby_name;
+    match &case.heard(intent.primary.as_ref()?)?.server.value {
+        Server::Primary(primary) => {
+            Some(primary.senders.iter().find(|sender| sender.name == *name && sender.streaming))
+        }
+        Server::Standby(_) | Server::Down(_) | Server::Starting | Server::Unknown => None,
+    }
+}
+
+/// Whether standbys take what the primary has for them. A frozen one, or one behind a silent network, is connected for
+/// a minute more (`wal_sender_timeout`), while every commit waits for it.
+fn note_progress(case: &mut Case<'_>, intent: &Intent) {
+    let sampled = intent.primary.as_ref().and_then(|node| match &case.heard(node)?.server {
+        Seen { value: Server::Primary(primary), at } => Some((*at, primary.flushed)),
+        _ => None,
+    });
+    let nodes: Vec<NodeId> = case.others(intent.primary.as_ref()).into_iter().cloned().collect();
+    for node in nodes {
+        let stands = sender(case, intent, &node).flatten().map(|sender| sender.flushed);
+        let awaited = &mut case.memory().awaited;
+        match (sampled, stands) {
+            (Some((at, flushed)), Some(lsn)) if lsn < flushed => {
+                let known = awaited.entry(node).or_insert((lsn, at));
+                if known.0 != lsn {
+                    *known = (lsn, at);
+                }
+            }
+            _ => _ = awaited.remove(&node),
         }
     }
 }

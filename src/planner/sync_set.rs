@@ -36,7 +36,8 @@ fn target(case: &Case<'_>, intent: &Intent, primary: &Primary, present: &[Member
         let whole = agent.unfinished.is_none() && !agent.no_failover && agent.promise.is_some();
         let standby = matches!(&agent.server.value, Server::Standby(standby) if standby.streaming && standby.recruited.is_none());
         let member = Member { node: node.clone(), name: agent.standby_name.clone() };
-        (whole && standby && streams(&member)).then_some(member)
+        let takes = !stalls(case, intent, node) && (present.contains(&member) || keeps_up(primary, &member));
+        (whole && standby && streams(&member) && takes).then_some(member)
     });
     let mut next: Vec<Member> = candidates.collect();
     // A member that stopped streaming keeps its place until writes have waited for `write_wait`.
@@ -49,6 +50,20 @@ fn target(case: &Case<'_>, intent: &Intent, primary: &Primary, present: &[Member
     next
 }
 
+/// A standby that lags further than this does not join: every commit would wait until it has caught up.
+const JOINS: u64 = 1 << 20;
+
+fn keeps_up(primary: &Primary, member: &Member) -> bool {
+    let mut own = primary.senders.iter().filter(|sender| sender.name == member.name);
+    own.any(|sender| primary.flushed.bytes_since(sender.flushed) <= JOINS)
+}
+
+/// True if it is connected and has taken nothing for `write_wait`, although there was something to take.
+fn stalls(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
+    let primary = intent.primary.as_ref();
+    primary.is_some_and(|primary| case.stalled_for(primary, node) >= case.policy.write_wait)
+}
+
 /// True if writes have waited long enough for this member; in strict mode they wait for ever.
 fn given_up(case: &Case<'_>, intent: &Intent, primary: &Primary, member: &Member) -> bool {
     let named_anew = case.heard(&member.node).is_some_and(|agent| agent.standby_name != member.name);
@@ -57,7 +72,8 @@ fn given_up(case: &Case<'_>, intent: &Intent, primary: &Primary, member: &Member
     match intent.durability {
         Durability::Async => true,
         Durability::SyncStrict => named_anew,
-        Durability::Sync => !streams && (named_anew || lost >= case.policy.write_wait),
+        Durability::Sync if streams => stalls(case, intent, &member.node),
+        Durability::Sync => named_anew || lost >= case.policy.write_wait,
     }
 }
 

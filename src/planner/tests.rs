@@ -513,6 +513,36 @@ fn a_lost_standby_leaves_the_set_after_write_wait_and_never_in_strict() {
 }
 
 #[test]
+fn a_standby_that_is_connected_and_takes_nothing_leaves_the_set_too_and_stays_out() {
+    let mut view = healthy();
+    view.primary_mut(&seoul()).senders[0].flushed = Lsn(0xF00);
+    let after = |view: &View, ms: u64, lsn: u64| {
+        let awaited = [(tokyo(), (Lsn(lsn), ago(ms)))].into();
+        plan(view, &Memory { awaited, ..Memory::default() }, &Policy::default(), NOW)
+    };
+    assert_eq!(declared(&after(&view, 499, 0xF00)), None);
+    assert_eq!(declared(&after(&view, 5_000, 0xE00)), None, "it has taken something since");
+    let leaves = after(&view, 500, 0xF00);
+    assert_eq!(declared(&leaves).map(|next| next.sync_next.is_empty()), Some(true));
+    assert!(leaves.findings.contains(&Finding::StandbyStalled { node: tokyo() }));
+
+    (view.intent_mut().sync, view.intent_mut().sync_next) = (Vec::new(), Vec::new());
+    assert_eq!(declared(&after(&view, 500, 0xF00)), None, "it would make every commit wait again");
+    view.agent_mut(&seoul()).server.at = ago(400);
+    assert!(declared(&after(&view, 500, 0xF00)).is_some(), "the same sample again proves nothing");
+}
+
+#[test]
+fn a_standby_that_hangs_is_missed_by_the_primary_and_not_promoted() {
+    let mut view = healthy();
+    view.agent_mut(&tokyo()).server.at = ago(2_001);
+    view.primary_mut(&seoul()).senders.clear();
+    assert!(decide(&view).findings.contains(&Finding::StandbyLost { node: tokyo() }));
+    view.server(&seoul(), Server::Down(down(true)));
+    assert!(orders(&decide(&view)).contains(&(seoul(), Command::Serve)), "nobody else can");
+}
+
+#[test]
 fn names_changed_by_somebody_else_are_set_right_and_said() {
     let mut view = healthy();
     view.primary_mut(&seoul()).names = None;
@@ -637,6 +667,16 @@ fn a_switchover_that_takes_too_long_is_rolled_back() {
     let memory = Memory { handover: Some((operation, ago(15_001))), ..Memory::default() };
     let next = plan(&view, &memory, &Policy::default(), NOW);
     assert!(declared(&next).is_some_and(|next| next.handover.is_none()));
+}
+
+#[test]
+fn a_primary_that_is_slow_to_stop_in_a_switchover_does_not_hang() {
+    let mut view = handing_over();
+    let failing = Probe { failing_since: Some(ago(9_000)), ..Probe::default() };
+    view.primary_mut(&seoul()).probe = failing;
+    assert!(declared(&decide(&view)).is_some_and(|next| next.primary.is_none()), "before it is told to");
+    view.drained = Some(view.intent_mut().stamp());
+    assert_eq!(declared(&decide(&view)), None);
 }
 
 #[test]
