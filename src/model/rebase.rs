@@ -223,6 +223,7 @@ mod tests {
             unfinished: None,
             job: None,
             failed: Vec::new(),
+            lost: None,
             app: Some(app),
         };
         let endpoint = EndpointFacts {

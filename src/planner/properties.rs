@@ -48,9 +48,9 @@ fn a_server() -> impl Strategy<Value = Server> {
         .prop_map(|(crashed, fenced, wal_end)| Server::Down(Down { fenced, wal_end, ..down(crashed) }));
     let standbys = (any::<bool>(), proptest::option::of(a_stamp()), an_lsn(), a_stamp(), 0..3u8).prop_map(
         |(streaming, recruited, lsn, stamp, replay)| {
-            let replay =
+            let replays =
                 [ReplayState::Running, ReplayState::PausedForProof(stamp), ReplayState::PausedByPerson];
-            let replay = replay[usize::from(replay)];
+            let replay = replays[usize::from(replay)];
             Server::Standby(Standby {
                 streaming,
                 recruited,

@@ -206,6 +206,7 @@ pub(crate) fn settings(dir: &Path, name: &str) -> (config::Postgres, PathBuf) {
         connect: format!("host=127.0.0.1 port={port} user=locum dbname=postgres"),
         address: format!("127.0.0.1:{port}"),
         replication: "user=locum".into(),
+        verify: "user=locum dbname=postgres".into(),
         options: options.concat(),
         no_failover: false,
     };

@@ -90,6 +90,7 @@ impl Node {
             connect: format!("host={} port={port} user=postgres dbname=postgres", sockets.display()),
             address: format!("127.0.0.1:{port}"),
             replication: "user=replicator".to_owned(),
+            verify: "user=replicator dbname=postgres".to_owned(),
             // Not in the data directory, which is copied about.
             options: vec![
                 format!("-c port={port}"),
