@@ -41,6 +41,10 @@ impl Inner {
         upstream: &Upstream,
         switch: Option<Switch>,
     ) -> Result<(), Unable> {
+        // A standby that has been given up has nothing of its own to keep.
+        if self.board.read(|s| matches!(s.facts.server.value, Server::Standby(_))) {
+            self.fence(stamp).await?;
+        }
         self.must_be_down()?;
         let from = CloneFrom { source: self.source(upstream)?, slot: Some(upstream.slot.clone()) };
         self.save_tail(stamp, switch).await?;

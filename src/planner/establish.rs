@@ -69,10 +69,10 @@ fn serve(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primary)
         return;
     }
     if primary.switch.is_some() && primary.switch != intent.switch {
-        case.declare(Intent { switch: primary.switch, ..intent.clone() }.raised());
+        return case.declare(Intent { switch: primary.switch, ..intent.clone() }.raised());
     }
     if intent.durability != case.policy.durability {
-        case.declare(Intent { durability: case.policy.durability, ..intent.clone() }.raised());
+        return case.declare(Intent { durability: case.policy.durability, ..intent.clone() }.raised());
     }
     rejoin::plan(case, intent, node, primary);
     sync_set::plan(case, intent, node, primary);

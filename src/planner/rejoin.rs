@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::{case::Case, health};
 use crate::model::{
-    AgentFacts, Command, Down, Finding, Intent, NodeId, Primary, ReplayState, Server, Standby, Upstream,
+    AgentFacts, Command, Down, Finding, Intent, NodeId, Primary, ReplayState, Server, Standby, Timeline,
+    Upstream,
 };
 
 /// How long a standby that is configured right may fail to stream until it is cloned anew. Shorter: a restart of the
@@ -84,9 +85,6 @@ fn bring_back(
     primary: &Primary,
     upstream: Upstream,
 ) {
-    if intent.in_sync(node) && diverged(intent, agent, down) != Some(false) {
-        return case.underway(format!("{node} leaves the sync set before its data directory is touched"));
-    }
     if primary.checkpoint_timeline != primary.timeline {
         return case.underway(format!("{node} waits for the checkpoint of timeline {}", primary.timeline));
     }
@@ -95,8 +93,8 @@ fn bring_back(
     let rewind = Command::Rewind(upstream.clone(), intent.switch);
     let clone = Command::Clone(upstream, intent.switch);
     let rewinds = down.control.is_some_and(|control| control.can_rewind) && agent.unfinished.is_none();
-    let choice = match diverged(intent, agent, down) {
-        None => return case.underway(format!("the end of the WAL of {node} is being determined")),
+    let choice = match diverged(intent, agent, down, primary) {
+        None => return case.underway(format!("it is being determined what {node} has of its own")),
         Some(false) if agent.unfinished.is_none() && !failed(&follow) => follow,
         _ if rewinds && !failed(&rewind) => rewind,
         _ if !failed(&clone) => clone,
@@ -105,15 +103,24 @@ fn bring_back(
             return;
         }
     };
+    if intent.in_sync(node) && !matches!(choice, Command::Follow(_)) {
+        return case.underway(format!("{node} leaves the sync set before its data directory is touched"));
+    }
     case.order(intent, node, choice);
 }
 
 /// Whether a stopped node has WAL that the present primary's history does not. None: not known yet.
 ///
-/// A node whose latest checkpoint lies on a timeline after the one that was left got it from the present primary.
+/// The intent's switch is the present primary's: nothing is brought back before that is stored. Only a primary that is
+/// still on the first timeline has none. A node whose latest checkpoint lies on a timeline after the one that was left got it from the present primary.
 /// A node that was never primary has nothing of its own.
-fn diverged(intent: &Intent, agent: &AgentFacts, down: &Down) -> Option<bool> {
-    let (Some(switch), Some(_)) = (intent.switch, agent.primary_since) else { return Some(false) };
+fn diverged(intent: &Intent, agent: &AgentFacts, down: &Down, primary: &Primary) -> Option<bool> {
+    let Some(switch) = intent.switch else {
+        return if primary.timeline == Timeline(1) { Some(false) } else { None };
+    };
+    if agent.primary_since.is_none() {
+        return Some(false);
+    }
     let Some(control) = down.control else { return Some(true) };
     if control.timeline > switch.timeline {
         return Some(false);

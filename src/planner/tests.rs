@@ -417,6 +417,30 @@ fn an_old_primary_with_more_is_rewound_else_cloned_else_quarantined() {
 }
 
 #[test]
+fn nothing_is_brought_back_before_the_new_switch_is_stored() {
+    let mut view = failed_over(Down { wal_end: Some(Lsn(FLUSHED.0 + 8)), ..down(true) });
+    view.intent_mut().switch = None;
+    let plan = decide(&view);
+    assert_eq!(
+        orders(&plan),
+        vec![],
+        "with no switch to compare with, it would seem to have nothing of its own"
+    );
+    assert_eq!(
+        declared(&plan).and_then(|next| next.switch),
+        Some(Switch { timeline: Timeline(3), at: FLUSHED })
+    );
+}
+
+#[test]
+fn a_member_of_the_set_is_neither_rewound_nor_cloned() {
+    let mut view = healthy();
+    view.server(&tokyo(), Server::Down(down(true)));
+    view.agent_mut(&tokyo()).failed = vec![("follow".into(), "no".into())];
+    assert_eq!(orders(&decide(&view)), vec![]);
+}
+
+#[test]
 fn a_rewind_waits_for_the_new_timelines_checkpoint() {
     let mut view = failed_over(Down { wal_end: Some(Lsn(FLUSHED.0 + 8)), ..down(true) });
     view.primary_mut(&tokyo()).checkpoint_timeline = Timeline(3);
