@@ -63,9 +63,8 @@ fn serve(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primary)
     lead_clients(case, intent, node, primary);
     app::plan(case, intent);
     let verified = case.view.verified.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
-    if !verified && intent.durability != Durability::SyncStrict {
-        // What follows is not on the way to service: it waits until service is proven. In strict mode it is on the
-        // way: nothing can be acknowledged before a standby is back.
+    if !verified && !commits_may_wait(intent, primary) {
+        // What follows is not on the way to service: it waits until service is proven.
         return;
     }
     if primary.switch.is_some() && primary.switch != intent.switch {
@@ -76,6 +75,16 @@ fn serve(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primary)
     }
     rejoin::plan(case, intent, node, primary);
     sync_set::plan(case, intent, node, primary);
+}
+
+/// True if a commit may be waiting for a standby. Then the sync set is on the way to service: where that standby is
+/// lost, no commit proves anything before the set has been mended, or the standby is back.
+fn commits_may_wait(intent: &Intent, primary: &Primary) -> bool {
+    let named = primary.names.as_ref().is_none_or(|names| !names.is_empty());
+    named
+        || !intent.sync.is_empty()
+        || !intent.sync_next.is_empty()
+        || intent.durability == Durability::SyncStrict
 }
 
 /// Points the endpoints to it and proves by a commit that they lead there.

@@ -513,6 +513,22 @@ fn a_lost_standby_leaves_the_set_after_write_wait_and_never_in_strict() {
 }
 
 #[test]
+fn a_new_leader_mends_the_set_before_a_commit_can_prove_service() {
+    // The standby's host is lost, and the leader was on it: every commit waits, also the one that verifies.
+    let lost = [Finding::StandbyUnreachable { node: tokyo() }];
+    let mut view = healthy();
+    view.verified = None;
+    view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(60_000);
+    view.primary_mut(&seoul()).senders.clear();
+    let next = declared(&decide_after(&view, &Policy::default(), &lost, 500)).cloned().expect("leaves");
+    assert_eq!((next.sync.is_empty(), next.sync_next.is_empty()), (false, true));
+
+    *view.intent_mut() = Intent { sync: vec![], sync_next: vec![], ..intent() }.raised();
+    let plan = decide_after(&view, &Policy::default(), &lost, 500);
+    assert_eq!(orders(&plan), vec![(seoul(), Command::SetNames(vec![]))], "the names outlive the set");
+}
+
+#[test]
 fn names_changed_by_somebody_else_are_set_right_and_said() {
     let mut view = healthy();
     view.primary_mut(&seoul()).names = None;
