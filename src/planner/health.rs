@@ -102,6 +102,7 @@ pub(super) fn find_all(case: &mut Case<'_>, intent: &Intent) {
     for node in others {
         find_other(case, intent, &node);
     }
+    find_unheard(case, intent);
     find_apps(case, intent);
     find_endpoints(case, intent);
     note_positions(case, intent);
@@ -151,6 +152,22 @@ fn find_other(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
         Server::Primary(_) | Server::Down(_) | Server::Starting | Server::Unknown => {
             _ = case.find(Finding::StandbyLost { node })
         }
+    }
+}
+
+/// Members of which this leader has never heard anything are missed like those that fell silent.
+fn find_unheard(case: &mut Case<'_>, intent: &Intent) {
+    let set = intent.sync.iter().chain(&intent.sync_next).map(|member| &member.node);
+    let unheard: Vec<NodeId> = case
+        .view
+        .members
+        .iter()
+        .chain(set)
+        .filter(|node| Some(*node) != intent.primary.as_ref() && !case.view.nodes.contains_key(*node))
+        .cloned()
+        .collect();
+    for node in unheard {
+        case.find(Finding::StandbyUnreachable { node });
     }
 }
 

@@ -529,6 +529,20 @@ fn a_new_leader_mends_the_set_before_a_commit_can_prove_service() {
 }
 
 #[test]
+fn a_standby_that_was_never_heard_leaves_the_set_like_one_that_fell_silent() {
+    let mut view = healthy();
+    view.nodes.remove(&tokyo());
+    let primary = view.primary_mut(&seoul());
+    (primary.senders, primary.names_proven) = (vec![], None);
+    let first = decide(&view);
+    assert!(first.findings.contains(&Finding::StandbyUnreachable { node: tokyo() }));
+    let later = Mono(NOW.0 + 500_000);
+    view.nodes.get_mut(&seoul()).expect("seoul").heard = later;
+    let next = declared(&plan(&view, &first.memory, &Policy::default(), later)).cloned().expect("leaves");
+    assert!(next.sync_next.is_empty());
+}
+
+#[test]
 fn names_changed_by_somebody_else_are_set_right_and_said() {
     let mut view = healthy();
     view.primary_mut(&seoul()).names = None;
