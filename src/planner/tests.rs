@@ -399,6 +399,31 @@ fn an_old_primary_with_nothing_of_its_own_streams() {
 }
 
 #[test]
+fn nobody_is_brought_back_before_the_switch_is_recorded() {
+    let diverged = Down { wal_end: Some(Lsn(FLUSHED.0 + 8)), ..down(true) };
+    let mut view = failed_over(diverged);
+    view.intent_mut().switch = None;
+    let plan = decide(&view);
+    assert!(declared(&plan).is_some_and(|next| next.switch.is_some()));
+    assert_eq!(orders(&plan), vec![], "it has gone its own way, and nothing shows that yet");
+
+    view.primary_mut(&tokyo()).switch = None;
+    assert_eq!(orders(&decide(&view)), vec![], "the new history was not read yet");
+}
+
+#[test]
+fn a_control_file_that_was_not_read_yet_is_no_reason_to_clone() {
+    let unread = Down { control: None, wal_end: None, ..down(true) };
+    let mut view = failed_over(unread);
+    let lost = [Finding::StandbyLost { node: seoul() }];
+    assert_eq!(orders(&decide_after(&view, &Policy::default(), &lost, 4_900)), vec![]);
+    let emptied = orders(&decide_after(&view, &Policy::default(), &lost, 5_000));
+    assert!(matches!(emptied.as_slice(), [(_, Command::Clone(..))]), "{emptied:?}");
+    view.agent_mut(&seoul()).system = None;
+    assert!(matches!(orders(&decide(&view)).as_slice(), [(_, Command::Clone(..))]), "there was never one");
+}
+
+#[test]
 fn an_old_primary_with_more_is_rewound_else_cloned_else_quarantined() {
     let switch = Some(Switch { timeline: Timeline(3), at: FLUSHED });
     let diverged = Down { wal_end: Some(Lsn(FLUSHED.0 + 8)), ..down(true) };
