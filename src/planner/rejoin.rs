@@ -52,7 +52,10 @@ fn keep_slots(
     primary: &Primary,
     nodes: &[NodeId],
 ) {
-    let wanted: Vec<String> = nodes.iter().map(NodeId::slot).collect();
+    let mut wanted: Vec<String> = nodes.iter().map(NodeId::slot).collect();
+    // A member of which nothing was heard yet may be away for a while: what it lacks is kept for it, as it was.
+    let away = case.view.members.iter().filter(|member| *member != primary_node && !nodes.contains(member));
+    wanted.extend(away.map(NodeId::slot).filter(|name| primary.slots.iter().any(|slot| slot.name == *name)));
     let ours = primary.slots.iter().filter(|slot| slot.name.starts_with("locum_"));
     let surplus = ours.filter(|slot| !wanted.contains(&slot.name) && !slot.active).count();
     let missing = wanted.iter().any(|name| !primary.slots.iter().any(|slot| slot.name == *name));

@@ -424,6 +424,19 @@ fn a_control_file_that_was_not_read_yet_is_no_reason_to_clone() {
 }
 
 #[test]
+fn the_slot_of_a_member_that_was_not_heard_yet_is_kept() {
+    let mut view = healthy();
+    view.nodes.remove(&tokyo());
+    let primary = view.primary_mut(&seoul());
+    primary.senders.clear();
+    primary.slots[0].active = false;
+    let slots = |plan: &Plan| orders(plan).iter().any(|(_, command)| matches!(command, Command::KeepSlots(_)));
+    assert!(!slots(&decide(&view)));
+    view.members.remove(&tokyo());
+    assert!(slots(&decide(&view)), "no member any more");
+}
+
+#[test]
 fn an_old_primary_with_more_is_rewound_else_cloned_else_quarantined() {
     let switch = Some(Switch { timeline: Timeline(3), at: FLUSHED });
     let diverged = Down { wal_end: Some(Lsn(FLUSHED.0 + 8)), ..down(true) };
