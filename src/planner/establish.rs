@@ -8,7 +8,11 @@ use crate::model::{
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     fence_pretenders(case, intent, node);
-    match health::of_primary(case, intent, node) {
+    let health = health::of_primary(case, intent, node);
+    if is_stopping(case, intent, &health) {
+        return switchover::plan(case, intent, node);
+    }
+    match health {
         Health::NotYet => install(case, intent, node),
         Health::StoppedByUs if intent.handover.is_some() => switchover::plan(case, intent, node),
         Health::StoppedByUs => case.order(intent, node, Command::Serve),
@@ -17,6 +21,16 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
         Health::Gone { finding, evidence } => replace(case, intent, node, finding, evidence),
         Health::Silent { evidence } => silent(case, intent, node, evidence),
     }
+}
+
+/// A primary whose stop for a hand-over was ordered answers nobody while it writes its last checkpoint and sends its
+/// last WAL: that is no failure. The limit of the hand-over bounds it.
+fn is_stopping(case: &Case<'_>, intent: &Intent, health: &Health<'_>) -> bool {
+    let silent = matches!(
+        health,
+        Health::Suspected { .. } | Health::Gone { finding: Finding::PrimaryHung { .. }, .. }
+    );
+    silent && intent.handover.is_some() && case.view.drained.is_some_and(|stamp| stamp >= intent.stamp())
 }
 
 /// Whoever takes writes without being declared is ended, whatever it is.

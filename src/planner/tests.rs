@@ -681,6 +681,27 @@ fn a_stop_seen_before_its_attest_is_no_failure() {
 }
 
 #[test]
+fn a_stop_that_takes_its_time_is_no_failure_until_the_hand_over_is_taken_back() {
+    let mut view = handing_over();
+    let stamp = view.intent_mut().stamp();
+    view.drained = Some(stamp);
+    let hung = [Finding::PrimarySuspected { node: seoul() }];
+    view.server(&seoul(), Server::Starting);
+    assert_eq!(declared(&decide_after(&view, &Policy::default(), &hung, 5_000)), None);
+
+    let stopping = Primary {
+        probe: Probe { failing_since: Some(ago(5_000)), ..primary().probe },
+        checkpointed: Some(stamp.version),
+        ..primary()
+    };
+    view.server(&seoul(), Server::Primary(stopping));
+    assert_eq!(declared(&decide(&view)), None);
+
+    view.intent_mut().handover = None;
+    assert_eq!(declared(&decide(&view)).map(|next| next.epoch), Some(Epoch(4)));
+}
+
+#[test]
 fn a_switchover_is_rolled_back_when_the_standby_fails_on_the_way() {
     let mut view = handing_over();
     let stamp = view.intent_mut().stamp();
