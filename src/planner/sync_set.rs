@@ -123,15 +123,19 @@ fn prove(case: &mut Case<'_>, intent: &Intent, node: &NodeId, members: &[Member]
     }
 }
 
-fn resume_replay(case: &mut Case<'_>, intent: &Intent) {
+/// Undoes what a proof left behind. True if there is something to undo.
+pub(super) fn resume_replay(case: &mut Case<'_>, intent: &Intent) -> bool {
+    let mut left = false;
     for node in case.others(intent.primary.as_ref()) {
         let paused = case.heard(node).is_some_and(|agent| {
             matches!(&agent.server.value, Server::Standby(standby) if matches!(standby.replay, ReplayState::PausedForProof(_)))
         });
         if paused {
+            left = true;
             case.order(intent, node, Command::ResumeReplay);
         }
     }
+    left
 }
 
 /// The names to enforce for a set. In strict mode an empty set means that writes wait: for whoever could stream.

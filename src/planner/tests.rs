@@ -673,6 +673,24 @@ fn a_switchover_goes_checkpoint_hold_drain_stop_declare() {
 }
 
 #[test]
+fn a_switchover_ends_the_pause_of_a_proof_first() {
+    let mut view = handing_over();
+    let stamp = view.intent_mut().stamp();
+    view.standby_mut(&tokyo()).replay = ReplayState::PausedForProof(stamp);
+    assert_eq!(orders(&decide(&view)), vec![(tokyo(), Command::ResumeReplay)]);
+}
+
+#[test]
+fn no_pause_begins_in_the_middle_of_a_switchover() {
+    let mut view = handing_over();
+    view.requests = asks(RequestKind::Pause);
+    let plan = decide(&view);
+    assert_eq!(declared(&plan), None);
+    assert!(matches!(plan.steps.first(), Some(Step::Refuse { .. })), "{:?}", plan.steps);
+    assert!(plan.steps.len() > 1, "the switchover goes on");
+}
+
+#[test]
 fn a_stop_seen_before_its_attest_is_no_failure() {
     let mut view = handing_over();
     view.server(&seoul(), Server::Down(Down { control: None, wal_end: None, ..down(false) }));
