@@ -243,6 +243,20 @@ fn nobody_unfit_is_ever_declared() {
 }
 
 #[test]
+fn a_standby_that_hangs_is_no_candidate_and_keeps_nobody_from_serving() {
+    let mut view = healthy();
+    view.server(&seoul(), Server::Down(down(true)));
+    view.agent_mut(&tokyo()).server.at = ago(2_100);
+    let plan = decide(&view);
+    assert_eq!((declared(&plan), orders(&plan)), (None, vec![(seoul(), Command::Serve)]));
+
+    let mut view = vacant();
+    fence(&mut view, Some(FLUSHED));
+    view.agent_mut(&tokyo()).server.at = ago(2_100);
+    assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(seoul()));
+}
+
+#[test]
 fn an_old_primary_not_yet_rewound_is_not_promoted_for_its_higher_position() {
     let mut view = vacant();
     view.intent_mut().switch = Some(Switch { timeline: Timeline(3), at: Lsn(0x900) });
