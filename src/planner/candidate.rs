@@ -15,6 +15,10 @@ pub(super) fn store_is_older_than_a_promise(case: &Case<'_>, intent: &Intent) ->
 pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result<(), String> {
     let agent = case.heard(node).ok_or("its member is not heard")?;
     let standby = standby_of(agent)?;
+    let silent = case.now.since(agent.server.at);
+    if silent > case.policy.hang {
+        return Err(format!("its PostgreSQL has not answered for {silent:.1?}"));
+    }
     if agent.promise.is_none() {
         return Err("it has no promise file".into());
     }

@@ -14,6 +14,9 @@ use crate::model::{
 /// How long a standby that is configured right may fail to stream until it is cloned anew. Shorter: a restart of the
 /// primary costs a needless clone. Longer: redundancy is missing longer where WAL is gone.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a stopped node's control file may take to be read before it counts as one that has none. Shorter: a node
+/// that was just heard again is cloned for nothing. Longer: one whose data directory was emptied waits for its clone.
+const LOOKED_AT: Duration = Duration::from_secs(5);
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, primary: &Primary) {
     let nodes: Vec<NodeId> = case.others(Some(primary_node)).into_iter().cloned().collect();
@@ -49,7 +52,10 @@ fn keep_slots(
     primary: &Primary,
     nodes: &[NodeId],
 ) {
-    let wanted: Vec<String> = nodes.iter().map(NodeId::slot).collect();
+    let mut wanted: Vec<String> = nodes.iter().map(NodeId::slot).collect();
+    // A member of which nothing was heard yet may be away for a while: what it lacks is kept for it, as it was.
+    let away = case.view.members.iter().filter(|member| *member != primary_node && !nodes.contains(member));
+    wanted.extend(away.map(NodeId::slot).filter(|name| primary.slots.iter().any(|slot| slot.name == *name)));
     let ours = primary.slots.iter().filter(|slot| slot.name.starts_with("locum_"));
     let surplus = ours.filter(|slot| !wanted.contains(&slot.name) && !slot.active).count();
     let missing = wanted.iter().any(|name| !primary.slots.iter().any(|slot| slot.name == *name));
@@ -87,6 +93,15 @@ fn bring_back(
 ) {
     if primary.checkpoint_timeline != primary.timeline {
         return case.underway(format!("{node} waits for the checkpoint of timeline {}", primary.timeline));
+    }
+    let history_known = primary.switch.is_some() || intent.previous.is_none() || primary.timeline <= Timeline(1);
+    if !history_known || primary.switch != intent.switch {
+        // Who has gone its own way is judged by the switch: one of another timeline would call everybody whole.
+        return case.underway(format!("{node} waits until the switch to timeline {} is recorded", primary.timeline));
+    }
+    let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
+    if down.control.is_none() && agent.system.is_some() && lost < LOOKED_AT {
+        return case.underway(format!("the control file of {node} is being read"));
     }
     let failed = |command: &Command| agent.failed.iter().any(|(what, _)| what == command.name());
     let follow = Command::Follow(upstream.clone());

@@ -7,6 +7,11 @@ use crate::model::{Handover, Intent, RequestKind, Step};
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) -> bool {
     let Some(request) = case.view.requests.first() else { return false };
     match &request.kind {
+        // Clients wait in the middle of it: to stand still there would let them wait for as long as the pause lasts.
+        RequestKind::Pause if intent.handover.is_some() => {
+            let blockers = vec!["a switchover is under way; try again when it has ended".to_owned()];
+            case.step(Step::Refuse { operation: request.operation.clone(), blockers });
+        }
         RequestKind::Pause => case.declare(Intent { paused: true, ..intent.clone() }.raised()),
         RequestKind::Resume => case.declare(Intent { paused: false, ..intent.clone() }.raised()),
         RequestKind::Switchover { to } => {
