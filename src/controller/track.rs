@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use crate::{
     model::{
-        Cause, Command, EndpointFacts, EndpointKind, Incident, IncidentId, IncidentKind, Intent,
-        MarkName, Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Step, View,
+        Cause, Command, EndpointFacts, EndpointKind, Incident, IncidentId, IncidentKind, Intent, MarkName,
+        Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Step, View,
     },
     planner::Plan,
 };
@@ -78,10 +78,7 @@ impl Tracker {
             self.begin(IncidentKind::Failover, next, before.primary.as_ref(), cause, view, now);
             let onset = onset(view, EndpointKind::Primary, before.primary.as_ref()).unwrap_or(decided);
             self.mark(MarkName::Onset, onset);
-            self.mark(
-                MarkName::Suspected,
-                suspected.unwrap_or(decided).max(onset),
-            );
+            self.mark(MarkName::Suspected, suspected.unwrap_or(decided).max(onset));
             self.mark(MarkName::Confirmed, decided);
         } else if before.handover.is_none() && next.handover.is_some() {
             self.begin(IncidentKind::Switchover, next, before.primary.as_ref(), cause, view, now);
@@ -226,10 +223,7 @@ impl Tracker {
         self.begin(IncidentKind::Restart, intent, intent.primary.as_ref(), Some(cause), view, now);
         let onset = onset(view, EndpointKind::Primary, intent.primary.as_ref()).unwrap_or(now);
         self.mark(MarkName::Onset, onset);
-        self.mark(
-            MarkName::Suspected,
-            plan.suspected.unwrap_or(now).max(onset),
-        );
+        self.mark(MarkName::Suspected, plan.suspected.unwrap_or(now).max(onset));
         self.mark(MarkName::Confirmed, now);
     }
 }

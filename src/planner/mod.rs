@@ -13,6 +13,8 @@ mod establish;
 #[cfg(test)]
 mod fixture;
 mod health;
+#[cfg(test)]
+mod properties;
 mod rejoin;
 mod requests;
 mod switchover;

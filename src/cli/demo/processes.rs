@@ -108,6 +108,7 @@ impl Running {
         self.ended.borrow().clone()
     }
 
+    #[cfg(test)]
     /// Waits until it has ended.
     pub(crate) async fn wait(&self, limit: Duration) -> Result<String> {
         let mut ended = self.ended.clone();
