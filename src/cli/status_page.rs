@@ -58,7 +58,7 @@ fn head(out: &mut String, snapshot: &Snapshot, paint: Paint) {
             let serving = snapshot.nodes.iter().find(|node| node.serving).map(|node| &node.node);
             let primary = match (&intent.primary, serving) {
                 (Some(primary), Some(node)) if primary == node => paint.good(&format!("{primary}, serving")),
-                (Some(primary), _) => paint.bad(&format!("{primary}, NOT serving")),
+                (Some(primary), _) => paint.bad(&not_serving(snapshot, primary)),
                 (None, _) => paint.bad("nobody: a failover is under way"),
             };
             let durability = match intent.durability {
@@ -80,6 +80,16 @@ fn head(out: &mut String, snapshot: &Snapshot, paint: Paint) {
         }
     }
     line(out, paint, "live RPO", &rpo(snapshot.rpo.as_ref(), paint));
+}
+
+/// Silence of its member tells nothing about PostgreSQL, which goes on without it.
+fn not_serving(snapshot: &Snapshot, primary: &NodeId) -> String {
+    match snapshot.nodes.iter().find(|node| node.node == *primary) {
+        Some(node) if node.heard_ms > QUIET_MS => {
+            format!("{primary}, not known to serve: its member was last heard {} ago", ms(node.heard_ms))
+        }
+        _ => format!("{primary}, NOT serving"),
+    }
 }
 
 /// What would be lost if the primary vanished now, always with the age of that knowledge.

@@ -14,6 +14,9 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) -> bool {
         }
         RequestKind::Pause => case.declare(Intent { paused: true, ..intent.clone() }.raised()),
         RequestKind::Resume => case.declare(Intent { paused: false, ..intent.clone() }.raised()),
+        // Taken already: the store told of the declaration before its own answer came.
+        RequestKind::Switchover { .. }
+            if intent.handover.as_ref().is_some_and(|handover| handover.operation == request.operation) => {}
         RequestKind::Switchover { to } => {
             match switchover::admit(case.view, case.policy, case.now, to.as_ref()) {
                 Ok(to) => {

@@ -703,6 +703,17 @@ fn every_blocker_of_a_switchover_is_named() {
     );
 }
 
+#[test]
+fn a_switchover_that_was_taken_is_not_refused_because_of_itself() {
+    let mut view = handing_over();
+    view.requests = asks(RequestKind::Switchover { to: None });
+    let refused = |plan: &Plan| plan.steps.iter().any(|step| matches!(step, Step::Refuse { .. }));
+    assert!(!refused(&decide(&view)));
+
+    view.requests[0].operation = "op-2".into();
+    assert!(refused(&decide(&view)), "another one's");
+}
+
 /// A switchover to tokyo is accepted.
 fn handing_over() -> View {
     let mut view = healthy();
