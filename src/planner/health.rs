@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::case::Case;
 use crate::model::{
     AgentFacts, EndpointKind, Finding, Intent, Mono, NodeId, Primary, ReplayState, Server, Standby,
+    StandbyName,
 };
 
 /// How the declared primary is.
@@ -128,6 +129,33 @@ fn find_primary(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     if intent.durability != crate::model::Durability::Async && intent.sync.is_empty() {
         case.find(Finding::Exposed);
     }
+    find_stalled(case, primary);
+}
+
+/// A standby that froze, or whose host vanished without a word, stays connected until a time-out of PostgreSQL's, a
+/// minute by default; commits would wait that long.
+fn find_stalled(case: &mut Case<'_>, primary: &Primary) {
+    let others: Vec<(NodeId, StandbyName)> = case
+        .others(None)
+        .into_iter()
+        .filter_map(|node| Some((node.clone(), case.view.agent(node)?.standby_name.clone())))
+        .collect();
+    for (node, name) in others {
+        let sender = primary.senders.iter().find(|sender| sender.name == name && sender.streaming);
+        let Some(sender) = sender.filter(|sender| sender.flushed < primary.flushed) else {
+            case.memory().stalled.remove(&node);
+            continue;
+        };
+        let now = case.now;
+        let seen = case.memory().stalled.entry(node.clone()).or_insert((sender.flushed, now));
+        if seen.0 != sender.flushed {
+            *seen = (sender.flushed, now);
+        }
+        let since = seen.1;
+        if now.since(since) >= case.policy.hang {
+            case.find(Finding::ReplicationStalled { node });
+        }
+    }
 }
 
 fn find_other(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
@@ -144,7 +172,7 @@ fn find_other(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
             if standby.replay == ReplayState::PausedByPerson {
                 case.find(Finding::ReplayPaused { node: node.clone() });
             }
-            if intent.primary.is_some() && !standby.streaming {
+            if intent.primary.is_some() && (!standby.streaming || missed_by_primary(case, intent, &node)) {
                 case.find(Finding::StandbyLost { node });
             }
         }
@@ -153,6 +181,15 @@ fn find_other(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
             _ = case.find(Finding::StandbyLost { node })
         }
     }
+}
+
+/// True if a standby of the sync set believes that it streams, and the primary knows nothing of it: a connection of
+/// which one side has not heard yet that it is gone. Commits wait meanwhile.
+fn missed_by_primary(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
+    let primary = intent.primary.as_ref().and_then(|primary| case.heard(primary));
+    let Some(Server::Primary(primary)) = primary.map(|agent| &agent.server.value) else { return false };
+    let sends = |name: &StandbyName| primary.senders.iter().any(|sender| sender.name == *name);
+    intent.sync.iter().chain(&intent.sync_next).any(|member| member.node == *node && !sends(&member.name))
 }
 
 /// Members of which this leader has never heard anything are missed like those that fell silent.

@@ -36,6 +36,8 @@ pub struct Memory {
     pub since: BTreeMap<Finding, Mono>,
     /// The greatest flush position each standby ever reported in an epoch: one that falls below it has lost data.
     pub greatest: BTreeMap<NodeId, (Epoch, Lsn)>,
+    /// Since when each standby that lacks WAL has flushed no more of it, and how far it had come.
+    pub stalled: BTreeMap<NodeId, (Lsn, Mono)>,
     /// When the switchover under way was first seen, by its operation.
     pub handover: Option<(String, Mono)>,
 }

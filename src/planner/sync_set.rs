@@ -36,7 +36,7 @@ fn target(case: &Case<'_>, intent: &Intent, primary: &Primary, present: &[Member
         let whole = agent.unfinished.is_none() && !agent.no_failover && agent.promise.is_some();
         let standby = matches!(&agent.server.value, Server::Standby(standby) if standby.streaming && standby.recruited.is_none());
         let member = Member { node: node.clone(), name: agent.standby_name.clone() };
-        (whole && standby && streams(&member)).then_some(member)
+        (whole && standby && streams(&member) && !stalled(case, node)).then_some(member)
     });
     let mut next: Vec<Member> = candidates.collect();
     // A member that stopped streaming keeps its place until writes have waited for `write_wait`.
@@ -57,8 +57,14 @@ fn given_up(case: &Case<'_>, intent: &Intent, primary: &Primary, member: &Member
     match intent.durability {
         Durability::Async => true,
         Durability::SyncStrict => named_anew,
-        Durability::Sync => !streams && (named_anew || lost >= case.policy.write_wait),
+        Durability::Sync => {
+            stalled(case, &member.node) || !streams && (named_anew || lost >= case.policy.write_wait)
+        }
     }
+}
+
+fn stalled(case: &Case<'_>, node: &NodeId) -> bool {
+    case.stood(&Finding::ReplicationStalled { node: node.clone() }).is_some()
 }
 
 /// The set stands: have PostgreSQL agree with it, and undo what a proof left behind.

@@ -565,6 +565,41 @@ fn a_lost_standby_leaves_the_set_after_write_wait_and_never_in_strict() {
 }
 
 #[test]
+fn a_standby_that_froze_leaves_the_set_and_does_not_come_back_before_it_flushes() {
+    let mut view = healthy();
+    view.primary_mut(&seoul()).flushed = Lsn(FLUSHED.0 + 0x100);
+    let first = decide(&view);
+    assert_eq!(declared(&first), None);
+    let later = Mono(NOW.0 + 2_000_000);
+    view.nodes.values_mut().for_each(|node| {
+        node.heard = later;
+        node.agent.as_mut().expect("an agent").server.at = later;
+    });
+    let policy = Policy::default();
+    let second = plan(&view, &first.memory, &policy, later);
+    assert!(second.findings.contains(&Finding::ReplicationStalled { node: tokyo() }));
+    let next = declared(&second).cloned().expect("leaves");
+    assert!(!next.sync.is_empty() && next.sync_next.is_empty());
+
+    *view.intent_mut() = Intent { sync: vec![], sync_next: vec![], ..intent() }.raised();
+    view.primary_mut(&seoul()).names = Some(vec![]);
+    assert_eq!(declared(&plan(&view, &second.memory, &policy, later)), None);
+    view.primary_mut(&seoul()).senders[0].flushed = Lsn(FLUSHED.0 + 0x80);
+    let back = plan(&view, &second.memory, &policy, later);
+    assert_eq!(declared(&back).map(|next| next.sync_next.clone()), Some(set(&[tokyo()])));
+}
+
+#[test]
+fn a_standby_that_only_believes_that_it_streams_leaves_the_set() {
+    let lost = [Finding::StandbyLost { node: tokyo() }];
+    let mut view = healthy();
+    view.primary_mut(&seoul()).senders.clear();
+    assert_eq!(declared(&decide(&view)), None);
+    let next = declared(&decide_after(&view, &Policy::default(), &lost, 500)).cloned().expect("leaves");
+    assert!(next.sync_next.is_empty());
+}
+
+#[test]
 fn a_new_leader_mends_the_set_before_a_commit_can_prove_service() {
     // The standby's host is lost, and the leader was on it: every commit waits, also the one that verifies.
     let lost = [Finding::StandbyUnreachable { node: tokyo() }];
