@@ -75,9 +75,7 @@ fn keep_following(
     if !rightly {
         return case.order(intent, node, Command::Follow(upstream));
     }
-    let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
-    let hopeless = !standby.streaming && standby.replay == ReplayState::Running && lost >= PATIENCE;
-    if hopeless && !intent.in_sync(node) {
+    if streams_in_vain(case, node, standby) && !intent.in_sync(node) {
         // Streaming was given its chance; what it lacks is no longer there, or its history is another.
         case.order(intent, node, Command::Clone(upstream, intent.switch));
     }
@@ -91,9 +89,6 @@ fn bring_back(
     primary: &Primary,
     upstream: Upstream,
 ) {
-    if intent.in_sync(node) && diverged(intent, agent, down) != Some(false) {
-        return case.underway(format!("{node} leaves the sync set before its data directory is touched"));
-    }
     if primary.checkpoint_timeline != primary.timeline {
         return case.underway(format!("{node} waits for the checkpoint of timeline {}", primary.timeline));
     }
@@ -121,7 +116,28 @@ fn bring_back(
             return;
         }
     };
+    if intent.in_sync(node) && !matches!(choice, Command::Follow(_)) {
+        return case.underway(format!("{node} leaves the sync set before its data directory is touched"));
+    }
     case.order(intent, node, choice);
+}
+
+/// True if streaming was given its chance in vain: only a rewind or a clone can help this standby.
+pub(super) fn is_hopeless(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
+    let Some(agent) = case.heard(node) else { return false };
+    match &agent.server.value {
+        Server::Down(down) => {
+            let failed = agent.failed.iter().any(|(what, _)| what == "follow");
+            failed || agent.unfinished.is_some() || diverged(intent, agent, down) == Some(true)
+        }
+        Server::Standby(standby) => streams_in_vain(case, node, standby),
+        Server::Primary(_) | Server::Starting | Server::Unknown => false,
+    }
+}
+
+fn streams_in_vain(case: &Case<'_>, node: &NodeId, standby: &Standby) -> bool {
+    let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
+    !standby.streaming && standby.replay == ReplayState::Running && lost >= PATIENCE
 }
 
 /// Whether a stopped node has WAL that the present primary's history does not. None: not known yet.

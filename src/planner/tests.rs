@@ -630,6 +630,30 @@ fn a_standby_that_was_never_heard_leaves_the_set_like_one_that_fell_silent() {
 }
 
 #[test]
+fn in_strict_mode_a_standby_that_has_to_be_cloned_leaves_the_set_first() {
+    let mut view = healthy();
+    view.intent_mut().durability = Durability::SyncStrict;
+    view.primary_mut(&seoul()).senders.clear();
+    view.server(&tokyo(), Server::Down(down(true)));
+    let strict = Policy { durability: Durability::SyncStrict, ..Policy::default() };
+    let follow = plan(&view, &Memory::default(), &strict, NOW);
+    assert_eq!(orders(&follow), vec![(tokyo(), Command::Follow(upstream(&seoul(), &tokyo())))]);
+
+    view.agent_mut(&tokyo()).failed = vec![("follow".into(), "requested WAL has been removed".into())];
+    let leaves = plan(&view, &Memory::default(), &strict, NOW);
+    assert_eq!(orders(&leaves), vec![], "nothing destructive happens to a member of the set");
+    let next = declared(&leaves).cloned().expect("leaves");
+    assert!(next.sync_next.is_empty());
+
+    *view.intent_mut() = next;
+    let emptied = declared(&plan(&view, &Memory::default(), &strict, NOW)).cloned().expect("names still wait");
+    assert!(emptied.sync.is_empty());
+    *view.intent_mut() = emptied;
+    let plan = plan(&view, &Memory::default(), &strict, NOW);
+    assert!(matches!(orders(&plan).as_slice(), [(_, Command::Rewind(..))]), "{:?}", plan.steps);
+}
+
+#[test]
 fn names_changed_by_somebody_else_are_set_right_and_said() {
     let mut view = healthy();
     view.primary_mut(&seoul()).names = None;
