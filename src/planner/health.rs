@@ -262,7 +262,10 @@ fn note_positions(case: &mut Case<'_>, intent: &Intent) {
     for (node, standby) in standbys {
         let greatest = &mut case.memory().greatest;
         match greatest.get_mut(&node) {
-            Some((epoch, lsn)) if *epoch == intent.epoch => *lsn = standby.flushed.max(*lsn),
+            // A vacancy has no positions of its own: what counts is what a standby had of the primary before.
+            Some((epoch, lsn)) if *epoch == intent.epoch || intent.primary.is_none() => {
+                (*epoch, *lsn) = (intent.epoch, standby.flushed.max(*lsn));
+            }
             _ => _ = greatest.insert(node, (intent.epoch, standby.flushed)),
         }
     }

@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a stopped node's control file may take to be read before it counts as one that has none. Shorter: a node
 /// that was just heard again is cloned for nothing. Longer: one whose data directory was emptied waits for its clone.
 const LOOKED_AT: Duration = Duration::from_secs(5);
+/// How long a node rests for which nothing helped, until a clone is tried again. Shorter: a full disk or a wrong
+/// password is met again and again. Longer: redundancy is missing longer than what was in the way.
+const QUARANTINE: Duration = Duration::from_secs(60);
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, primary: &Primary) {
     let nodes: Vec<NodeId> = case.others(Some(primary_node)).into_iter().cloned().collect();
@@ -112,8 +115,13 @@ fn bring_back(
         _ if rewinds && !failed(&rewind) => rewind,
         _ if !failed(&clone) => clone,
         _ => {
-            case.find(Finding::Quarantined { node: node.clone() });
-            return;
+            let finding = Finding::Quarantined { node: node.clone() };
+            if case.stood_before(&finding).is_none_or(|stood| stood < QUARANTINE) {
+                case.find(finding);
+                return;
+            }
+            // What was in the way may have passed: one more try. The finding, and its time, begin anew.
+            clone
         }
     };
     if intent.in_sync(node) && !matches!(choice, Command::Follow(_)) {

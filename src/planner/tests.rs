@@ -273,6 +273,14 @@ fn a_standby_whose_position_went_back_is_not_promoted() {
 }
 
 #[test]
+fn what_a_standby_had_reported_counts_in_the_vacancy_too() {
+    let mut view = vacant();
+    recruit(&mut view);
+    let memory = Memory { greatest: [(tokyo(), (Epoch(3), Lsn(FLUSHED.0 + 8)))].into(), ..Memory::default() };
+    assert_eq!(declared(&plan(&view, &memory, &Policy::default(), NOW)), None);
+}
+
+#[test]
 fn a_store_older_than_a_promise_is_not_believed() {
     let mut view = healthy();
     view.server(&seoul(), Server::Down(down(true)));
@@ -466,6 +474,18 @@ fn an_old_primary_with_more_is_rewound_else_cloned_else_quarantined() {
     let plan = decide(&view);
     assert_eq!(orders(&plan), vec![]);
     assert!(plan.findings.contains(&Finding::Quarantined { node: seoul() }));
+}
+
+#[test]
+fn a_quarantine_is_tried_again_after_a_while() {
+    let mut view = failed_over(Down { wal_end: Some(Lsn(FLUSHED.0 + 8)), ..down(true) });
+    view.agent_mut(&seoul()).failed = vec![("rewind".into(), "no".into()), ("clone".into(), "no".into())];
+    let finding = Finding::Quarantined { node: seoul() };
+    let policy = Policy::default();
+    assert_eq!(orders(&decide_after(&view, &policy, &[finding.clone()], 59_000)), vec![]);
+    let again = decide_after(&view, &policy, &[finding], 60_000);
+    assert!(matches!(orders(&again).as_slice(), [(_, Command::Clone(..))]), "{:?}", again.steps);
+    assert_eq!(orders(&plan(&view, &again.memory, &policy, NOW)), vec![], "and then rests again");
 }
 
 #[test]
