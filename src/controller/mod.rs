@@ -169,7 +169,7 @@ impl Controller {
         Self {
             world: world::World::new(&deps),
             memory: Memory::default(),
-            tracker: track::Tracker::new(deps.node.clone(), deps.objectives),
+            tracker: track::Tracker::new(deps.node.clone(), deps.objectives, deps.policy.detect),
             operations: operations::Operations::default(),
             recorder: recorder::Recorder::new(deps.records.clone()),
             publisher,

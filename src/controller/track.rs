@@ -1,5 +1,7 @@
 //! The incident, as it is reached mark by mark. Pure: told what was declared and what is seen, it says what to record.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::{
@@ -13,6 +15,8 @@ use crate::{
 pub(super) struct Tracker {
     node: NodeId,
     objectives: Objectives,
+    /// An endpoint whose member was not heard for this long is not waited for: it may be gone with its host.
+    detect: Duration,
     open: Option<Incident>,
     /// States that are not recorded yet; of one incident the last counts.
     pending: Vec<Incident>,
@@ -23,9 +27,9 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
-    pub(super) fn new(node: NodeId, objectives: Objectives) -> Self {
+    pub(super) fn new(node: NodeId, objectives: Objectives, detect: Duration) -> Self {
         let wall = (Mono::default(), Timestamp::UNIX_EPOCH);
-        Self { node, objectives, open: None, pending: Vec::new(), recorded: None, wall, counts: (0, 0) }
+        Self { node, objectives, detect, open: None, pending: Vec::new(), recorded: None, wall, counts: (0, 0) }
     }
 
     pub(super) fn open(&self) -> Option<&Incident> {
@@ -191,11 +195,12 @@ impl Tracker {
         let Some(intent) = &view.intent else { return };
         self.restart_in_place(intent, view, plan, now);
         let counts_before = self.counts;
+        let reached = Reached { view, since: now.back(self.detect) };
         let Some(incident) = &mut self.open else { return };
         match incident.kind {
-            IncidentKind::AppFailover => progress_of_app(incident, view, intent, now),
+            IncidentKind::AppFailover => progress_of_app(incident, reached, intent, now),
             IncidentKind::Failover | IncidentKind::Switchover | IncidentKind::Restart => {
-                progress(incident, view, intent, now)
+                progress(incident, reached, intent, now)
             }
         }
         if incident.marks.first().is_some_and(|first| first.name == MarkName::Onset) {
@@ -253,10 +258,16 @@ fn counts(view: &View) -> (u64, u64) {
     all.fold((0, 0), |(cut, held), seen| (cut + seen.value.cut_total, held + seen.value.held_total))
 }
 
-fn leads_to(view: &View, kind: EndpointKind, node: Option<&NodeId>, intent: &Intent) -> bool {
-    let mut of_kind = view
-        .nodes
-        .values()
+/// What is seen, and since when a member must have been heard for its endpoints to count.
+#[derive(Clone, Copy)]
+struct Reached<'a> {
+    view: &'a View,
+    since: Mono,
+}
+
+fn leads_to(reached: Reached<'_>, kind: EndpointKind, node: Option<&NodeId>, intent: &Intent) -> bool {
+    let heard = reached.view.nodes.values().filter(|member| member.heard >= reached.since);
+    let mut of_kind = heard
         .flat_map(|member| member.endpoints.values())
         .map(|seen| &seen.value)
         .filter(|facts| facts.kind == kind);
@@ -265,7 +276,8 @@ fn leads_to(view: &View, kind: EndpointKind, node: Option<&NodeId>, intent: &Int
     })
 }
 
-fn progress(incident: &mut Incident, view: &View, intent: &Intent, now: Mono) {
+fn progress(incident: &mut Incident, reached: Reached<'_>, intent: &Intent, now: Mono) {
+    let view = reached.view;
     let Some(node) = &intent.primary else { return };
     let begun = incident.at(MarkName::Onset).is_some();
     let handing_over = intent.handover.is_some();
@@ -278,7 +290,7 @@ fn progress(incident: &mut Incident, view: &View, intent: &Intent, now: Mono) {
         return;
     }
     incident.mark(MarkName::Promoted, now);
-    if !leads_to(view, EndpointKind::Primary, Some(node), intent) {
+    if !leads_to(reached, EndpointKind::Primary, Some(node), intent) {
         return;
     }
     incident.mark(MarkName::Repointed, now);
@@ -287,7 +299,7 @@ fn progress(incident: &mut Incident, view: &View, intent: &Intent, now: Mono) {
         return;
     }
     incident.mark(MarkName::Verified, now);
-    if app_is_ready(incident, view, intent) {
+    if app_is_ready(incident, reached, intent) {
         incident.mark(MarkName::AppReady, now);
     }
     if incident.rto_ms().is_some() && redundant(view, intent) {
@@ -296,14 +308,15 @@ fn progress(incident: &mut Incident, view: &View, intent: &Intent, now: Mono) {
 }
 
 /// The active app server has answered since the endpoints led to the new primary, or there is none.
-fn app_is_ready(incident: &Incident, view: &View, intent: &Intent) -> bool {
+fn app_is_ready(incident: &Incident, reached: Reached<'_>, intent: &Intent) -> bool {
+    let view = reached.view;
     let Some(active) = &intent.app else { return true };
     let Some(app) = view.agent(active).and_then(|agent| agent.app.as_ref()) else {
         return view.nodes.values().all(|node| node.agent.as_ref().is_none_or(|agent| agent.app.is_none()));
     };
     let since = incident.at(MarkName::Repointed).unwrap_or_default();
     let answered = app.healthy && app.last_ok.is_some_and(|at| at >= since);
-    answered && leads_to(view, EndpointKind::App, Some(active), intent)
+    answered && leads_to(reached, EndpointKind::App, Some(active), intent)
 }
 
 fn redundant(view: &View, intent: &Intent) -> bool {
@@ -314,10 +327,11 @@ fn redundant(view: &View, intent: &Intent) -> bool {
     any && promised
 }
 
-fn progress_of_app(incident: &mut Incident, view: &View, intent: &Intent, now: Mono) {
+fn progress_of_app(incident: &mut Incident, reached: Reached<'_>, intent: &Intent, now: Mono) {
+    let view = reached.view;
     let Some(active) = &intent.app else { return };
     incident.mark(MarkName::Chosen, now);
-    if !leads_to(view, EndpointKind::App, Some(active), intent) {
+    if !leads_to(reached, EndpointKind::App, Some(active), intent) {
         return;
     }
     incident.mark(MarkName::Repointed, now);
