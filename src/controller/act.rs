@@ -48,6 +48,10 @@ impl Controller {
             }
             Step::Order { node, command, stamp } => {
                 let Some(feed) = self.feeds.get(&node).cloned() else { return };
+                if command == Command::Serve {
+                    // A server that is started anew has proven nothing, though its epoch is the same.
+                    self.world.verified = None;
+                }
                 self.spawn(order(self.deps.clone(), self.events.clone(), feed, stamp, command), key, now);
                 return;
             }
@@ -129,7 +133,7 @@ impl Controller {
             }
             Effect::Verified(stamp) => {
                 self.world.verified = Some(stamp);
-                self.tracker.verified(now);
+                self.tracker.verified(stamp, now);
             }
             Effect::Declared { before, next, revision, cause, suspected, decided } => {
                 tracing::info!(stamp = %next.stamp(), primary = ?next.primary, cause = ?cause.as_ref().map(|c| &c.summary), "declared");

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     model::{
         Cause, Command, EndpointFacts, EndpointKind, Incident, IncidentId, IncidentKind, Intent, MarkName,
-        Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Step, View,
+        Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Stamp, Step, View,
     },
     planner::Plan,
 };
@@ -34,6 +34,12 @@ impl Tracker {
 
     pub(super) fn open(&self) -> Option<&Incident> {
         self.open.as_ref()
+    }
+
+    /// Leadership was lost: whoever leads now goes on with the record in the store.
+    pub(super) fn forget(&mut self) {
+        (self.open, self.recorded) = (None, None);
+        self.pending.clear();
     }
 
     /// Goes on with an incident that a former leader began, if it has not ended. Its marks are taken as they are: on
@@ -79,6 +85,9 @@ impl Tracker {
         let Some(before) = before else { return false };
         let vacated = before.primary.is_some() && next.primary.is_none();
         if vacated {
+            if let Some(switchover) = self.open.as_mut().filter(|_| before.handover.is_some()) {
+                switchover.abandoned = Some("the primary failed on the way; see the failover".to_owned());
+            }
             self.begin(IncidentKind::Failover, next, before.primary.as_ref(), cause, view, now);
             let onset = onset(view, EndpointKind::Primary, before.primary.as_ref()).unwrap_or(decided);
             self.mark(MarkName::Onset, onset);
@@ -95,6 +104,10 @@ impl Tracker {
                 incident.abandoned = cause.as_ref().map(|cause| cause.summary.clone());
                 incident.to.clone_from(&next.primary);
             }
+        } else if before.epoch == next.epoch && before.app != next.app && cause.is_some() && self.goes_on() {
+            // What the failover of the database cost is still being found out: that record is not cut off for this.
+            let to = next.app.as_ref().map_or("nobody", NodeId::as_str);
+            self.deviation(format!("the app server of {to} took over meanwhile"));
         } else if before.epoch == next.epoch && before.app != next.app && cause.is_some() {
             self.begin(IncidentKind::AppFailover, next, before.app.as_ref(), cause, view, now);
             let onset = onset(view, EndpointKind::App, before.app.as_ref()).unwrap_or(decided);
@@ -123,9 +136,14 @@ impl Tracker {
         self.mark(MarkName::Confirmed, began);
     }
 
-    /// A commit through every endpoint succeeded.
-    pub(super) fn verified(&mut self, now: Mono) {
-        if self.open.as_ref().is_some_and(|incident| incident.at(MarkName::Onset).is_some()) {
+    /// A commit through every endpoint succeeded, in the epoch of `stamp`. One of an earlier epoch proves nothing.
+    pub(super) fn verified(&mut self, stamp: Stamp, now: Mono) {
+        let proven = |incident: &Incident| {
+            incident.epoch == stamp.epoch
+                && incident.kind != IncidentKind::AppFailover
+                && incident.at(MarkName::Onset).is_some()
+        };
+        if self.open.as_ref().is_some_and(proven) {
             self.mark(MarkName::Repointed, now);
             self.mark(MarkName::Verified, now);
         }
@@ -187,12 +205,12 @@ impl Tracker {
     /// Sees how far things have come.
     pub(super) fn observe(&mut self, view: &View, plan: &Plan, now: Mono, wall: Timestamp) {
         self.wall = (now, wall);
+        // A lease that is renewed late is no end of leadership: `forget` is told of that.
         if !view.leading {
-            // Whoever leads now goes on with the record in the store.
-            self.open = None;
             return;
         }
         let Some(intent) = &view.intent else { return };
+        self.found_under_way(intent, view, now);
         self.restart_in_place(intent, view, plan, now);
         let counts_before = self.counts;
         let reached = Reached { view, since: now.back(self.detect) };
@@ -217,6 +235,40 @@ impl Tracker {
         let ended = incident.at(MarkName::RedundancyRestored).is_some() && known;
         if ended || given_up {
             self.close();
+        }
+    }
+
+    /// An incident of the database is open.
+    fn goes_on(&self) -> bool {
+        self.open.as_ref().is_some_and(|incident| incident.kind != IncidentKind::AppFailover)
+    }
+
+    /// Whoever declared what stands in the store may have died before it recorded that, or may not have been told that
+    /// it was stored: an incident taken up follows the epoch, and a vacancy without an incident begins one.
+    fn found_under_way(&mut self, intent: &Intent, view: &View, now: Mono) {
+        if view.underway.iter().any(|key| key.what == "declare") {
+            return;
+        }
+        if let Some(incident) = self.open.as_mut().filter(|incident| incident.epoch < intent.epoch)
+            && intent.primary.is_some()
+        {
+            incident.epoch = intent.epoch;
+            incident.to.clone_from(&intent.primary);
+        }
+        let recorded = self
+            .open
+            .as_ref()
+            .is_some_and(|incident| incident.kind == IncidentKind::Failover && incident.epoch == intent.epoch);
+        if intent.primary.is_none() && !recorded {
+            let cause = Cause {
+                summary: "a failover was found under way; who declared it left no record".to_owned(),
+                evidence: Vec::new(),
+            };
+            self.begin(IncidentKind::Failover, intent, intent.previous.as_ref(), Some(cause), view, now);
+            let onset = onset(view, EndpointKind::Primary, intent.previous.as_ref()).unwrap_or(now);
+            self.mark(MarkName::Onset, onset);
+            self.mark(MarkName::Suspected, now);
+            self.mark(MarkName::Confirmed, now);
         }
     }
 
@@ -368,6 +420,11 @@ fn loss_is_known(incident: &mut Incident, view: &View) -> bool {
         return true;
     };
     if incident.rpo.lost_bytes.is_some() {
+        return true;
+    }
+    if incident.to.as_ref() == Some(old) {
+        // It was declared again, with everything it had.
+        (incident.rpo.lost_bytes, incident.rpo.lost_transactions) = (Some(0), Some(0));
         return true;
     }
     let Some(agent) = view.agent(old) else { return false };
