@@ -102,10 +102,23 @@ impl World {
         self.intent = Some((intent, revision));
     }
 
-    pub(super) fn ask(&mut self, request: Request) {
-        if self.requests.len() < REQUESTS {
+    /// Takes a request. False: too many wait.
+    pub(super) fn ask(&mut self, request: Request) -> bool {
+        let room = self.requests.len() < REQUESTS;
+        if room {
             self.requests.push_back(request);
         }
+        room
+    }
+
+    /// Forgets every request; returns their operations.
+    pub(super) fn drop_requests(&mut self) -> Vec<String> {
+        self.requests.drain(..).map(|request| request.operation).collect()
+    }
+
+    /// Failovers are about to be counted anew.
+    pub(super) fn forget_failovers(&mut self) {
+        self.failovers.clear();
     }
 
     /// The oldest request was dealt with.
