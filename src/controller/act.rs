@@ -126,7 +126,6 @@ impl Controller {
     fn effect(&mut self, effect: Effect, began: Mono, now: Mono) {
         match effect {
             Effect::None => {}
-            Effect::Conflict => tracing::warn!("somebody else replaced the intent first"),
             Effect::Drained(stamp) => {
                 self.world.drained = Some(stamp);
                 self.tracker.drained(began);
@@ -173,7 +172,8 @@ async fn declare(
             let before = Box::new(basis.map(|(intent, _)| intent));
             Ok(Effect::Declared { before, next: Box::new(next), revision, cause, suspected, decided })
         }
-        Ok(Declared::Conflict) => Ok(Effect::Conflict),
+        // A failure like others: until the intent is read again, the same would be tried with every turn.
+        Ok(Declared::Conflict) => Err("somebody else replaced the intent first".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -130,8 +130,6 @@ pub(crate) enum Effect {
         suspected: Option<Mono>,
         decided: Mono,
     },
-    /// Somebody else replaced the intent first.
-    Conflict,
     /// Sessions were drained.
     Drained(Stamp),
     /// Commits through the endpoints succeeded.

@@ -84,8 +84,10 @@ impl World {
         self.store_error = None;
         self.leader = stored.leader;
         self.registrations = stored.members.into_iter().map(|member| (member.node.clone(), member)).collect();
-        if let Some((intent, revision)) = stored.intent {
-            self.adopt(intent, revision);
+        match stored.intent {
+            Some((intent, revision)) => self.adopt(intent, revision),
+            // The store was wiped: what this member remembers is no intent any more, and the planner will say so.
+            None => self.intent = None,
         }
     }
 
