@@ -12,6 +12,8 @@ use crate::{
     report::{Paint, bytes, ms},
 };
 
+/// The width of the labels on the left.
+const LABEL: usize = 15;
 /// Older knowledge of the live RPO is marked.
 const OLD_MS: f64 = 1_000.0;
 /// A member that was not heard for so long is marked; members report ten times a second.
@@ -41,7 +43,7 @@ pub(super) fn page(snapshot: &Snapshot, paint: Paint) -> String {
 }
 
 fn line(out: &mut String, paint: Paint, label: &str, text: &str) {
-    let label = paint.bold(&format!("{label:15}"));
+    let label = paint.bold(&format!("{label:LABEL$}"));
     out.push_str(&format!("{label}{text}\n"));
 }
 
@@ -100,16 +102,17 @@ fn rpo(rpo: Option<&RpoStatus>, paint: Paint) -> String {
         (Some(at_risk), None) => bytes(at_risk),
         (Some(at_risk), Some(time)) => format!("{}, {} of work", bytes(at_risk), ms(time)),
     };
-    if let Some(at_most) = rpo.at_most_bytes.filter(|at_most| Some(*at_most) != rpo.bytes) {
-        let _ = write!(text, ", by now at most {} by estimate", bytes(at_most));
-    }
     let _ = write!(text, " (as of {} ago", ms(rpo.as_of_ms));
     if let Some(standby) = &rpo.standby {
         let _ = write!(text, ", against {standby}");
     }
     text.push(')');
+    if let Some(at_most) = rpo.at_most_bytes.filter(|at_most| Some(*at_most) != rpo.bytes) {
+        let _ = write!(text, "; by estimate at most {} now", bytes(at_most));
+    }
     if rpo.acknowledged_is_safe {
-        text.push_str("; of acknowledged commits: nothing");
+        // On a line of its own: the answer to what most people mean by RPO.
+        let _ = write!(text, "\n{:LABEL$}of acknowledged commits: nothing", "");
     }
     if rpo.bytes.is_none() || rpo.as_of_ms > OLD_MS { paint.warn(&text) } else { text }
 }
