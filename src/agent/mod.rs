@@ -93,7 +93,11 @@ impl Agent {
     }
 
     /// Looks at the app server now.
-    pub fn probe_app(&self) {}
+    pub fn probe_app(&self) {
+        if let Some(app) = &self.app {
+            app.now();
+        }
+    }
 
     /// Ends the watch. PostgreSQL goes on.
     pub async fn stop(&self) {

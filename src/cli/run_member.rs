@@ -17,6 +17,7 @@ use crate::{
     controller::{self, Deps, Feed},
     endpoint::Proxy,
     member::Host,
+    model::RouteOrder,
     ports::{Clock, Console, Local},
     postgres::ThroughEndpoint,
     store::{Embedded, Records, Registration, RpoHistory},
@@ -92,6 +93,12 @@ impl Running {
             )?),
             None => None,
         };
+        if let Some(promise) = agent.as_ref().and_then(|agent| agent.facts().promise) {
+            // An endpoint remembers nothing over a restart, and the promise file does: no order below that counts.
+            for proxy in endpoints.values() {
+                proxy.order(promise, RouteOrder::Hold);
+            }
+        }
         let host = Host::new(config.node.clone(), agent, endpoints, clock.clone());
         let (console, loop_task) = controller::start(deps(config, &host, records.clone(), history, clock));
         let console: Arc<dyn Console> = Arc::new(console);

@@ -64,7 +64,7 @@ impl<'a> Case<'a> {
 
     /// The greatest flush position that a standby reported in this epoch.
     pub(super) fn greatest(&self, node: &NodeId, epoch: Epoch) -> Lsn {
-        let known = self.before.greatest.get(node).filter(|(of, _)| *of == epoch);
+        let known = self.plan.memory.greatest.get(node).filter(|(of, _)| *of == epoch);
         known.map_or(Lsn::default(), |(_, lsn)| *lsn)
     }
 
@@ -83,6 +83,11 @@ impl<'a> Case<'a> {
     /// For how long a finding noted in this call has stood; None if it was not noted.
     pub(super) fn stood(&self, finding: &Finding) -> Option<Duration> {
         self.plan.memory.since.get(finding).map(|since| self.now.since(*since))
+    }
+
+    /// For how long a finding had stood before this call; None if it had not.
+    pub(super) fn stood_before(&self, finding: &Finding) -> Option<Duration> {
+        self.before.since.get(finding).map(|since| self.now.since(*since))
     }
 
     pub(super) fn memory(&mut self) -> &mut Memory {

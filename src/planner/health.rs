@@ -189,7 +189,7 @@ fn missed_by_primary(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
     let primary = intent.primary.as_ref().and_then(|primary| case.heard(primary));
     let Some(Server::Primary(primary)) = primary.map(|agent| &agent.server.value) else { return false };
     let sends = |name: &StandbyName| primary.senders.iter().any(|sender| sender.name == *name);
-    intent.sync.iter().any(|member| member.node == *node && !sends(&member.name))
+    intent.sync.iter().chain(&intent.sync_next).any(|member| member.node == *node && !sends(&member.name))
 }
 
 /// Members of which this leader has never heard anything are missed like those that fell silent.
@@ -262,7 +262,10 @@ fn note_positions(case: &mut Case<'_>, intent: &Intent) {
     for (node, standby) in standbys {
         let greatest = &mut case.memory().greatest;
         match greatest.get_mut(&node) {
-            Some((epoch, lsn)) if *epoch == intent.epoch => *lsn = standby.flushed.max(*lsn),
+            // A vacancy has no positions of its own: what counts is what a standby had of the primary before.
+            Some((epoch, lsn)) if *epoch == intent.epoch || intent.primary.is_none() => {
+                (*epoch, *lsn) = (intent.epoch, standby.flushed.max(*lsn));
+            }
             _ => _ = greatest.insert(node, (intent.epoch, standby.flushed)),
         }
     }

@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a stopped node's control file may take to be read before it counts as one that has none. Shorter: a node
 /// that was just heard again is cloned for nothing. Longer: one whose data directory was emptied waits for its clone.
 const LOOKED_AT: Duration = Duration::from_secs(5);
+/// How long a node rests for which nothing helped, until a clone is tried again. Shorter: a full disk or a wrong
+/// password is met again and again. Longer: redundancy is missing longer than what was in the way.
+const QUARANTINE: Duration = Duration::from_secs(60);
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, primary: &Primary) {
     let nodes: Vec<NodeId> = case.others(Some(primary_node)).into_iter().cloned().collect();
@@ -75,9 +78,7 @@ fn keep_following(
     if !rightly {
         return case.order(intent, node, Command::Follow(upstream));
     }
-    let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
-    let hopeless = !standby.streaming && standby.replay == ReplayState::Running && lost >= PATIENCE;
-    if hopeless && !intent.in_sync(node) {
+    if streams_in_vain(case, node, standby) && !intent.in_sync(node) {
         // Streaming was given its chance; what it lacks is no longer there, or its history is another.
         case.order(intent, node, Command::Clone(upstream, intent.switch));
     }
@@ -94,10 +95,12 @@ fn bring_back(
     if primary.checkpoint_timeline != primary.timeline {
         return case.underway(format!("{node} waits for the checkpoint of timeline {}", primary.timeline));
     }
-    let history_known = primary.switch.is_some() || intent.previous.is_none() || primary.timeline <= Timeline(1);
+    let history_known =
+        primary.switch.is_some() || intent.previous.is_none() || primary.timeline <= Timeline(1);
     if !history_known || primary.switch != intent.switch {
         // Who has gone its own way is judged by the switch: one of another timeline would call everybody whole.
-        return case.underway(format!("{node} waits until the switch to timeline {} is recorded", primary.timeline));
+        return case
+            .underway(format!("{node} waits until the switch to timeline {} is recorded", primary.timeline));
     }
     let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
     if down.control.is_none() && agent.system.is_some() && lost < LOOKED_AT {
@@ -108,14 +111,19 @@ fn bring_back(
     let rewind = Command::Rewind(upstream.clone(), intent.switch);
     let clone = Command::Clone(upstream, intent.switch);
     let rewinds = down.control.is_some_and(|control| control.can_rewind) && agent.unfinished.is_none();
-    let choice = match diverged(intent, agent, down, primary) {
-        None => return case.underway(format!("it is being determined what {node} has of its own")),
+    let choice = match diverged(intent, agent, down) {
+        None => return case.underway(format!("the end of the WAL of {node} is being determined")),
         Some(false) if agent.unfinished.is_none() && !failed(&follow) => follow,
         _ if rewinds && !failed(&rewind) => rewind,
         _ if !failed(&clone) => clone,
         _ => {
-            case.find(Finding::Quarantined { node: node.clone() });
-            return;
+            let finding = Finding::Quarantined { node: node.clone() };
+            if case.stood_before(&finding).is_none_or(|stood| stood < QUARANTINE) {
+                case.find(finding);
+                return;
+            }
+            // What was in the way may have passed: one more try. The finding, and its time, begin anew.
+            clone
         }
     };
     if intent.in_sync(node) && !matches!(choice, Command::Follow(_)) {
@@ -124,18 +132,30 @@ fn bring_back(
     case.order(intent, node, choice);
 }
 
+/// True if streaming was given its chance in vain: only a rewind or a clone can help this standby.
+pub(super) fn is_hopeless(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
+    let Some(agent) = case.heard(node) else { return false };
+    match &agent.server.value {
+        Server::Down(down) => {
+            let failed = agent.failed.iter().any(|(what, _)| what == "follow");
+            failed || agent.unfinished.is_some() || diverged(intent, agent, down) == Some(true)
+        }
+        Server::Standby(standby) => streams_in_vain(case, node, standby),
+        Server::Primary(_) | Server::Starting | Server::Unknown => false,
+    }
+}
+
+fn streams_in_vain(case: &Case<'_>, node: &NodeId, standby: &Standby) -> bool {
+    let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
+    !standby.streaming && standby.replay == ReplayState::Running && lost >= PATIENCE
+}
+
 /// Whether a stopped node has WAL that the present primary's history does not. None: not known yet.
 ///
-/// The intent's switch is the present primary's: nothing is brought back before that is stored. Only a primary that is
-/// still on the first timeline has none. A node whose latest checkpoint lies on a timeline after the one that was left got it from the present primary.
+/// A node whose latest checkpoint lies on a timeline after the one that was left got it from the present primary.
 /// A node that was never primary has nothing of its own.
-fn diverged(intent: &Intent, agent: &AgentFacts, down: &Down, primary: &Primary) -> Option<bool> {
-    let Some(switch) = intent.switch else {
-        return if primary.timeline == Timeline(1) { Some(false) } else { None };
-    };
-    if agent.primary_since.is_none() {
-        return Some(false);
-    }
+fn diverged(intent: &Intent, agent: &AgentFacts, down: &Down) -> Option<bool> {
+    let (Some(switch), Some(_)) = (intent.switch, agent.primary_since) else { return Some(false) };
     let Some(control) = down.control else { return Some(true) };
     if control.timeline > switch.timeline {
         return Some(false);

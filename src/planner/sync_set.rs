@@ -4,7 +4,7 @@
 //! SHOW and `sync_state` do not tell whether names are in force, so the proof is a commit of the agent's own that was
 //! seen waiting, with replay paused on the standby so that it must wait and nobody else does (SAFETY, "The sync set").
 
-use super::{case::Case, health};
+use super::{case::Case, health, rejoin};
 use crate::model::{
     Command, Durability, Finding, Intent, Member, NodeId, Primary, ReplayState, Server, StandbyName,
 };
@@ -49,14 +49,16 @@ fn target(case: &Case<'_>, intent: &Intent, primary: &Primary, present: &[Member
     next
 }
 
-/// True if writes have waited long enough for this member; in strict mode they wait for ever.
+/// True if writes have waited long enough for this member; in strict mode they wait for as long as it may come back as
+/// it is.
 fn given_up(case: &Case<'_>, intent: &Intent, primary: &Primary, member: &Member) -> bool {
     let named_anew = case.heard(&member.node).is_some_and(|agent| agent.standby_name != member.name);
     let streams = primary.senders.iter().any(|sender| sender.name == member.name && sender.streaming);
     let lost = health::standby_lost_for(case, &member.node).unwrap_or_default();
     match intent.durability {
         Durability::Async => true,
-        Durability::SyncStrict => named_anew,
+        // Writes go on waiting, for whoever comes: an empty set promises nothing, and lets the member be cloned.
+        Durability::SyncStrict => named_anew || !streams && rejoin::is_hopeless(case, intent, &member.node),
         Durability::Sync => {
             stalled(case, &member.node) || !streams && (named_anew || lost >= case.policy.write_wait)
         }

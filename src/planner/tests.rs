@@ -273,6 +273,14 @@ fn a_standby_whose_position_went_back_is_not_promoted() {
 }
 
 #[test]
+fn what_a_standby_had_reported_counts_in_the_vacancy_too() {
+    let mut view = vacant();
+    recruit(&mut view);
+    let memory = Memory { greatest: [(tokyo(), (Epoch(3), Lsn(FLUSHED.0 + 8)))].into(), ..Memory::default() };
+    assert_eq!(declared(&plan(&view, &memory, &Policy::default(), NOW)), None);
+}
+
+#[test]
 fn a_store_older_than_a_promise_is_not_believed() {
     let mut view = healthy();
     view.server(&seoul(), Server::Down(down(true)));
@@ -444,7 +452,8 @@ fn the_slot_of_a_member_that_was_not_heard_yet_is_kept() {
     let primary = view.primary_mut(&seoul());
     primary.senders.clear();
     primary.slots[0].active = false;
-    let slots = |plan: &Plan| orders(plan).iter().any(|(_, command)| matches!(command, Command::KeepSlots(_)));
+    let slots =
+        |plan: &Plan| orders(plan).iter().any(|(_, command)| matches!(command, Command::KeepSlots(_)));
     assert!(!slots(&decide(&view)));
     view.members.remove(&tokyo());
     assert!(slots(&decide(&view)), "no member any more");
@@ -490,6 +499,18 @@ fn a_member_of_the_set_is_neither_rewound_nor_cloned() {
     view.server(&tokyo(), Server::Down(down(true)));
     view.agent_mut(&tokyo()).failed = vec![("follow".into(), "no".into())];
     assert_eq!(orders(&decide(&view)), vec![]);
+}
+
+#[test]
+fn a_quarantine_is_tried_again_after_a_while() {
+    let mut view = failed_over(Down { wal_end: Some(Lsn(FLUSHED.0 + 8)), ..down(true) });
+    view.agent_mut(&seoul()).failed = vec![("rewind".into(), "no".into()), ("clone".into(), "no".into())];
+    let finding = Finding::Quarantined { node: seoul() };
+    let policy = Policy::default();
+    assert_eq!(orders(&decide_after(&view, &policy, &[finding.clone()], 59_000)), vec![]);
+    let again = decide_after(&view, &policy, &[finding], 60_000);
+    assert!(matches!(orders(&again).as_slice(), [(_, Command::Clone(..))]), "{:?}", again.steps);
+    assert_eq!(orders(&plan(&view, &again.memory, &policy, NOW)), vec![], "and then rests again");
 }
 
 #[test]
@@ -651,6 +672,31 @@ fn a_standby_that_was_never_heard_leaves_the_set_like_one_that_fell_silent() {
     view.nodes.get_mut(&seoul()).expect("seoul").heard = later;
     let next = declared(&plan(&view, &first.memory, &Policy::default(), later)).cloned().expect("leaves");
     assert!(next.sync_next.is_empty());
+}
+
+#[test]
+fn in_strict_mode_a_standby_that_has_to_be_cloned_leaves_the_set_first() {
+    let mut view = healthy();
+    view.intent_mut().durability = Durability::SyncStrict;
+    view.primary_mut(&seoul()).senders.clear();
+    view.server(&tokyo(), Server::Down(down(true)));
+    let strict = Policy { durability: Durability::SyncStrict, ..Policy::default() };
+    let follow = plan(&view, &Memory::default(), &strict, NOW);
+    assert_eq!(orders(&follow), vec![(tokyo(), Command::Follow(upstream(&seoul(), &tokyo())))]);
+
+    view.agent_mut(&tokyo()).failed = vec![("follow".into(), "requested WAL has been removed".into())];
+    let leaves = plan(&view, &Memory::default(), &strict, NOW);
+    assert_eq!(orders(&leaves), vec![], "nothing destructive happens to a member of the set");
+    let next = declared(&leaves).cloned().expect("leaves");
+    assert!(next.sync_next.is_empty());
+
+    *view.intent_mut() = next;
+    let emptied =
+        declared(&plan(&view, &Memory::default(), &strict, NOW)).cloned().expect("names still wait");
+    assert!(emptied.sync.is_empty());
+    *view.intent_mut() = emptied;
+    let plan = plan(&view, &Memory::default(), &strict, NOW);
+    assert!(matches!(orders(&plan).as_slice(), [(_, Command::Rewind(..))]), "{:?}", plan.steps);
 }
 
 #[test]
