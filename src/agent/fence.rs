@@ -60,7 +60,10 @@ impl Inner {
         let stopped = stopped.inspect_err(|_| self.board.update(|s| s.expected = false))?;
         self.attest_down(stamp);
         let generation = self.board.read(|s| s.generation);
-        self.read_remains(generation).await;
+        if !self.read_remains_once(generation).await {
+            let inner = Arc::clone(self);
+            tokio::spawn(async move { inner.read_remains(generation).await });
+        }
         match stopped {
             Stopped::Clean if self.stopped_in_order() => Ok(()),
             how => Err(Unable::Failed(format!("it has stopped, but not in order: {how:?}"))),

@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn nothing_is_more_urgent_than_a_fence() {
-        assert!(urgency(&Command::Fence) > urgency(&Command::Promote(Vec::new())));
+        assert!(urgency(&Command::Fence) > urgency(&Command::Promote(vec![])));
         assert!(urgency(&Command::Recruit) > urgency(&Command::ProveNames));
     }
 }

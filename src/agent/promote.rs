@@ -151,15 +151,25 @@ impl Inner {
                     )));
                 }
                 if self.instance.has_standby_signal().await? {
-                    return Err(Unable::Refused(
-                        "standby.signal is there: it is a standby's directory".into(),
-                    ));
+                    return self.start_to_promote(stamp).await;
                 }
                 self.start().await?;
             }
         }
         self.await_server(|server| matches!(server, Server::Primary(_))).await?;
         self.adopt(stamp).await
+    }
+
+    /// It was declared and ended before it was promoted: it starts as it was left, cut from everybody. The promotion is
+    /// an order of its own.
+    async fn start_to_promote(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+        let held = self.held().await;
+        let chosen = |by: Option<Stamp>| by.is_some_and(|by| by.same_epoch(stamp));
+        if held.upstream.is_some() || !(chosen(held.recruited) || chosen(held.primary_since)) {
+            return Err(Unable::Refused("standby.signal is there: it is a standby's directory".into()));
+        }
+        self.start().await?;
+        self.await_server(|server| matches!(server, Server::Standby(_) | Server::Primary(_))).await
     }
 
     async fn adopt(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {

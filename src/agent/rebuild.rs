@@ -41,7 +41,7 @@ impl Inner {
         upstream: &Upstream,
         switch: Option<Switch>,
     ) -> Result<(), Unable> {
-        self.must_be_down()?;
+        self.end_standby(stamp).await?;
         let from = CloneFrom { source: self.source(upstream)?, slot: Some(upstream.slot.clone()) };
         self.save_tail(stamp, switch).await?;
         let before = self.held().await.unfinished;
@@ -74,6 +74,18 @@ impl Inner {
         })
         .await?;
         self.follow(upstream).await
+    }
+
+    /// A standby that runs and streams in vain is ended before its directory is replaced. A primary never is.
+    async fn end_standby(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+        let in_vain = self.board.read(|s| match &s.facts.server.value {
+            Server::Standby(standby) => !standby.streaming && standby.recruited.is_none(),
+            _ => false,
+        });
+        match in_vain {
+            true => self.fence(stamp).await,
+            false => self.must_be_down(),
+        }
     }
 
     fn must_be_down(&self) -> Result<(), Unable> {

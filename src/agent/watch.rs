@@ -26,6 +26,10 @@ const FULL_EVERY: u32 = 10;
 const RECONNECT: Duration = Duration::from_millis(20);
 /// Between two tries to connect when all slots are taken or nothing listens.
 const RECONNECT_LATER: Duration = Duration::from_millis(250);
+/// What a dead server left is read again this long after it could not be, doubled each time …
+const READ_AGAIN: Duration = Duration::from_secs(1);
+/// … up to this.
+const READ_AGAIN_LAST: Duration = Duration::from_secs(60);
 /// How long the control file may take to say that the end was in order. It is in the page cache, or the disk hangs.
 const PEEK: Duration = Duration::from_millis(50);
 
@@ -126,12 +130,28 @@ async fn bury(inner: Arc<Inner>, generation: u64) {
 
 impl Inner {
     /// Fills in the control file and the end of WAL of a server of which nothing is left.
+    ///
+    /// Tried again for as long as that server is the last one: without the end of its WAL nobody may be promoted in
+    /// its place, nor it be started again.
     pub(super) async fn read_remains(&self, generation: u64) {
+        let unread = |s: &State| {
+            s.generation == generation
+                && matches!(&s.facts.server.value, Server::Down(down) if down.wal_end.is_none())
+        };
+        let mut pause = READ_AGAIN;
+        while self.board.read(unread) && !self.read_remains_once(generation).await {
+            sleep(pause).await;
+            pause = READ_AGAIN_LAST.min(pause * 2);
+        }
+    }
+
+    /// False: something could not be read.
+    pub(super) async fn read_remains_once(&self, generation: u64) -> bool {
         let control = match self.instance.control().await {
             Ok(control) => control,
             Err(error) => {
                 tracing::debug!(%error, "no control file to read");
-                return;
+                return false;
             }
         };
         let fill = |fill: &dyn Fn(&mut crate::model::Down)| {
@@ -152,8 +172,14 @@ impl Inner {
             self.instance.wal_end(timeline, control.redo).await
         };
         match end.await {
-            Ok(end) => fill(&|down| down.wal_end = Some(end)),
-            Err(error) => tracing::warn!(%error, "cannot tell where the WAL ends"),
+            Ok(end) => {
+                fill(&|down| down.wal_end = Some(end));
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell where the WAL ends");
+                false
+            }
         }
     }
 }

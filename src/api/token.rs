@@ -31,7 +31,9 @@ impl Token {
         if same(self.0.expose_secret().as_bytes(), given.trim_ascii()) {
             Ok(())
         } else {
-            Err(Refusal::no_token("the token is not the one of this cluster; see `api.token` in locum.toml"))
+            Err(Refusal::no_token(
+                "the token is not the one of this cluster; see `api.token_file` in locum.toml",
+            ))
         }
     }
 }

@@ -1,6 +1,9 @@
 //! `locum run`: wires one member together and runs it until it is told to stop. Only wiring; PostgreSQL outlives it.
 
-use std::{collections::BTreeMap, future::Future, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, fs::DirBuilder, future::Future, os::unix::fs::DirBuilderExt as _, path::Path,
+    process::ExitCode, sync::Arc, time::Duration,
+};
 
 use anyhow::Context as _;
 use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch, task::JoinHandle};
@@ -14,6 +17,7 @@ use crate::{
     controller::{self, Deps, Feed},
     endpoint::Proxy,
     member::Host,
+    model::RouteOrder,
     ports::{Clock, Console, Local},
     postgres::ThroughEndpoint,
     store::{Embedded, Records, Registration, RpoHistory},
@@ -66,6 +70,10 @@ impl Running {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let public = bind("api.listen", config.api.listen).await?;
         let peers = bind("api.peer_listen", config.api.peer_listen).await?;
+        make_dir("state_dir", &config.state_dir)?;
+        if let Some(parent) = config.store.parent() {
+            make_dir("store.embedded", parent)?;
+        }
         let store = Embedded::open(&config.store)
             .with_context(|| format!("open the store {}", config.store.display()))?;
         let records = Records::new(Arc::new(store), config.cluster.clone());
@@ -85,6 +93,12 @@ impl Running {
             )?),
             None => None,
         };
+        if let Some(promise) = agent.as_ref().and_then(|agent| agent.facts().promise) {
+            // An endpoint remembers nothing over a restart, and the promise file does: no order below that counts.
+            for proxy in endpoints.values() {
+                proxy.order(promise, RouteOrder::Hold);
+            }
+        }
         let host = Host::new(config.node.clone(), agent, endpoints, clock.clone());
         let (console, loop_task) = controller::start(deps(config, &host, records.clone(), history, clock));
         let console: Arc<dyn Console> = Arc::new(console);
@@ -158,6 +172,12 @@ fn deps(
         clock,
         history: Some(history),
     }
+}
+
+/// Makes a directory that is not there yet, as `locum config check` promises; only its owner may enter.
+fn make_dir(key: &str, path: &Path) -> anyhow::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("make the directory {} ({key})", path.display()))
 }
 
 async fn bind(key: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {

@@ -12,6 +12,8 @@ use crate::{
     report::{Paint, bytes, ms},
 };
 
+/// The width of the labels on the left.
+const LABEL: usize = 15;
 /// Older knowledge of the live RPO is marked.
 const OLD_MS: f64 = 1_000.0;
 /// A member that was not heard for so long is marked; members report ten times a second.
@@ -41,7 +43,7 @@ pub(super) fn page(snapshot: &Snapshot, paint: Paint) -> String {
 }
 
 fn line(out: &mut String, paint: Paint, label: &str, text: &str) {
-    let label = paint.bold(&format!("{label:15}"));
+    let label = paint.bold(&format!("{label:LABEL$}"));
     out.push_str(&format!("{label}{text}\n"));
 }
 
@@ -58,7 +60,7 @@ fn head(out: &mut String, snapshot: &Snapshot, paint: Paint) {
             let serving = snapshot.nodes.iter().find(|node| node.serving).map(|node| &node.node);
             let primary = match (&intent.primary, serving) {
                 (Some(primary), Some(node)) if primary == node => paint.good(&format!("{primary}, serving")),
-                (Some(primary), _) => paint.bad(&format!("{primary}, NOT serving")),
+                (Some(primary), _) => paint.bad(&not_serving(snapshot, primary)),
                 (None, _) => paint.bad("nobody: a failover is under way"),
             };
             let durability = match intent.durability {
@@ -82,6 +84,16 @@ fn head(out: &mut String, snapshot: &Snapshot, paint: Paint) {
     line(out, paint, "live RPO", &rpo(snapshot.rpo.as_ref(), paint));
 }
 
+/// Silence of its member tells nothing about PostgreSQL, which goes on without it.
+fn not_serving(snapshot: &Snapshot, primary: &NodeId) -> String {
+    match snapshot.nodes.iter().find(|node| node.node == *primary) {
+        Some(node) if node.heard_ms > QUIET_MS => {
+            format!("{primary}, not known to serve: its member was last heard {} ago", ms(node.heard_ms))
+        }
+        _ => format!("{primary}, NOT serving"),
+    }
+}
+
 /// What would be lost if the primary vanished now, always with the age of that knowledge.
 fn rpo(rpo: Option<&RpoStatus>, paint: Paint) -> String {
     let Some(rpo) = rpo else { return paint.warn("unknown: never read") };
@@ -90,16 +102,17 @@ fn rpo(rpo: Option<&RpoStatus>, paint: Paint) -> String {
         (Some(at_risk), None) => bytes(at_risk),
         (Some(at_risk), Some(time)) => format!("{}, {} of work", bytes(at_risk), ms(time)),
     };
-    if let Some(at_most) = rpo.at_most_bytes.filter(|at_most| Some(*at_most) != rpo.bytes) {
-        let _ = write!(text, ", by now at most {} by estimate", bytes(at_most));
-    }
     let _ = write!(text, " (as of {} ago", ms(rpo.as_of_ms));
     if let Some(standby) = &rpo.standby {
         let _ = write!(text, ", against {standby}");
     }
     text.push(')');
+    if let Some(at_most) = rpo.at_most_bytes.filter(|at_most| Some(*at_most) != rpo.bytes) {
+        let _ = write!(text, "; by estimate at most {} now", bytes(at_most));
+    }
     if rpo.acknowledged_is_safe {
-        text.push_str("; of acknowledged commits: nothing");
+        // On a line of its own: the answer to what most people mean by RPO.
+        let _ = write!(text, "\n{:LABEL$}of acknowledged commits: nothing", "");
     }
     if rpo.bytes.is_none() || rpo.as_of_ms > OLD_MS { paint.warn(&text) } else { text }
 }

@@ -100,9 +100,10 @@ fn ports(config: &Config, problems: &mut Vec<Problem>) {
     if let Some(address) = config.postgres.as_ref().and_then(|p| p.address.parse().ok()) {
         taken.push(("postgres.address".into(), address));
     }
-    taken.push(("api.listen".into(), config.api.listen));
+    let api = [("api.listen", config.api.listen), ("api.peer_listen", config.api.peer_listen)];
+    let api = api.into_iter().map(|(key, at)| (key.to_owned(), at));
     let endpoints = config.endpoints.iter().map(|e| (format!("endpoint[{}].listen", e.name), e.listen));
-    for (key, at) in std::iter::once(("api.peer_listen".into(), config.api.peer_listen)).chain(endpoints) {
+    for (key, at) in api.chain(endpoints) {
         if let Some((other, _)) = taken.iter().find(|(_, other)| clash(at, *other)) {
             let what = format!("({at}) clashes with {other}: one port can be used only once");
             problems.push(Problem::error(key.clone(), what, "Give one of them another port."));

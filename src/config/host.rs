@@ -69,6 +69,14 @@ fn data_dir(postgres: &Postgres, used: bool, problems: &mut Vec<Problem>) -> Opt
             problems.push(Problem::error(KEY, what, "Run Locum as root or as the directory's owner."));
             return None;
         }
+        // A clone takes the place of what is there. Of something else than a data directory, or what is left of one,
+        // nobody meant that.
+        Err(_) if holds_something_else(&postgres.data_dir) => {
+            let what =
+                format!("{shown} is no PostgreSQL data directory: it holds other things, and no PG_VERSION");
+            problems.push(Problem::error(KEY, what, "Name the directory that `SHOW data_directory` prints."));
+            return None;
+        }
         // A clone that was interrupted leaves a directory that is none; the agent goes on with it.
         Err(_) if used => {
             let what = format!("{shown} is no data directory at the moment");
@@ -97,6 +105,15 @@ fn data_dir(postgres: &Postgres, used: bool, problems: &mut Vec<Problem>) -> Opt
             None
         }
     }
+}
+
+/// Files that even a damaged data directory has one of.
+const MARKS: [&str; 3] = ["global", "pg_wal", "postgresql.auto.conf"];
+
+fn holds_something_else(dir: &Path) -> bool {
+    let any = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+    let file = fs::symlink_metadata(dir).is_ok_and(|metadata| metadata.is_file());
+    file || (any && !MARKS.iter().any(|mark| dir.join(mark).exists()))
 }
 
 /// PostgreSQL's programs must run as the owner of the data directory.

@@ -54,6 +54,7 @@ impl fmt::Display for Problem {
         write!(f, "{label}: {} {}", self.key, self.what)?;
         match &self.origin {
             None | Some(Origin::Default) => {}
+            Some(origin @ Origin::Derived(_)) => write!(f, " (it {origin})")?,
             Some(origin) => write!(f, " (from {origin})")?,
         }
         write!(f, "\n  {}", self.fix)

@@ -115,7 +115,10 @@ impl Reader {
             Some(_) => None,
         };
         tables.unwrap_or_else(|| {
-            let fix = format!("Write each one as [[{name}]], followed by its keys.");
+            let fix = format!(
+                "Write each one as [[{name}]] into the file, followed by its keys; --set and the environment cannot \
+                 reach into it."
+            );
             self.problems.push(Problem::error(name, "is not a list of sections", fix));
             Vec::new()
         })
@@ -147,6 +150,12 @@ impl Reader {
     }
 
     fn suggest(&self, leftover: &Leftover) -> String {
+        // As `locum config print` names it.
+        if let Some((name, _)) = leftover.key.split_once('[') {
+            return format!(
+                "Set it in the file, in its [[{name}]]; --set and the environment cannot reach it."
+            );
+        }
         let pattern = leftover.section.split('[').next().unwrap_or_default();
         let here = self.known.iter().filter(|(section, _)| section == pattern);
         let near = here

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::{Controller, Deps, Effect, Ended, Event, Feed};
 use crate::{
-    model::{Command, EndpointKind, Intent, Mono, NodeId, Reply, Seen, Stamp, Step, View},
+    model::{Command, EndpointKind, EndpointName, Intent, Mono, NodeId, Reply, Seen, Stamp, Step, View},
     planner::Plan,
     ports::{Answer, NoAnswer, Revision},
     store::{Declared, Leadership},
@@ -48,6 +48,10 @@ impl Controller {
             }
             Step::Order { node, command, stamp } => {
                 let Some(feed) = self.feeds.get(&node).cloned() else { return };
+                if command == Command::Serve {
+                    // A server that is started anew has proven nothing, though its epoch is the same.
+                    self.world.verified = None;
+                }
                 self.spawn(order(self.deps.clone(), self.events.clone(), feed, stamp, command), key, now);
                 return;
             }
@@ -64,16 +68,25 @@ impl Controller {
             }
             Step::Drain { node, stamp } => {
                 let feeds: Vec<Feed> = self.feeds.values().cloned().collect();
-                drain(self.deps.clone(), feeds, self.world.view(now), node, stamp)
+                let reached = endpoints(&self.world.view(now), EndpointKind::Primary, self.heard_since(now))
+                    .map(|(member, name, _)| (member, name))
+                    .collect();
+                drain(self.deps.clone(), feeds, reached, node, stamp)
             }
             Step::Verify { stamp } => {
-                let addresses = endpoints(&self.world.view(now), EndpointKind::Primary)
-                    .map(|(.., listen)| listen)
-                    .collect();
+                let addresses =
+                    endpoints(&self.world.view(now), EndpointKind::Primary, self.heard_since(now))
+                        .map(|(.., listen)| listen)
+                        .collect();
                 return self.spawn(verify(self.deps.clone(), addresses, stamp), key, now);
             }
         };
         self.spawn(work, key, now);
+    }
+
+    /// Endpoints of members heard before this are not asked for anything: they may be gone with their host.
+    fn heard_since(&self, now: Mono) -> Mono {
+        now.back(self.deps.policy.detect)
     }
 
     fn spawn<W>(&mut self, work: W, key: crate::model::StepKey, began: Mono)
@@ -114,14 +127,13 @@ impl Controller {
     fn effect(&mut self, effect: Effect, began: Mono, now: Mono) {
         match effect {
             Effect::None => {}
-            Effect::Conflict => tracing::warn!("somebody else replaced the intent first"),
             Effect::Drained(stamp) => {
                 self.world.drained = Some(stamp);
                 self.tracker.drained(began);
             }
             Effect::Verified(stamp) => {
                 self.world.verified = Some(stamp);
-                self.tracker.verified(now);
+                self.tracker.verified(stamp, now);
             }
             Effect::Declared { before, next, revision, cause, suspected, decided } => {
                 tracing::info!(stamp = %next.stamp(), primary = ?next.primary, cause = ?cause.as_ref().map(|c| &c.summary), "declared");
@@ -161,7 +173,8 @@ async fn declare(
             let before = Box::new(basis.map(|(intent, _)| intent));
             Ok(Effect::Declared { before, next: Box::new(next), revision, cause, suspected, decided })
         }
-        Ok(Declared::Conflict) => Ok(Effect::Conflict),
+        // A failure like others: until the intent is read again, the same would be tried with every turn.
+        Ok(Declared::Conflict) => Err("somebody else replaced the intent first".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -205,23 +218,24 @@ async fn answered(
 async fn drain(
     deps: Arc<Deps>,
     feeds: Vec<Feed>,
-    view: View,
+    reached: Vec<(NodeId, EndpointName)>,
     node: NodeId,
     stamp: Stamp,
 ) -> Result<Effect, String> {
     let primary = feeds.iter().find(|feed| feed.node == node).ok_or("the primary's member is not known")?;
     let by_node = |member: &NodeId| feeds.iter().find(|feed| feed.node == *member);
-    let endpoints: Vec<_> = endpoints(&view, EndpointKind::Primary)
-        .filter_map(|(member, name, _)| Some((by_node(&member)?, name)))
-        .collect();
+    let endpoints: Vec<_> =
+        reached.into_iter().filter_map(|(member, name)| Some((by_node(&member)?, name))).collect();
     let end = tokio::time::Instant::now() + deps.policy.drain;
     loop {
         let sessions = tokio::time::timeout_at(end, primary.member.sessions()).await;
         let Ok(Ok(sessions)) = sessions else { return Ok(Effect::Drained(stamp)) };
         let idle: BTreeSet<u16> =
             sessions.iter().filter(|session| session.idle).map(|session| session.client_port).collect();
-        let parked =
-            join_all(endpoints.iter().map(|(feed, name)| feed.member.park(name, stamp, idle.clone()))).await;
+        let parking = endpoints.iter().map(|(feed, name)| feed.member.park(name, stamp, idle.clone()));
+        let Ok(parked) = tokio::time::timeout_at(end, join_all(parking)).await else {
+            return Ok(Effect::Drained(stamp));
+        };
         if let Some(error) = parked.into_iter().find_map(Result::err) {
             tracing::warn!(%error, "park sessions");
         }
@@ -243,12 +257,14 @@ async fn verify(deps: Arc<Deps>, addresses: Vec<String>, stamp: Stamp) -> Result
     if failed.is_empty() { Ok(Effect::Verified(stamp)) } else { Err(failed.join("; ")) }
 }
 
-/// The endpoints of one kind: member, name, address to connect to.
+/// The endpoints of one kind in members that were heard since: member, name, address to connect to.
 fn endpoints(
     view: &View,
     kind: EndpointKind,
-) -> impl Iterator<Item = (NodeId, crate::model::EndpointName, String)> {
-    let all = view.nodes.iter().flat_map(|(member, node)| {
+    since: Mono,
+) -> impl Iterator<Item = (NodeId, EndpointName, String)> {
+    let heard = view.nodes.iter().filter(|(_, node)| node.heard >= since);
+    let all = heard.flat_map(|(member, node)| {
         node.endpoints.iter().map(move |(name, facts)| (member, name, &facts.value))
     });
     let chosen: Vec<_> = all

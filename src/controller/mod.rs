@@ -130,8 +130,6 @@ pub(crate) enum Effect {
         suspected: Option<Mono>,
         decided: Mono,
     },
-    /// Somebody else replaced the intent first.
-    Conflict,
     /// Sessions were drained.
     Drained(Stamp),
     /// Commits through the endpoints succeeded.
@@ -169,7 +167,7 @@ impl Controller {
         Self {
             world: world::World::new(&deps),
             memory: Memory::default(),
-            tracker: track::Tracker::new(deps.node.clone(), deps.objectives),
+            tracker: track::Tracker::new(deps.node.clone(), deps.objectives, deps.policy.detect),
             operations: operations::Operations::default(),
             recorder: recorder::Recorder::new(deps.records.clone()),
             publisher,
@@ -217,7 +215,7 @@ impl Controller {
             Event::Store(Err(error)) => self.world.store_error = Some(error),
             Event::Leads(leading) => self.lead(leading),
             Event::Ended(ended) => self.ended(*ended),
-            Event::Asked(request) => self.world.ask(request),
+            Event::Asked(request) => self.ask(request),
         }
     }
 
@@ -227,10 +225,6 @@ impl Controller {
         let view = self.world.view(now);
         let plan = planner::plan(&view, &self.memory, &self.deps.policy, now);
         self.tracker.observe(&view, &plan, now, self.deps.clock.wall());
-        if self.tracker.starts_in_place() {
-            // The epoch stays, but the proof of service was another postmaster's.
-            self.world.verified = None;
-        }
         self.record();
         self.operations.observe(&view, self.tracker.open().or(self.last_incident.as_ref()));
         let resign = view.leading && self.world.leads_beside_the_primary(now, self.tracker.open().is_some());
@@ -264,9 +258,13 @@ impl Controller {
         if led != leads {
             tracing::info!(leads, "leadership changed");
             // What the former leader began is not known here; what this one knew may be old.
-            self.memory = Memory::default();
-            if let Some(leading) = &leading {
-                self.take_up(&leading.past);
+            // What standbys had reported in this epoch stays true.
+            let greatest = std::mem::take(&mut self.memory.greatest);
+            self.memory = Memory { greatest, ..Memory::default() };
+            self.tracker.forget();
+            match &leading {
+                Some(leading) => self.take_up(&leading.past),
+                None => self.drop_requests(),
             }
         }
         self.world.leading = leading;
@@ -275,14 +273,39 @@ impl Controller {
     /// Goes on where the former leader was, and counts its failovers toward the flap limit.
     fn take_up(&mut self, past: &[Incident]) {
         let (now, wall) = (self.deps.clock.now(), self.deps.clock.wall());
+        if !past.is_empty() {
+            // They hold what this member counted itself, when it led before.
+            self.world.forget_failovers();
+        }
         for incident in past.iter().filter(|incident| incident.kind == IncidentKind::Failover) {
             let ago = Duration::try_from(wall.duration_since(incident.started_at)).unwrap_or_default();
             self.world.failed_over(now.back(ago));
         }
         self.last_incident = past.last().cloned();
-        let epoch = self.world.intent.as_ref().map(|(intent, _)| intent.epoch);
-        if let Some(incident) = past.last().filter(|incident| Some(incident.epoch) == epoch) {
+        if let Some(incident) = past.last() {
             self.tracker.take_up(incident.clone());
+        }
+    }
+
+    fn ask(&mut self, request: Request) {
+        self.operations.note(&request);
+        let refused = if self.world.leading.is_none() {
+            Some("this member does not lead any more; ask again")
+        } else if !self.world.ask(request.clone()) {
+            Some("too many requests wait already")
+        } else {
+            None
+        };
+        if let Some(why) = refused {
+            self.operations.refuse(&request.operation, vec![why.to_owned()]);
+        }
+    }
+
+    /// What was asked of a leader that leads no more is not done behind the operator's back when it leads again.
+    fn drop_requests(&mut self) {
+        let why = "this member stopped leading before it began; ask again".to_owned();
+        for operation in self.world.drop_requests() {
+            self.operations.refuse(&operation, vec![why.clone()]);
         }
     }
 

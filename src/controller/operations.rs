@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::model::{Incident, Intent, Operation, OperationState, RequestKind, View};
+use crate::model::{Incident, Intent, Operation, OperationState, Request, RequestKind, View};
 
 /// Operations remembered.
 const KEPT: usize = 32;
@@ -57,28 +57,31 @@ impl Operations {
         dealt
     }
 
-    /// Notes new requests, and the progress of the one under way.
-    pub(super) fn observe(&mut self, view: &View, incident: Option<&Incident>) {
-        for request in &view.requests {
-            if self.find(&request.operation).is_none() {
-                let kind = match request.kind {
-                    RequestKind::Switchover { .. } => "switchover",
-                    RequestKind::Pause => "pause",
-                    RequestKind::Resume => "resume",
-                };
-                let (id, messages) = (request.operation.clone(), Vec::new());
-                self.list.push_back(Operation {
-                    id,
-                    kind: kind.to_owned(),
-                    state: OperationState::Pending,
-                    messages,
-                    incident: None,
-                });
-            }
+    /// Notes a request, if it is new.
+    pub(super) fn note(&mut self, request: &Request) {
+        if self.find(&request.operation).is_some() {
+            return;
         }
+        let kind = match request.kind {
+            RequestKind::Switchover { .. } => "switchover",
+            RequestKind::Pause => "pause",
+            RequestKind::Resume => "resume",
+        };
+        self.list.push_back(Operation {
+            id: request.operation.clone(),
+            kind: kind.to_owned(),
+            state: OperationState::Pending,
+            messages: Vec::new(),
+            incident: None,
+        });
         while self.list.len() > KEPT {
             self.list.pop_front();
         }
+    }
+
+    /// Notes new requests, and the progress of the one under way.
+    pub(super) fn observe(&mut self, view: &View, incident: Option<&Incident>) {
+        view.requests.iter().for_each(|request| self.note(request));
         let Some(incident) = incident else { return };
         for operation in &mut self.list {
             let its_own = incident.operation.as_ref() == Some(&operation.id);

@@ -1,11 +1,13 @@
 //! The incident, as it is reached mark by mark. Pure: told what was declared and what is seen, it says what to record.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::{
     model::{
-        Cause, Command, EndpointFacts, EndpointKind, Incident, IncidentId, IncidentKind, Intent,
-        MarkName, Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Step, View,
+        Cause, Command, EndpointFacts, EndpointKind, Incident, IncidentId, IncidentKind, Intent, MarkName,
+        Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Stamp, Step, View,
     },
     planner::Plan,
 };
@@ -13,6 +15,8 @@ use crate::{
 pub(super) struct Tracker {
     node: NodeId,
     objectives: Objectives,
+    /// An endpoint whose member was not heard for this long is not waited for: it may be gone with its host.
+    detect: Duration,
     open: Option<Incident>,
     /// States that are not recorded yet; of one incident the last counts.
     pending: Vec<Incident>,
@@ -23,20 +27,28 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
-    pub(super) fn new(node: NodeId, objectives: Objectives) -> Self {
+    pub(super) fn new(node: NodeId, objectives: Objectives, detect: Duration) -> Self {
         let wall = (Mono::default(), Timestamp::UNIX_EPOCH);
-        Self { node, objectives, open: None, pending: Vec::new(), recorded: None, wall, counts: (0, 0) }
+        Self {
+            node,
+            objectives,
+            detect,
+            open: None,
+            pending: Vec::new(),
+            recorded: None,
+            wall,
+            counts: (0, 0),
+        }
     }
 
     pub(super) fn open(&self) -> Option<&Incident> {
         self.open.as_ref()
     }
 
-    /// The primary is being started in place and does not take writes yet.
-    pub(super) fn starts_in_place(&self) -> bool {
-        self.open
-            .as_ref()
-            .is_some_and(|open| open.kind == IncidentKind::Restart && open.at(MarkName::Promoted).is_none())
+    /// Leadership was lost: whoever leads now goes on with the record in the store.
+    pub(super) fn forget(&mut self) {
+        (self.open, self.recorded) = (None, None);
+        self.pending.clear();
     }
 
     /// Goes on with an incident that a former leader began, if it has not ended. Its marks are taken as they are: on
@@ -82,13 +94,13 @@ impl Tracker {
         let Some(before) = before else { return false };
         let vacated = before.primary.is_some() && next.primary.is_none();
         if vacated {
+            if let Some(switchover) = self.open.as_mut().filter(|_| before.handover.is_some()) {
+                switchover.abandoned = Some("the primary failed on the way; see the failover".to_owned());
+            }
             self.begin(IncidentKind::Failover, next, before.primary.as_ref(), cause, view, now);
             let onset = onset(view, EndpointKind::Primary, before.primary.as_ref()).unwrap_or(decided);
             self.mark(MarkName::Onset, onset);
-            self.mark(
-                MarkName::Suspected,
-                suspected.unwrap_or(decided).max(onset),
-            );
+            self.mark(MarkName::Suspected, suspected.unwrap_or(decided).max(onset));
             self.mark(MarkName::Confirmed, decided);
         } else if before.handover.is_none() && next.handover.is_some() {
             self.begin(IncidentKind::Switchover, next, before.primary.as_ref(), cause, view, now);
@@ -101,6 +113,10 @@ impl Tracker {
                 incident.abandoned = cause.as_ref().map(|cause| cause.summary.clone());
                 incident.to.clone_from(&next.primary);
             }
+        } else if before.epoch == next.epoch && before.app != next.app && cause.is_some() && self.goes_on() {
+            // What the failover of the database cost is still being found out: that record is not cut off for this.
+            let to = next.app.as_ref().map_or("nobody", NodeId::as_str);
+            self.deviation(format!("the app server of {to} took over meanwhile"));
         } else if before.epoch == next.epoch && before.app != next.app && cause.is_some() {
             self.begin(IncidentKind::AppFailover, next, before.app.as_ref(), cause, view, now);
             let onset = onset(view, EndpointKind::App, before.app.as_ref()).unwrap_or(decided);
@@ -129,9 +145,14 @@ impl Tracker {
         self.mark(MarkName::Confirmed, began);
     }
 
-    /// A commit through every endpoint succeeded.
-    pub(super) fn verified(&mut self, now: Mono) {
-        if self.open.as_ref().is_some_and(|incident| incident.at(MarkName::Onset).is_some()) {
+    /// A commit through every endpoint succeeded, in the epoch of `stamp`. One of an earlier epoch proves nothing.
+    pub(super) fn verified(&mut self, stamp: Stamp, now: Mono) {
+        let proven = |incident: &Incident| {
+            incident.epoch == stamp.epoch
+                && incident.kind != IncidentKind::AppFailover
+                && incident.at(MarkName::Onset).is_some()
+        };
+        if self.open.as_ref().is_some_and(proven) {
             self.mark(MarkName::Repointed, now);
             self.mark(MarkName::Verified, now);
         }
@@ -193,19 +214,20 @@ impl Tracker {
     /// Sees how far things have come.
     pub(super) fn observe(&mut self, view: &View, plan: &Plan, now: Mono, wall: Timestamp) {
         self.wall = (now, wall);
+        // A lease that is renewed late is no end of leadership: `forget` is told of that.
         if !view.leading {
-            // Whoever leads now goes on with the record in the store.
-            self.open = None;
             return;
         }
         let Some(intent) = &view.intent else { return };
+        self.found_under_way(intent, view, now);
         self.restart_in_place(intent, view, plan, now);
         let counts_before = self.counts;
+        let reached = Reached { view, since: now.back(self.detect) };
         let Some(incident) = &mut self.open else { return };
         match incident.kind {
-            IncidentKind::AppFailover => progress_of_app(incident, view, intent, now),
+            IncidentKind::AppFailover => progress_of_app(incident, reached, intent, now),
             IncidentKind::Failover | IncidentKind::Switchover | IncidentKind::Restart => {
-                progress(incident, view, intent, now)
+                progress(incident, reached, intent, now)
             }
         }
         if incident.marks.first().is_some_and(|first| first.name == MarkName::Onset) {
@@ -225,6 +247,39 @@ impl Tracker {
         }
     }
 
+    /// An incident of the database is open.
+    fn goes_on(&self) -> bool {
+        self.open.as_ref().is_some_and(|incident| incident.kind != IncidentKind::AppFailover)
+    }
+
+    /// Whoever declared what stands in the store may have died before it recorded that, or may not have been told that
+    /// it was stored: an incident taken up follows the epoch, and a vacancy without an incident begins one.
+    fn found_under_way(&mut self, intent: &Intent, view: &View, now: Mono) {
+        if view.underway.iter().any(|key| key.what == "declare") {
+            return;
+        }
+        if let Some(incident) = self.open.as_mut().filter(|incident| incident.epoch < intent.epoch)
+            && intent.primary.is_some()
+        {
+            incident.epoch = intent.epoch;
+            incident.to.clone_from(&intent.primary);
+        }
+        let recorded = self.open.as_ref().is_some_and(|incident| {
+            incident.kind == IncidentKind::Failover && incident.epoch == intent.epoch
+        });
+        if intent.primary.is_none() && !recorded {
+            let cause = Cause {
+                summary: "a failover was found under way; who declared it left no record".to_owned(),
+                evidence: Vec::new(),
+            };
+            self.begin(IncidentKind::Failover, intent, intent.previous.as_ref(), Some(cause), view, now);
+            let onset = onset(view, EndpointKind::Primary, intent.previous.as_ref()).unwrap_or(now);
+            self.mark(MarkName::Onset, onset);
+            self.mark(MarkName::Suspected, now);
+            self.mark(MarkName::Confirmed, now);
+        }
+    }
+
     fn restart_in_place(&mut self, intent: &Intent, view: &View, plan: &Plan, now: Mono) {
         let serves =
             plan.steps.iter().any(|step| matches!(step, Step::Order { command: Command::Serve, .. }));
@@ -233,10 +288,7 @@ impl Tracker {
         self.begin(IncidentKind::Restart, intent, intent.primary.as_ref(), Some(cause), view, now);
         let onset = onset(view, EndpointKind::Primary, intent.primary.as_ref()).unwrap_or(now);
         self.mark(MarkName::Onset, onset);
-        self.mark(
-            MarkName::Suspected,
-            plan.suspected.unwrap_or(now).max(onset),
-        );
+        self.mark(MarkName::Suspected, plan.suspected.unwrap_or(now).max(onset));
         self.mark(MarkName::Confirmed, now);
     }
 }
@@ -266,10 +318,16 @@ fn counts(view: &View) -> (u64, u64) {
     all.fold((0, 0), |(cut, held), seen| (cut + seen.value.cut_total, held + seen.value.held_total))
 }
 
-fn leads_to(view: &View, kind: EndpointKind, node: Option<&NodeId>, intent: &Intent) -> bool {
-    let mut of_kind = view
-        .nodes
-        .values()
+/// What is seen, and since when a member must have been heard for its endpoints to count.
+#[derive(Clone, Copy)]
+struct Reached<'a> {
+    view: &'a View,
+    since: Mono,
+}
+
+fn leads_to(reached: Reached<'_>, kind: EndpointKind, node: Option<&NodeId>, intent: &Intent) -> bool {
+    let heard = reached.view.nodes.values().filter(|member| member.heard >= reached.since);
+    let mut of_kind = heard
         .flat_map(|member| member.endpoints.values())
         .map(|seen| &seen.value)
         .filter(|facts| facts.kind == kind);
@@ -278,7 +336,8 @@ fn leads_to(view: &View, kind: EndpointKind, node: Option<&NodeId>, intent: &Int
     })
 }
 
-fn progress(incident: &mut Incident, view: &View, intent: &Intent, now: Mono) {
+fn progress(incident: &mut Incident, reached: Reached<'_>, intent: &Intent, now: Mono) {
+    let view = reached.view;
     let Some(node) = &intent.primary else { return };
     let begun = incident.at(MarkName::Onset).is_some();
     let handing_over = intent.handover.is_some();
@@ -291,7 +350,7 @@ fn progress(incident: &mut Incident, view: &View, intent: &Intent, now: Mono) {
         return;
     }
     incident.mark(MarkName::Promoted, now);
-    if !leads_to(view, EndpointKind::Primary, Some(node), intent) {
+    if !leads_to(reached, EndpointKind::Primary, Some(node), intent) {
         return;
     }
     incident.mark(MarkName::Repointed, now);
@@ -300,7 +359,7 @@ fn progress(incident: &mut Incident, view: &View, intent: &Intent, now: Mono) {
         return;
     }
     incident.mark(MarkName::Verified, now);
-    if app_is_ready(incident, view, intent) {
+    if app_is_ready(incident, reached, intent) {
         incident.mark(MarkName::AppReady, now);
     }
     if incident.rto_ms().is_some() && redundant(view, intent) {
@@ -309,14 +368,15 @@ fn progress(incident: &mut Incident, view: &View, intent: &Intent, now: Mono) {
 }
 
 /// The active app server has answered since the endpoints led to the new primary, or there is none.
-fn app_is_ready(incident: &Incident, view: &View, intent: &Intent) -> bool {
+fn app_is_ready(incident: &Incident, reached: Reached<'_>, intent: &Intent) -> bool {
+    let view = reached.view;
     let Some(active) = &intent.app else { return true };
     let Some(app) = view.agent(active).and_then(|agent| agent.app.as_ref()) else {
         return view.nodes.values().all(|node| node.agent.as_ref().is_none_or(|agent| agent.app.is_none()));
     };
     let since = incident.at(MarkName::Repointed).unwrap_or_default();
     let answered = app.healthy && app.last_ok.is_some_and(|at| at >= since);
-    answered && leads_to(view, EndpointKind::App, Some(active), intent)
+    answered && leads_to(reached, EndpointKind::App, Some(active), intent)
 }
 
 fn redundant(view: &View, intent: &Intent) -> bool {
@@ -327,10 +387,11 @@ fn redundant(view: &View, intent: &Intent) -> bool {
     any && promised
 }
 
-fn progress_of_app(incident: &mut Incident, view: &View, intent: &Intent, now: Mono) {
+fn progress_of_app(incident: &mut Incident, reached: Reached<'_>, intent: &Intent, now: Mono) {
+    let view = reached.view;
     let Some(active) = &intent.app else { return };
     incident.mark(MarkName::Chosen, now);
-    if !leads_to(view, EndpointKind::App, Some(active), intent) {
+    if !leads_to(reached, EndpointKind::App, Some(active), intent) {
         return;
     }
     incident.mark(MarkName::Repointed, now);
@@ -367,6 +428,11 @@ fn loss_is_known(incident: &mut Incident, view: &View) -> bool {
         return true;
     };
     if incident.rpo.lost_bytes.is_some() {
+        return true;
+    }
+    if incident.to.as_ref() == Some(old) {
+        // It was declared again, with everything it had.
+        (incident.rpo.lost_bytes, incident.rpo.lost_transactions) = (Some(0), Some(0));
         return true;
     }
     let Some(agent) = view.agent(old) else { return false };

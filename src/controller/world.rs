@@ -84,8 +84,10 @@ impl World {
         self.store_error = None;
         self.leader = stored.leader;
         self.registrations = stored.members.into_iter().map(|member| (member.node.clone(), member)).collect();
-        if let Some((intent, revision)) = stored.intent {
-            self.adopt(intent, revision);
+        match stored.intent {
+            Some((intent, revision)) => self.adopt(intent, revision),
+            // The store was wiped: what this member remembers is no intent any more, and the planner will say so.
+            None => self.intent = None,
         }
     }
 
@@ -102,10 +104,23 @@ impl World {
         self.intent = Some((intent, revision));
     }
 
-    pub(super) fn ask(&mut self, request: Request) {
-        if self.requests.len() < REQUESTS {
+    /// Takes a request. False: too many wait.
+    pub(super) fn ask(&mut self, request: Request) -> bool {
+        let room = self.requests.len() < REQUESTS;
+        if room {
             self.requests.push_back(request);
         }
+        room
+    }
+
+    /// Forgets every request; returns their operations.
+    pub(super) fn drop_requests(&mut self) -> Vec<String> {
+        self.requests.drain(..).map(|request| request.operation).collect()
+    }
+
+    /// Failovers are about to be counted anew.
+    pub(super) fn forget_failovers(&mut self) {
+        self.failovers.clear();
     }
 
     /// The oldest request was dealt with.

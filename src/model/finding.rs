@@ -23,8 +23,8 @@ pub enum Finding {
     PrimaryUnreachable { node: NodeId },
     /// A standby is down or does not stream.
     StandbyLost { node: NodeId },
-    /// A standby is connected and takes nothing of what the primary has for it.
-    StandbyStalled { node: NodeId },
+    /// A standby is connected and lacks WAL, but has flushed no more of it for `hang` or longer.
+    ReplicationStalled { node: NodeId },
     /// Nothing is heard from a standby's member.
     StandbyUnreachable { node: NodeId },
     /// A person paused replay on a standby.
@@ -60,7 +60,9 @@ impl fmt::Display for Finding {
             Self::PrimarySuspected { node } => write!(f, "a probe of primary {node} fails"),
             Self::PrimaryUnreachable { node } => write!(f, "nothing is heard from primary {node}"),
             Self::StandbyLost { node } => write!(f, "standby {node} does not stream"),
-            Self::StandbyStalled { node } => write!(f, "standby {node} is connected and takes nothing"),
+            Self::ReplicationStalled { node } => {
+                write!(f, "standby {node} is connected, but flushes nothing of what it lacks")
+            }
             Self::StandbyUnreachable { node } => write!(f, "nothing is heard from standby {node}"),
             Self::ReplayPaused { node } => write!(f, "replay on standby {node} is paused, not by Locum"),
             Self::SplitBrain { node } => write!(f, "{node} takes writes without being the declared primary"),

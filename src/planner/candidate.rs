@@ -17,7 +17,7 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
     let standby = standby_of(agent)?;
     let silent = case.now.since(agent.server.at);
     if silent > case.policy.hang {
-        return Err(format!("its PostgreSQL has not answered its own agent for {silent:.1?}"));
+        return Err(format!("its PostgreSQL has not answered for {silent:.1?}"));
     }
     if agent.promise.is_none() {
         return Err("it has no promise file".into());

@@ -64,7 +64,7 @@ impl<'a> Case<'a> {
 
     /// The greatest flush position that a standby reported in this epoch.
     pub(super) fn greatest(&self, node: &NodeId, epoch: Epoch) -> Lsn {
-        let known = self.before.greatest.get(node).filter(|(of, _)| *of == epoch);
+        let known = self.plan.memory.greatest.get(node).filter(|(of, _)| *of == epoch);
         known.map_or(Lsn::default(), |(_, lsn)| *lsn)
     }
 
@@ -85,14 +85,9 @@ impl<'a> Case<'a> {
         self.plan.memory.since.get(finding).map(|since| self.now.since(*since))
     }
 
-    /// For how long a connected standby has stood at one position while the primary was beyond it, by the primary's
-    /// own samples: one that is not taken anew proves nothing.
-    pub(super) fn stalled_for(&self, primary: &NodeId, standby: &NodeId) -> Duration {
-        let sampled = self.heard(primary).map(|agent| agent.server.at);
-        match (sampled, self.plan.memory.awaited.get(standby)) {
-            (Some(at), Some((_, since))) => at.since(*since),
-            _ => Duration::ZERO,
-        }
+    /// For how long a finding had stood before this call; None if it had not.
+    pub(super) fn stood_before(&self, finding: &Finding) -> Option<Duration> {
+        self.before.since.get(finding).map(|since| self.now.since(*since))
     }
 
     pub(super) fn memory(&mut self) -> &mut Memory {

@@ -8,12 +8,11 @@ use crate::model::{
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     fence_pretenders(case, intent, node);
-    match health::of_primary(case, intent, node) {
-        Health::Suspected { .. } | Health::Gone { finding: Finding::PrimaryHung { .. }, .. }
-            if is_told_to_stop(case, intent) =>
-        {
-            switchover::plan(case, intent, node);
-        }
+    let health = health::of_primary(case, intent, node);
+    if is_stopping(case, intent, &health) {
+        return switchover::plan(case, intent, node);
+    }
+    match health {
         Health::NotYet => install(case, intent, node),
         Health::StoppedByUs if intent.handover.is_some() => switchover::plan(case, intent, node),
         Health::StoppedByUs => case.order(intent, node, Command::Serve),
@@ -24,9 +23,14 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     }
 }
 
-/// A server that stops in order takes no connections, which is not to hang: `handover` limits it, not `hang`.
-fn is_told_to_stop(case: &Case<'_>, intent: &Intent) -> bool {
-    intent.handover.is_some() && case.view.drained.is_some_and(|stamp| stamp >= intent.stamp())
+/// A primary whose stop for a hand-over was ordered answers nobody while it writes its last checkpoint and sends its
+/// last WAL: that is no failure. The limit of the hand-over bounds it.
+fn is_stopping(case: &Case<'_>, intent: &Intent, health: &Health<'_>) -> bool {
+    let silent = matches!(
+        health,
+        Health::Suspected { .. } | Health::Gone { finding: Finding::PrimaryHung { .. }, .. }
+    );
+    silent && intent.handover.is_some() && case.view.drained.is_some_and(|stamp| stamp >= intent.stamp())
 }
 
 /// Whoever takes writes without being declared is ended, whatever it is.
@@ -73,19 +77,28 @@ fn serve(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primary)
     lead_clients(case, intent, node, primary);
     app::plan(case, intent);
     let verified = case.view.verified.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
-    if !verified && intent.durability != Durability::SyncStrict {
-        // What follows is not on the way to service: it waits until service is proven. In strict mode it is on the
-        // way: nothing can be acknowledged before a standby is back.
+    if !verified && !commits_may_wait(intent, primary) {
+        // What follows is not on the way to service: it waits until service is proven.
         return;
     }
     if primary.switch.is_some() && primary.switch != intent.switch {
-        case.declare(Intent { switch: primary.switch, ..intent.clone() }.raised());
+        return case.declare(Intent { switch: primary.switch, ..intent.clone() }.raised());
     }
     if intent.durability != case.policy.durability {
-        case.declare(Intent { durability: case.policy.durability, ..intent.clone() }.raised());
+        return case.declare(Intent { durability: case.policy.durability, ..intent.clone() }.raised());
     }
     rejoin::plan(case, intent, node, primary);
     sync_set::plan(case, intent, node, primary);
+}
+
+/// True if a commit may be waiting for a standby. Then the sync set is on the way to service: where that standby is
+/// lost, no commit proves anything before the set has been mended, or the standby is back.
+fn commits_may_wait(intent: &Intent, primary: &Primary) -> bool {
+    let named = primary.names.as_ref().is_none_or(|names| !names.is_empty());
+    named
+        || !intent.sync.is_empty()
+        || !intent.sync_next.is_empty()
+        || intent.durability == Durability::SyncStrict
 }
 
 /// Points the endpoints to it and proves by a commit that they lead there.

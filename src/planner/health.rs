@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::case::Case;
 use crate::model::{
-    AgentFacts, EndpointKind, Finding, Intent, Mono, NodeId, Primary, ReplayState, Seen, Server, Standby,
-    WalSender,
+    AgentFacts, EndpointKind, Finding, Intent, Mono, NodeId, Primary, ReplayState, Server, Standby,
+    StandbyName,
 };
 
 /// How the declared primary is.
@@ -99,11 +99,11 @@ pub(super) fn find_all(case: &mut Case<'_>, intent: &Intent) {
     if let Some(primary) = &intent.primary {
         find_primary(case, intent, primary);
     }
-    note_progress(case, intent);
     let others: Vec<NodeId> = case.others(intent.primary.as_ref()).into_iter().cloned().collect();
     for node in others {
         find_other(case, intent, &node);
     }
+    find_unheard(case, intent);
     find_apps(case, intent);
     find_endpoints(case, intent);
     note_positions(case, intent);
@@ -129,6 +129,33 @@ fn find_primary(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     if intent.durability != crate::model::Durability::Async && intent.sync.is_empty() {
         case.find(Finding::Exposed);
     }
+    find_stalled(case, primary);
+}
+
+/// A standby that froze, or whose host vanished without a word, stays connected until a time-out of PostgreSQL's, a
+/// minute by default; commits would wait that long.
+fn find_stalled(case: &mut Case<'_>, primary: &Primary) {
+    let others: Vec<(NodeId, StandbyName)> = case
+        .others(None)
+        .into_iter()
+        .filter_map(|node| Some((node.clone(), case.view.agent(node)?.standby_name.clone())))
+        .collect();
+    for (node, name) in others {
+        let sender = primary.senders.iter().find(|sender| sender.name == name && sender.streaming);
+        let Some(sender) = sender.filter(|sender| sender.flushed < primary.flushed) else {
+            case.memory().stalled.remove(&node);
+            continue;
+        };
+        let now = case.now;
+        let seen = case.memory().stalled.entry(node.clone()).or_insert((sender.flushed, now));
+        if seen.0 != sender.flushed {
+            *seen = (sender.flushed, now);
+        }
+        let since = seen.1;
+        if now.since(since) >= case.policy.hang {
+            case.find(Finding::ReplicationStalled { node });
+        }
+    }
 }
 
 fn find_other(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
@@ -145,20 +172,39 @@ fn find_other(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
             if standby.replay == ReplayState::PausedByPerson {
                 case.find(Finding::ReplayPaused { node: node.clone() });
             }
-            // A standby that hangs says that it streams for as long as nobody looks.
-            let missed = sender(case, intent, &node).is_some_and(|sender| sender.is_none());
-            if intent.primary.is_some() && (!standby.streaming || missed) {
+            if intent.primary.is_some() && (!standby.streaming || missed_by_primary(case, intent, &node)) {
                 case.find(Finding::StandbyLost { node });
-            } else if let Some(primary) = &intent.primary
-                && case.stalled_for(primary, &node) >= case.policy.write_wait
-            {
-                case.find(Finding::StandbyStalled { node });
             }
         }
         Server::Primary(primary) if primary.writable => _ = case.find(Finding::SplitBrain { node }),
         Server::Primary(_) | Server::Down(_) | Server::Starting | Server::Unknown => {
             _ = case.find(Finding::StandbyLost { node })
         }
+    }
+}
+
+/// True if a standby of the sync set believes that it streams, and the primary knows nothing of it: a connection of
+/// which one side has not heard yet that it is gone. Commits wait meanwhile.
+fn missed_by_primary(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
+    let primary = intent.primary.as_ref().and_then(|primary| case.heard(primary));
+    let Some(Server::Primary(primary)) = primary.map(|agent| &agent.server.value) else { return false };
+    let sends = |name: &StandbyName| primary.senders.iter().any(|sender| sender.name == *name);
+    intent.sync.iter().chain(&intent.sync_next).any(|member| member.node == *node && !sends(&member.name))
+}
+
+/// Members of which this leader has never heard anything are missed like those that fell silent.
+fn find_unheard(case: &mut Case<'_>, intent: &Intent) {
+    let set = intent.sync.iter().chain(&intent.sync_next).map(|member| &member.node);
+    let unheard: Vec<NodeId> = case
+        .view
+        .members
+        .iter()
+        .chain(set)
+        .filter(|node| Some(*node) != intent.primary.as_ref() && !case.view.nodes.contains_key(*node))
+        .cloned()
+        .collect();
+    for node in unheard {
+        case.find(Finding::StandbyUnreachable { node });
     }
 }
 
@@ -216,42 +262,11 @@ fn note_positions(case: &mut Case<'_>, intent: &Intent) {
     for (node, standby) in standbys {
         let greatest = &mut case.memory().greatest;
         match greatest.get_mut(&node) {
-            Some((epoch, lsn)) if *epoch == intent.epoch => *lsn = standby.flushed.max(*lsn),
-            _ => _ = greatest.insert(node, (intent.epoch, standby.flushed)),
-        }
-    }
-}
-
-/// The sender of a standby, as the primary shows it: `Some(None)` if it shows none that streams.
-fn sender<'a>(case: &Case<'a>, intent: &Intent, node: &NodeId) -> Option<Option<&'a WalSender>> {
-    let name = &case.view.agent(node)?.standby_name;
-    match &case.heard(intent.primary.as_ref()?)?.server.value {
-        Server::Primary(primary) => {
-            Some(primary.senders.iter().find(|sender| sender.name == *name && sender.streaming))
-        }
-        Server::Standby(_) | Server::Down(_) | Server::Starting | Server::Unknown => None,
-    }
-}
-
-/// Whether standbys take what the primary has for them. A frozen one, or one behind a silent network, is connected for
-/// a minute more (`wal_sender_timeout`), while every commit waits for it.
-fn note_progress(case: &mut Case<'_>, intent: &Intent) {
-    let sampled = intent.primary.as_ref().and_then(|node| match &case.heard(node)?.server {
-        Seen { value: Server::Primary(primary), at } => Some((*at, primary.flushed)),
-        _ => None,
-    });
-    let nodes: Vec<NodeId> = case.others(intent.primary.as_ref()).into_iter().cloned().collect();
-    for node in nodes {
-        let stands = sender(case, intent, &node).flatten().map(|sender| sender.flushed);
-        let awaited = &mut case.memory().awaited;
-        match (sampled, stands) {
-            (Some((at, flushed)), Some(lsn)) if lsn < flushed => {
-                let known = awaited.entry(node).or_insert((lsn, at));
-                if known.0 != lsn {
-                    *known = (lsn, at);
-                }
+            // A vacancy has no positions of its own: what counts is what a standby had of the primary before.
+            Some((epoch, lsn)) if *epoch == intent.epoch || intent.primary.is_none() => {
+                (*epoch, *lsn) = (intent.epoch, standby.flushed.max(*lsn));
             }
-            _ => _ = awaited.remove(&node),
+            _ => _ = greatest.insert(node, (intent.epoch, standby.flushed)),
         }
     }
 }

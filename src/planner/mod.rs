@@ -13,6 +13,8 @@ mod establish;
 #[cfg(test)]
 mod fixture;
 mod health;
+#[cfg(test)]
+mod properties;
 mod rejoin;
 mod requests;
 mod switchover;
@@ -34,8 +36,8 @@ pub struct Memory {
     pub since: BTreeMap<Finding, Mono>,
     /// The greatest flush position each standby ever reported in an epoch: one that falls below it has lost data.
     pub greatest: BTreeMap<NodeId, (Epoch, Lsn)>,
-    /// Connected standbys that the primary is beyond: where they stand, and since which sample of the primary.
-    pub awaited: BTreeMap<NodeId, (Lsn, Mono)>,
+    /// Since when each standby that lacks WAL has flushed no more of it, and how far it had come.
+    pub stalled: BTreeMap<NodeId, (Lsn, Mono)>,
     /// When the switchover under way was first seen, by its operation.
     pub handover: Option<(String, Mono)>,
 }

@@ -7,12 +7,19 @@ use std::time::Duration;
 
 use super::{case::Case, health};
 use crate::model::{
-    AgentFacts, Command, Down, Finding, Intent, NodeId, Primary, ReplayState, Server, Standby, Upstream,
+    AgentFacts, Command, Down, Finding, Intent, NodeId, Primary, ReplayState, Server, Standby, Timeline,
+    Upstream,
 };
 
 /// How long a standby that is configured right may fail to stream until it is cloned anew. Shorter: a restart of the
 /// primary costs a needless clone. Longer: redundancy is missing longer where WAL is gone.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a stopped node's control file may take to be read before it counts as one that has none. Shorter: a node
+/// that was just heard again is cloned for nothing. Longer: one whose data directory was emptied waits for its clone.
+const LOOKED_AT: Duration = Duration::from_secs(5);
+/// How long a node rests for which nothing helped, until a clone is tried again. Shorter: a full disk or a wrong
+/// password is met again and again. Longer: redundancy is missing longer than what was in the way.
+const QUARANTINE: Duration = Duration::from_secs(60);
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, primary: &Primary) {
     let nodes: Vec<NodeId> = case.others(Some(primary_node)).into_iter().cloned().collect();
@@ -48,7 +55,10 @@ fn keep_slots(
     primary: &Primary,
     nodes: &[NodeId],
 ) {
-    let wanted: Vec<String> = nodes.iter().map(NodeId::slot).collect();
+    let mut wanted: Vec<String> = nodes.iter().map(NodeId::slot).collect();
+    // A member of which nothing was heard yet may be away for a while: what it lacks is kept for it, as it was.
+    let away = case.view.members.iter().filter(|member| *member != primary_node && !nodes.contains(member));
+    wanted.extend(away.map(NodeId::slot).filter(|name| primary.slots.iter().any(|slot| slot.name == *name)));
     let ours = primary.slots.iter().filter(|slot| slot.name.starts_with("locum_"));
     let surplus = ours.filter(|slot| !wanted.contains(&slot.name) && !slot.active).count();
     let missing = wanted.iter().any(|name| !primary.slots.iter().any(|slot| slot.name == *name));
@@ -68,9 +78,7 @@ fn keep_following(
     if !rightly {
         return case.order(intent, node, Command::Follow(upstream));
     }
-    let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
-    let hopeless = !standby.streaming && standby.replay == ReplayState::Running && lost >= PATIENCE;
-    if hopeless && !intent.in_sync(node) {
+    if streams_in_vain(case, node, standby) && !intent.in_sync(node) {
         // Streaming was given its chance; what it lacks is no longer there, or its history is another.
         case.order(intent, node, Command::Clone(upstream, intent.switch));
     }
@@ -84,11 +92,19 @@ fn bring_back(
     primary: &Primary,
     upstream: Upstream,
 ) {
-    if intent.in_sync(node) && diverged(intent, agent, down) != Some(false) {
-        return case.underway(format!("{node} leaves the sync set before its data directory is touched"));
-    }
     if primary.checkpoint_timeline != primary.timeline {
         return case.underway(format!("{node} waits for the checkpoint of timeline {}", primary.timeline));
+    }
+    let history_known =
+        primary.switch.is_some() || intent.previous.is_none() || primary.timeline <= Timeline(1);
+    if !history_known || primary.switch != intent.switch {
+        // Who has gone its own way is judged by the switch: one of another timeline would call everybody whole.
+        return case
+            .underway(format!("{node} waits until the switch to timeline {} is recorded", primary.timeline));
+    }
+    let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
+    if down.control.is_none() && agent.system.is_some() && lost < LOOKED_AT {
+        return case.underway(format!("the control file of {node} is being read"));
     }
     let failed = |command: &Command| agent.failed.iter().any(|(what, _)| what == command.name());
     let follow = Command::Follow(upstream.clone());
@@ -101,11 +117,37 @@ fn bring_back(
         _ if rewinds && !failed(&rewind) => rewind,
         _ if !failed(&clone) => clone,
         _ => {
-            case.find(Finding::Quarantined { node: node.clone() });
-            return;
+            let finding = Finding::Quarantined { node: node.clone() };
+            if case.stood_before(&finding).is_none_or(|stood| stood < QUARANTINE) {
+                case.find(finding);
+                return;
+            }
+            // What was in the way may have passed: one more try. The finding, and its time, begin anew.
+            clone
         }
     };
+    if intent.in_sync(node) && !matches!(choice, Command::Follow(_)) {
+        return case.underway(format!("{node} leaves the sync set before its data directory is touched"));
+    }
     case.order(intent, node, choice);
+}
+
+/// True if streaming was given its chance in vain: only a rewind or a clone can help this standby.
+pub(super) fn is_hopeless(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
+    let Some(agent) = case.heard(node) else { return false };
+    match &agent.server.value {
+        Server::Down(down) => {
+            let failed = agent.failed.iter().any(|(what, _)| what == "follow");
+            failed || agent.unfinished.is_some() || diverged(intent, agent, down) == Some(true)
+        }
+        Server::Standby(standby) => streams_in_vain(case, node, standby),
+        Server::Primary(_) | Server::Starting | Server::Unknown => false,
+    }
+}
+
+fn streams_in_vain(case: &Case<'_>, node: &NodeId, standby: &Standby) -> bool {
+    let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
+    !standby.streaming && standby.replay == ReplayState::Running && lost >= PATIENCE
 }
 
 /// Whether a stopped node has WAL that the present primary's history does not. None: not known yet.

@@ -7,8 +7,16 @@ use crate::model::{Handover, Intent, RequestKind, Step};
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) -> bool {
     let Some(request) = case.view.requests.first() else { return false };
     match &request.kind {
+        // Clients wait in the middle of it: to stand still there would let them wait for as long as the pause lasts.
+        RequestKind::Pause if intent.handover.is_some() => {
+            let blockers = vec!["a switchover is under way; try again when it has ended".to_owned()];
+            case.step(Step::Refuse { operation: request.operation.clone(), blockers });
+        }
         RequestKind::Pause => case.declare(Intent { paused: true, ..intent.clone() }.raised()),
         RequestKind::Resume => case.declare(Intent { paused: false, ..intent.clone() }.raised()),
+        // Taken already: the store told of the declaration before its own answer came.
+        RequestKind::Switchover { .. }
+            if intent.handover.as_ref().is_some_and(|handover| handover.operation == request.operation) => {}
         RequestKind::Switchover { to } => {
             match switchover::admit(case.view, case.policy, case.now, to.as_ref()) {
                 Ok(to) => {

@@ -1,7 +1,7 @@
 //! A planned hand-over: checkpoint, hold new connections, drain, clean stop, proof that the standby has the shutdown
 //! checkpoint, declare. Until the declaration everything can be taken back, and is when the standby fails.
 
-use super::{Memory, candidate, case::Case, vacancy};
+use super::{Memory, candidate, case::Case, sync_set, vacancy};
 use crate::model::{
     Cause, Command, Control, ControlState, Down, EndpointKind, Hold, Intent, Mode, Mono, NodeId, Policy,
     Primary, RouteOrder, Server, Standby, Step, View,
@@ -122,6 +122,10 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
 
 fn prepare(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primary) {
     let Some(handover) = &intent.handover else { return };
+    // A proof of the sync names may have been under way: the shutdown checkpoint would wait behind its pause.
+    if sync_set::resume_replay(case, intent) {
+        return;
+    }
     if primary.checkpointed.is_none_or(|version| version < handover.since) {
         return case.order(intent, node, Command::Checkpoint);
     }

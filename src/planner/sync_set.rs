@@ -4,7 +4,7 @@
 //! SHOW and `sync_state` do not tell whether names are in force, so the proof is a commit of the agent's own that was
 //! seen waiting, with replay paused on the standby so that it must wait and nobody else does (SAFETY, "The sync set").
 
-use super::{case::Case, health};
+use super::{case::Case, health, rejoin};
 use crate::model::{
     Command, Durability, Finding, Intent, Member, NodeId, Primary, ReplayState, Server, StandbyName,
 };
@@ -36,8 +36,7 @@ fn target(case: &Case<'_>, intent: &Intent, primary: &Primary, present: &[Member
         let whole = agent.unfinished.is_none() && !agent.no_failover && agent.promise.is_some();
         let standby = matches!(&agent.server.value, Server::Standby(standby) if standby.streaming && standby.recruited.is_none());
         let member = Member { node: node.clone(), name: agent.standby_name.clone() };
-        let takes = !stalls(case, intent, node) && (present.contains(&member) || keeps_up(primary, &member));
-        (whole && standby && streams(&member) && takes).then_some(member)
+        (whole && standby && streams(&member) && !stalled(case, node)).then_some(member)
     });
     let mut next: Vec<Member> = candidates.collect();
     // A member that stopped streaming keeps its place until writes have waited for `write_wait`.
@@ -50,31 +49,24 @@ fn target(case: &Case<'_>, intent: &Intent, primary: &Primary, present: &[Member
     next
 }
 
-/// A standby that lags further than this does not join: every commit would wait until it has caught up.
-const JOINS: u64 = 1 << 20;
-
-fn keeps_up(primary: &Primary, member: &Member) -> bool {
-    let mut own = primary.senders.iter().filter(|sender| sender.name == member.name);
-    own.any(|sender| primary.flushed.bytes_since(sender.flushed) <= JOINS)
-}
-
-/// True if it is connected and has taken nothing for `write_wait`, although there was something to take.
-fn stalls(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
-    let primary = intent.primary.as_ref();
-    primary.is_some_and(|primary| case.stalled_for(primary, node) >= case.policy.write_wait)
-}
-
-/// True if writes have waited long enough for this member; in strict mode they wait for ever.
+/// True if writes have waited long enough for this member; in strict mode they wait for as long as it may come back as
+/// it is.
 fn given_up(case: &Case<'_>, intent: &Intent, primary: &Primary, member: &Member) -> bool {
     let named_anew = case.heard(&member.node).is_some_and(|agent| agent.standby_name != member.name);
     let streams = primary.senders.iter().any(|sender| sender.name == member.name && sender.streaming);
     let lost = health::standby_lost_for(case, &member.node).unwrap_or_default();
     match intent.durability {
         Durability::Async => true,
-        Durability::SyncStrict => named_anew,
-        Durability::Sync if streams => stalls(case, intent, &member.node),
-        Durability::Sync => named_anew || lost >= case.policy.write_wait,
+        // Writes go on waiting, for whoever comes: an empty set promises nothing, and lets the member be cloned.
+        Durability::SyncStrict => named_anew || !streams && rejoin::is_hopeless(case, intent, &member.node),
+        Durability::Sync => {
+            stalled(case, &member.node) || !streams && (named_anew || lost >= case.policy.write_wait)
+        }
     }
+}
+
+fn stalled(case: &Case<'_>, node: &NodeId) -> bool {
+    case.stood(&Finding::ReplicationStalled { node: node.clone() }).is_some()
 }
 
 /// The set stands: have PostgreSQL agree with it, and undo what a proof left behind.
@@ -139,15 +131,19 @@ fn prove(case: &mut Case<'_>, intent: &Intent, node: &NodeId, members: &[Member]
     }
 }
 
-fn resume_replay(case: &mut Case<'_>, intent: &Intent) {
+/// Undoes what a proof left behind. True if there is something to undo.
+pub(super) fn resume_replay(case: &mut Case<'_>, intent: &Intent) -> bool {
+    let mut left = false;
     for node in case.others(intent.primary.as_ref()) {
         let paused = case.heard(node).is_some_and(|agent| {
             matches!(&agent.server.value, Server::Standby(standby) if matches!(standby.replay, ReplayState::PausedForProof(_)))
         });
         if paused {
+            left = true;
             case.order(intent, node, Command::ResumeReplay);
         }
     }
+    left
 }
 
 /// The names to enforce for a set. In strict mode an empty set means that writes wait: for whoever could stream.

@@ -243,6 +243,20 @@ fn nobody_unfit_is_ever_declared() {
 }
 
 #[test]
+fn a_standby_that_hangs_is_no_candidate_and_keeps_nobody_from_serving() {
+    let mut view = healthy();
+    view.server(&seoul(), Server::Down(down(true)));
+    view.agent_mut(&tokyo()).server.at = ago(2_100);
+    let plan = decide(&view);
+    assert_eq!((declared(&plan), orders(&plan)), (None, vec![(seoul(), Command::Serve)]));
+
+    let mut view = vacant();
+    fence(&mut view, Some(FLUSHED));
+    view.agent_mut(&tokyo()).server.at = ago(2_100);
+    assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(seoul()));
+}
+
+#[test]
 fn an_old_primary_not_yet_rewound_is_not_promoted_for_its_higher_position() {
     let mut view = vacant();
     view.intent_mut().switch = Some(Switch { timeline: Timeline(3), at: Lsn(0x900) });
@@ -255,6 +269,14 @@ fn a_standby_whose_position_went_back_is_not_promoted() {
     let mut view = vacant();
     recruit(&mut view);
     let memory = Memory { greatest: [(tokyo(), (Epoch(4), Lsn(FLUSHED.0 + 8)))].into(), ..Memory::default() };
+    assert_eq!(declared(&plan(&view, &memory, &Policy::default(), NOW)), None);
+}
+
+#[test]
+fn what_a_standby_had_reported_counts_in_the_vacancy_too() {
+    let mut view = vacant();
+    recruit(&mut view);
+    let memory = Memory { greatest: [(tokyo(), (Epoch(3), Lsn(FLUSHED.0 + 8)))].into(), ..Memory::default() };
     assert_eq!(declared(&plan(&view, &memory, &Policy::default(), NOW)), None);
 }
 
@@ -399,6 +421,45 @@ fn an_old_primary_with_nothing_of_its_own_streams() {
 }
 
 #[test]
+fn nobody_is_brought_back_before_the_switch_is_recorded() {
+    let diverged = Down { wal_end: Some(Lsn(FLUSHED.0 + 8)), ..down(true) };
+    let mut view = failed_over(diverged);
+    view.intent_mut().switch = None;
+    let plan = decide(&view);
+    assert!(declared(&plan).is_some_and(|next| next.switch.is_some()));
+    assert_eq!(orders(&plan), vec![], "it has gone its own way, and nothing shows that yet");
+
+    view.primary_mut(&tokyo()).switch = None;
+    assert_eq!(orders(&decide(&view)), vec![], "the new history was not read yet");
+}
+
+#[test]
+fn a_control_file_that_was_not_read_yet_is_no_reason_to_clone() {
+    let unread = Down { control: None, wal_end: None, ..down(true) };
+    let mut view = failed_over(unread);
+    let lost = [Finding::StandbyLost { node: seoul() }];
+    assert_eq!(orders(&decide_after(&view, &Policy::default(), &lost, 4_900)), vec![]);
+    let emptied = orders(&decide_after(&view, &Policy::default(), &lost, 5_000));
+    assert!(matches!(emptied.as_slice(), [(_, Command::Clone(..))]), "{emptied:?}");
+    view.agent_mut(&seoul()).system = None;
+    assert!(matches!(orders(&decide(&view)).as_slice(), [(_, Command::Clone(..))]), "there was never one");
+}
+
+#[test]
+fn the_slot_of_a_member_that_was_not_heard_yet_is_kept() {
+    let mut view = healthy();
+    view.nodes.remove(&tokyo());
+    let primary = view.primary_mut(&seoul());
+    primary.senders.clear();
+    primary.slots[0].active = false;
+    let slots =
+        |plan: &Plan| orders(plan).iter().any(|(_, command)| matches!(command, Command::KeepSlots(_)));
+    assert!(!slots(&decide(&view)));
+    view.members.remove(&tokyo());
+    assert!(slots(&decide(&view)), "no member any more");
+}
+
+#[test]
 fn an_old_primary_with_more_is_rewound_else_cloned_else_quarantined() {
     let switch = Some(Switch { timeline: Timeline(3), at: FLUSHED });
     let diverged = Down { wal_end: Some(Lsn(FLUSHED.0 + 8)), ..down(true) };
@@ -414,6 +475,42 @@ fn an_old_primary_with_more_is_rewound_else_cloned_else_quarantined() {
     let plan = decide(&view);
     assert_eq!(orders(&plan), vec![]);
     assert!(plan.findings.contains(&Finding::Quarantined { node: seoul() }));
+}
+
+#[test]
+fn nothing_is_brought_back_before_the_new_switch_is_stored() {
+    let mut view = failed_over(Down { wal_end: Some(Lsn(FLUSHED.0 + 8)), ..down(true) });
+    view.intent_mut().switch = None;
+    let plan = decide(&view);
+    assert_eq!(
+        orders(&plan),
+        vec![],
+        "with no switch to compare with, it would seem to have nothing of its own"
+    );
+    assert_eq!(
+        declared(&plan).and_then(|next| next.switch),
+        Some(Switch { timeline: Timeline(3), at: FLUSHED })
+    );
+}
+
+#[test]
+fn a_member_of_the_set_is_neither_rewound_nor_cloned() {
+    let mut view = healthy();
+    view.server(&tokyo(), Server::Down(down(true)));
+    view.agent_mut(&tokyo()).failed = vec![("follow".into(), "no".into())];
+    assert_eq!(orders(&decide(&view)), vec![]);
+}
+
+#[test]
+fn a_quarantine_is_tried_again_after_a_while() {
+    let mut view = failed_over(Down { wal_end: Some(Lsn(FLUSHED.0 + 8)), ..down(true) });
+    view.agent_mut(&seoul()).failed = vec![("rewind".into(), "no".into()), ("clone".into(), "no".into())];
+    let finding = Finding::Quarantined { node: seoul() };
+    let policy = Policy::default();
+    assert_eq!(orders(&decide_after(&view, &policy, &[finding.clone()], 59_000)), vec![]);
+    let again = decide_after(&view, &policy, &[finding], 60_000);
+    assert!(matches!(orders(&again).as_slice(), [(_, Command::Clone(..))]), "{:?}", again.steps);
+    assert_eq!(orders(&plan(&view, &again.memory, &policy, NOW)), vec![], "and then rests again");
 }
 
 #[test]
@@ -513,33 +610,93 @@ fn a_lost_standby_leaves_the_set_after_write_wait_and_never_in_strict() {
 }
 
 #[test]
-fn a_standby_that_is_connected_and_takes_nothing_leaves_the_set_too_and_stays_out() {
+fn a_standby_that_froze_leaves_the_set_and_does_not_come_back_before_it_flushes() {
     let mut view = healthy();
-    view.primary_mut(&seoul()).senders[0].flushed = Lsn(0xF00);
-    let after = |view: &View, ms: u64, lsn: u64| {
-        let awaited = [(tokyo(), (Lsn(lsn), ago(ms)))].into();
-        plan(view, &Memory { awaited, ..Memory::default() }, &Policy::default(), NOW)
-    };
-    assert_eq!(declared(&after(&view, 499, 0xF00)), None);
-    assert_eq!(declared(&after(&view, 5_000, 0xE00)), None, "it has taken something since");
-    let leaves = after(&view, 500, 0xF00);
-    assert_eq!(declared(&leaves).map(|next| next.sync_next.is_empty()), Some(true));
-    assert!(leaves.findings.contains(&Finding::StandbyStalled { node: tokyo() }));
+    view.primary_mut(&seoul()).flushed = Lsn(FLUSHED.0 + 0x100);
+    let first = decide(&view);
+    assert_eq!(declared(&first), None);
+    let later = Mono(NOW.0 + 2_000_000);
+    view.nodes.values_mut().for_each(|node| {
+        node.heard = later;
+        node.agent.as_mut().expect("an agent").server.at = later;
+    });
+    let policy = Policy::default();
+    let second = plan(&view, &first.memory, &policy, later);
+    assert!(second.findings.contains(&Finding::ReplicationStalled { node: tokyo() }));
+    let next = declared(&second).cloned().expect("leaves");
+    assert!(!next.sync.is_empty() && next.sync_next.is_empty());
 
-    (view.intent_mut().sync, view.intent_mut().sync_next) = (Vec::new(), Vec::new());
-    assert_eq!(declared(&after(&view, 500, 0xF00)), None, "it would make every commit wait again");
-    view.agent_mut(&seoul()).server.at = ago(400);
-    assert!(declared(&after(&view, 500, 0xF00)).is_some(), "the same sample again proves nothing");
+    *view.intent_mut() = Intent { sync: vec![], sync_next: vec![], ..intent() }.raised();
+    view.primary_mut(&seoul()).names = Some(vec![]);
+    assert_eq!(declared(&plan(&view, &second.memory, &policy, later)), None);
+    view.primary_mut(&seoul()).senders[0].flushed = Lsn(FLUSHED.0 + 0x80);
+    let back = plan(&view, &second.memory, &policy, later);
+    assert_eq!(declared(&back).map(|next| next.sync_next.clone()), Some(set(&[tokyo()])));
 }
 
 #[test]
-fn a_standby_that_hangs_is_missed_by_the_primary_and_not_promoted() {
+fn a_standby_that_only_believes_that_it_streams_leaves_the_set() {
+    let lost = [Finding::StandbyLost { node: tokyo() }];
     let mut view = healthy();
-    view.agent_mut(&tokyo()).server.at = ago(2_001);
     view.primary_mut(&seoul()).senders.clear();
-    assert!(decide(&view).findings.contains(&Finding::StandbyLost { node: tokyo() }));
-    view.server(&seoul(), Server::Down(down(true)));
-    assert!(orders(&decide(&view)).contains(&(seoul(), Command::Serve)), "nobody else can");
+    assert_eq!(declared(&decide(&view)), None);
+    let next = declared(&decide_after(&view, &Policy::default(), &lost, 500)).cloned().expect("leaves");
+    assert!(next.sync_next.is_empty());
+}
+
+#[test]
+fn a_new_leader_mends_the_set_before_a_commit_can_prove_service() {
+    // The standby's host is lost, and the leader was on it: every commit waits, also the one that verifies.
+    let lost = [Finding::StandbyUnreachable { node: tokyo() }];
+    let mut view = healthy();
+    view.verified = None;
+    view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(60_000);
+    view.primary_mut(&seoul()).senders.clear();
+    let next = declared(&decide_after(&view, &Policy::default(), &lost, 500)).cloned().expect("leaves");
+    assert_eq!((next.sync.is_empty(), next.sync_next.is_empty()), (false, true));
+
+    *view.intent_mut() = Intent { sync: vec![], sync_next: vec![], ..intent() }.raised();
+    let plan = decide_after(&view, &Policy::default(), &lost, 500);
+    assert_eq!(orders(&plan), vec![(seoul(), Command::SetNames(vec![]))], "the names outlive the set");
+}
+
+#[test]
+fn a_standby_that_was_never_heard_leaves_the_set_like_one_that_fell_silent() {
+    let mut view = healthy();
+    view.nodes.remove(&tokyo());
+    let primary = view.primary_mut(&seoul());
+    (primary.senders, primary.names_proven) = (vec![], None);
+    let first = decide(&view);
+    assert!(first.findings.contains(&Finding::StandbyUnreachable { node: tokyo() }));
+    let later = Mono(NOW.0 + 500_000);
+    view.nodes.get_mut(&seoul()).expect("seoul").heard = later;
+    let next = declared(&plan(&view, &first.memory, &Policy::default(), later)).cloned().expect("leaves");
+    assert!(next.sync_next.is_empty());
+}
+
+#[test]
+fn in_strict_mode_a_standby_that_has_to_be_cloned_leaves_the_set_first() {
+    let mut view = healthy();
+    view.intent_mut().durability = Durability::SyncStrict;
+    view.primary_mut(&seoul()).senders.clear();
+    view.server(&tokyo(), Server::Down(down(true)));
+    let strict = Policy { durability: Durability::SyncStrict, ..Policy::default() };
+    let follow = plan(&view, &Memory::default(), &strict, NOW);
+    assert_eq!(orders(&follow), vec![(tokyo(), Command::Follow(upstream(&seoul(), &tokyo())))]);
+
+    view.agent_mut(&tokyo()).failed = vec![("follow".into(), "requested WAL has been removed".into())];
+    let leaves = plan(&view, &Memory::default(), &strict, NOW);
+    assert_eq!(orders(&leaves), vec![], "nothing destructive happens to a member of the set");
+    let next = declared(&leaves).cloned().expect("leaves");
+    assert!(next.sync_next.is_empty());
+
+    *view.intent_mut() = next;
+    let emptied =
+        declared(&plan(&view, &Memory::default(), &strict, NOW)).cloned().expect("names still wait");
+    assert!(emptied.sync.is_empty());
+    *view.intent_mut() = emptied;
+    let plan = plan(&view, &Memory::default(), &strict, NOW);
+    assert!(matches!(orders(&plan).as_slice(), [(_, Command::Rewind(..))]), "{:?}", plan.steps);
 }
 
 #[test]
@@ -592,6 +749,17 @@ fn every_blocker_of_a_switchover_is_named() {
     );
 }
 
+#[test]
+fn a_switchover_that_was_taken_is_not_refused_because_of_itself() {
+    let mut view = handing_over();
+    view.requests = asks(RequestKind::Switchover { to: None });
+    let refused = |plan: &Plan| plan.steps.iter().any(|step| matches!(step, Step::Refuse { .. }));
+    assert!(!refused(&decide(&view)));
+
+    view.requests[0].operation = "op-2".into();
+    assert!(refused(&decide(&view)), "another one's");
+}
+
 /// A switchover to tokyo is accepted.
 fn handing_over() -> View {
     let mut view = healthy();
@@ -635,11 +803,50 @@ fn a_switchover_goes_checkpoint_hold_drain_stop_declare() {
 }
 
 #[test]
+fn a_switchover_ends_the_pause_of_a_proof_first() {
+    let mut view = handing_over();
+    let stamp = view.intent_mut().stamp();
+    view.standby_mut(&tokyo()).replay = ReplayState::PausedForProof(stamp);
+    assert_eq!(orders(&decide(&view)), vec![(tokyo(), Command::ResumeReplay)]);
+}
+
+#[test]
+fn no_pause_begins_in_the_middle_of_a_switchover() {
+    let mut view = handing_over();
+    view.requests = asks(RequestKind::Pause);
+    let plan = decide(&view);
+    assert_eq!(declared(&plan), None);
+    assert!(matches!(plan.steps.first(), Some(Step::Refuse { .. })), "{:?}", plan.steps);
+    assert!(plan.steps.len() > 1, "the switchover goes on");
+}
+
+#[test]
 fn a_stop_seen_before_its_attest_is_no_failure() {
     let mut view = handing_over();
     view.server(&seoul(), Server::Down(Down { control: None, wal_end: None, ..down(false) }));
     let stop = decide(&view);
     assert_eq!((declared(&stop), orders(&stop)), (None, vec![(seoul(), Command::Stop)]));
+}
+
+#[test]
+fn a_stop_that_takes_its_time_is_no_failure_until_the_hand_over_is_taken_back() {
+    let mut view = handing_over();
+    let stamp = view.intent_mut().stamp();
+    view.drained = Some(stamp);
+    let hung = [Finding::PrimarySuspected { node: seoul() }];
+    view.server(&seoul(), Server::Starting);
+    assert_eq!(declared(&decide_after(&view, &Policy::default(), &hung, 5_000)), None);
+
+    let stopping = Primary {
+        probe: Probe { failing_since: Some(ago(5_000)), ..primary().probe },
+        checkpointed: Some(stamp.version),
+        ..primary()
+    };
+    view.server(&seoul(), Server::Primary(stopping));
+    assert_eq!(declared(&decide(&view)), None);
+
+    view.intent_mut().handover = None;
+    assert_eq!(declared(&decide(&view)).map(|next| next.epoch), Some(Epoch(4)));
 }
 
 #[test]
@@ -667,16 +874,6 @@ fn a_switchover_that_takes_too_long_is_rolled_back() {
     let memory = Memory { handover: Some((operation, ago(15_001))), ..Memory::default() };
     let next = plan(&view, &memory, &Policy::default(), NOW);
     assert!(declared(&next).is_some_and(|next| next.handover.is_none()));
-}
-
-#[test]
-fn a_primary_that_is_slow_to_stop_in_a_switchover_does_not_hang() {
-    let mut view = handing_over();
-    let failing = Probe { failing_since: Some(ago(9_000)), ..Probe::default() };
-    view.primary_mut(&seoul()).probe = failing;
-    assert!(declared(&decide(&view)).is_some_and(|next| next.primary.is_none()), "before it is told to");
-    view.drained = Some(view.intent_mut().stamp());
-    assert_eq!(declared(&decide(&view)), None);
 }
 
 #[test]

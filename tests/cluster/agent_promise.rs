@@ -45,7 +45,7 @@ async fn a_missing_promise_is_not_zero_and_is_not_promoted() {
     pair.b.restart_agent().await;
     pair.b.until("a standby", |f| standby(f).is_some()).await;
     assert_eq!(pair.b.agent.facts().promise, None);
-    let reply = pair.b.agent.order(stamp(2, 1), Command::Promote(Vec::new())).await;
+    let reply = pair.b.agent.order(stamp(2, 1), Command::Promote(vec![])).await;
     assert!(matches!(reply, Reply::Refused(_)), "{reply:?}");
     assert_eq!(pair.b.agent.facts().promise, None, "a refused order leaves no promise");
 }

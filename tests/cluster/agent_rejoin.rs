@@ -14,7 +14,7 @@ async fn an_old_primary_is_rewound_and_its_lost_tail_is_told() {
         pair.a.ask(&format!("INSERT INTO rows VALUES ({n})")).await;
     }
     pair.a.done(stamp(2, 6), Command::Fence).await;
-    pair.b.done(stamp(2, 7), Command::Promote(Vec::new())).await;
+    pair.b.done(stamp(2, 7), Command::Promote(vec![])).await;
     let on_new =
         |f: &locum::model::AgentFacts| primary(f).is_some_and(|p| p.checkpoint_timeline == p.timeline);
     pair.b.until("a checkpoint on the new timeline", on_new).await;

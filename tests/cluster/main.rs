@@ -7,6 +7,8 @@ mod agent_names;
 mod agent_promise;
 mod agent_rejoin;
 mod agent_takeover;
+mod demo_ends;
+mod demo_run;
 mod fixture;
 mod pair;
 mod pair_app;

@@ -284,7 +284,8 @@ fn status_shows_the_cluster_on_one_page() {
 cluster        orders, as seoul sees it at 2026-11-22 08:45:00 UTC
 leader         seoul
 primary        busan, serving (epoch 2, sync)
-live RPO       1,208 B, 0.9 ms of work (as of 61 ms ago, against seoul); of acknowledged commits: nothing
+live RPO       1,208 B, 0.9 ms of work (as of 61 ms ago, against seoul)
+               of acknowledged commits: nothing
 
  node   PostgreSQL        position     lag  to replay  app server  heard
  busan  primary, serving  2:0/3000148    -          -  active      12 ms ago

@@ -133,6 +133,12 @@ fn bad_input_is_answered_with_the_key_and_the_way_out() {
             "another port",
         ),
         (
+            "postgres.address=127.0.0.1:8008",
+            "api.listen (127.0.0.1:8008) clashes with postgres.address",
+            "another port",
+        ),
+        ("endpoint[db].hold=3s", "endpoint[db] is no known key", "Set it in the file, in its [[endpoint]]"),
+        (
             "api.listen=0.0.0.0:6432",
             "endpoint[db].listen (127.0.0.1:6432) clashes with api.listen",
             "another port",

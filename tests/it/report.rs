@@ -61,6 +61,8 @@ pub(crate) fn crash() -> Incident {
         connections_held: 12,
         deviations: vec!["promote busan was repeated once: no answer in 1 s".into()],
         abandoned: None,
+        closed: true,
+        operation: None,
     }
 }
 

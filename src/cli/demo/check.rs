@@ -42,6 +42,7 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
+    #[cfg(test)]
     /// Nothing that was acknowledged is missing, and nothing is there that should not be.
     pub(crate) const fn is_clean(&self) -> bool {
         self.lost == 0 && self.duplicated == 0 && self.failed_found == 0

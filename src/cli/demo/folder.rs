@@ -21,6 +21,9 @@ const LONGEST_PATH: usize = 107 - 40;
 pub(crate) const PREFIX: &str = "locum-demo-";
 /// How many lines of each log are shown when something fails.
 const TAIL_LINES: usize = 8;
+/// What to say when the disk ran full on the way.
+pub(crate) const FULL: &str =
+    "the disk of the temporary directory is full; make room, or set TMPDIR to a directory on another disk";
 /// What PostgreSQL says to a connection that comes too early: the demo's own attempts, of no interest.
 const NOISE: &str = "the database system is starting up";
 

@@ -90,6 +90,7 @@ impl History {
         self.lock().attempts.iter().filter(|attempt| attempt.fate == Fate::Acknowledged).count()
     }
 
+    #[cfg(test)]
     /// True if `writer` got an acknowledgement after `since`.
     pub(crate) fn alive(&self, writer: u16, since: Mono) -> bool {
         let inner = self.lock();

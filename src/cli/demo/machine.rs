@@ -53,11 +53,6 @@ impl Machine {
         let locum = std::env::current_exe().context("find this program's own file")?;
         Ok(Self { bin_dir, version, account, locum })
     }
-
-    /// The major version.
-    pub(crate) fn major(&self) -> u32 {
-        major(&self.version).unwrap_or(0)
-    }
 }
 
 /// Directories that may hold PostgreSQL's programs: Debian's, Red Hat's, and what the search path leads to.

@@ -188,11 +188,6 @@ health = "http://{app}/healthz"
         running.signal(Signal::KILL);
         Some(running.pid.as_raw_nonzero().get())
     }
-
-    /// Why the app server is not running, if it is not.
-    pub(crate) fn app_ended(&self) -> Option<String> {
-        self.app_server.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.ended()
-    }
 }
 
 /// A TOML string.

@@ -88,7 +88,8 @@ pub async fn execute(args: DemoArgs) -> Result<ExitCode> {
             if !tails.is_empty() {
                 output::talk(&format!("The last lines of the logs:\n{tails}"));
             }
-            Err(error)
+            let full = tails.contains("No space left on device");
+            Err(if full { error.context(folder::FULL) } else { error })
         }
     };
     stage.clear().await.context("clean up")?;

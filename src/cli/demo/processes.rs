@@ -16,7 +16,10 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{process::Command, sync::watch, time::timeout};
 
-use super::{folder::Folder, machine::Machine};
+use super::{
+    folder::{FULL, Folder},
+    machine::Machine,
+};
 
 /// Environment variables with these beginnings would change what the programs do.
 const UNWANTED: [&str; 3] = ["PG", "LOCUM_", "LC_"];
@@ -68,9 +71,7 @@ pub(crate) async fn run(mut command: Command, limit: Duration) -> Result<String>
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     if said.contains("No space left on device") {
-        bail!(
-            "the disk of the temporary directory is full; make room, or set TMPDIR to another disk\n{said}"
-        );
+        bail!("{FULL}\n{said}");
     }
     bail!("{name} failed ({}): {said}", output.status)
 }
@@ -108,6 +109,7 @@ impl Running {
         self.ended.borrow().clone()
     }
 
+    #[cfg(test)]
     /// Waits until it has ended.
     pub(crate) async fn wait(&self, limit: Duration) -> Result<String> {
         let mut ended = self.ended.clone();

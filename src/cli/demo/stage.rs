@@ -85,7 +85,8 @@ impl Stage {
     }
 
     /// Stops everything and removes the directory: members and app servers first, so that nobody fails over, then
-    /// PostgreSQL by a fast stop, then by force whatever is left.
+    /// PostgreSQL by an immediate stop, then by force whatever is left. All that it holds is thrown away: a fast stop
+    /// would wait, up to its limit, for a backup or a standby that has just been ended itself.
     ///
     /// # Errors
     /// Something is left; it is named.
@@ -103,13 +104,11 @@ impl Stage {
     /// Something is left; it is named.
     pub(crate) async fn quiet(&self) -> Result<()> {
         self.ask(Signal::TERM, |process| !process.postgres, MEMBERS_LIMIT).await;
-        let data_dirs: Vec<_> = self.data_dirs();
-        let postmasters: Vec<_> = data_dirs.iter().filter_map(|dir| lock_file(dir)?.pid).collect();
-        self.ask(Signal::INT, |process| postmasters.contains(&process.pid), STOP_LIMIT).await;
+        let postmasters: Vec<_> = self.data_dirs().iter().filter_map(|dir| lock_file(dir)?.pid).collect();
+        self.ask(Signal::QUIT, |process| postmasters.contains(&process.pid), STOP_LIMIT).await;
         processes::end_all(self.folder.path(), &self.machine).await?;
-        for dir in &data_dirs {
-            free_shared_memory(dir);
-        }
+        // Only now: who ended in order took its lock file along, and who was killed left it.
+        self.data_dirs().iter().for_each(|dir| free_shared_memory(dir));
         Ok(())
     }
 
@@ -143,23 +142,28 @@ impl Stage {
 /// its System V shared memory segment.
 struct LockFile {
     pid: Option<Pid>,
+    /// The same of a server that is no postmaster: `initdb` runs such, and they write their number with a minus.
+    maker: Option<i32>,
     segment: Option<u32>,
 }
 
 fn lock_file(data_dir: &Path) -> Option<LockFile> {
     let text = fs::read_to_string(data_dir.join("postmaster.pid")).ok()?;
     let mut lines = text.lines();
-    let pid = lines.next().and_then(processes::pid);
+    let first = lines.next().unwrap_or_default();
+    let (pid, maker) = (processes::pid(first), first.trim().parse().ok().map(i32::wrapping_abs));
     let segment = lines.nth(5).and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
-    Some(LockFile { pid, segment })
+    Some(LockFile { pid, maker, segment })
 }
 
 /// A killed server leaves a tiny System V segment behind, which a restart would free. Frees it, if it is still the
 /// one that this server made and nobody is attached. Does what it can: a leftover of 56 bytes is no failure.
 pub(crate) fn free_shared_memory(data_dir: &Path) {
-    let Some(LockFile { pid: Some(pid), segment: Some(segment) }) = lock_file(data_dir) else { return };
+    let Some(LockFile { maker: Some(maker), segment: Some(segment), .. }) = lock_file(data_dir) else {
+        return;
+    };
     let table = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
-    if is_orphan(&table, segment, pid.as_raw_nonzero().get()) {
+    if is_orphan(&table, segment, maker) {
         let _ = std::process::Command::new("ipcrm").arg("-m").arg(segment.to_string()).output();
     }
 }

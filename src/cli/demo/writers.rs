@@ -49,7 +49,7 @@ impl Writers {
     pub(crate) fn add_database(&mut self, config: &Config) {
         for writer in DATABASE_WRITERS {
             let (config, history, stop) = (config.clone(), self.history.clone(), self.stop.subscribe());
-            let way = Way::Database { config, link: None };
+            let way = Way::Database { config: Box::new(config), link: None };
             self.tasks.spawn(run(writer, history, stop, way));
         }
     }
@@ -86,7 +86,7 @@ enum Way {
     /// By a connection of its own.
     Database {
         /// Where to.
-        config: Config,
+        config: Box<Config>,
         /// The connection that is kept; opened where it is missing, given up where anything failed.
         link: Option<Link>,
     },

@@ -215,6 +215,8 @@ pub(super) fn incident(id: &str, kind: IncidentKind, rto_ms: u64) -> Incident {
         connections_held: 4,
         deviations: Vec::new(),
         abandoned: None,
+        closed: true,
+        operation: None,
     };
     incident.mark(MarkName::Onset, Mono(1_000_000));
     incident.mark(MarkName::Promoted, Mono(1_000_000 + rto_ms * 500));

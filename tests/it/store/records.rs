@@ -46,6 +46,8 @@ fn incident(id: &str) -> Incident {
         connections_held: 2,
         deviations: Vec::new(),
         abandoned: None,
+        closed: true,
+        operation: None,
     }
 }
 

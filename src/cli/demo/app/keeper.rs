@@ -57,8 +57,7 @@ impl Keeper {
 
     async fn link(&self, deadline: Instant) -> Option<Arc<Link>> {
         let mut link = self.link.clone();
-        let found = timeout_at(deadline, link.wait_for(Option::is_some)).await.ok()?.ok()?.clone();
-        found
+        timeout_at(deadline, link.wait_for(Option::is_some)).await.ok()?.ok()?.clone()
     }
 }
 
