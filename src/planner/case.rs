@@ -62,6 +62,12 @@ impl<'a> Case<'a> {
         self.heard(node).is_some_and(|agent| matches!(agent.server.value, Server::Standby(_)))
     }
 
+    /// True if a node was ordered to stop in this epoch and has not answered yet.
+    pub(super) fn is_told_to_stop(&self, intent: &Intent, node: &NodeId) -> bool {
+        let stop = Step::Order { node: node.clone(), command: Command::Stop, stamp: intent.stamp() };
+        self.view.underway.contains(&stop.key())
+    }
+
     /// The greatest flush position that a standby reported in this epoch.
     pub(super) fn greatest(&self, node: &NodeId, epoch: Epoch) -> Lsn {
         let known = self.plan.memory.greatest.get(node).filter(|(of, _)| *of == epoch);

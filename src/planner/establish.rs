@@ -9,8 +9,11 @@ use crate::model::{
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     fence_pretenders(case, intent, node);
     let health = health::of_primary(case, intent, node);
-    if is_stopping(case, intent, &health) {
-        return switchover::plan(case, intent, node);
+    if is_stopping(case, intent, node, &health) {
+        return match &intent.handover {
+            Some(_) => switchover::plan(case, intent, node),
+            None => case.underway(format!("{node} still stops for a hand-over that was taken back")),
+        };
     }
     match health {
         Health::NotYet => install(case, intent, node),
@@ -24,13 +27,15 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
 }
 
 /// A primary whose stop for a hand-over was ordered answers nobody while it writes its last checkpoint and sends its
-/// last WAL: that is no failure. The limit of the hand-over bounds it.
-fn is_stopping(case: &Case<'_>, intent: &Intent, health: &Health<'_>) -> bool {
+/// last WAL: that is no failure. The limit of the hand-over bounds it; a stop that outlasts that is helped along by the
+/// agent.
+fn is_stopping(case: &Case<'_>, intent: &Intent, node: &NodeId, health: &Health<'_>) -> bool {
     let silent = matches!(
         health,
         Health::Suspected { .. } | Health::Gone { finding: Finding::PrimaryHung { .. }, .. }
     );
-    silent && intent.handover.is_some() && case.view.drained.is_some_and(|stamp| stamp >= intent.stamp())
+    let drained = case.view.drained.is_some_and(|stamp| stamp >= intent.stamp());
+    silent && (intent.handover.is_some() && drained || case.is_told_to_stop(intent, node))
 }
 
 /// Whoever takes writes without being declared is ended, whatever it is.
@@ -129,7 +134,7 @@ fn lead_clients(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &P
 }
 
 /// The declared primary is gone: by policy start it again, or declare the next epoch.
-fn replace(case: &mut Case<'_>, intent: &Intent, node: &NodeId, finding: Finding, evidence: Vec<String>) {
+fn replace(case: &mut Case<'_>, intent: &Intent, node: &NodeId, finding: Finding, mut evidence: Vec<String>) {
     let down = case.heard(node).is_some_and(|agent| matches!(agent.server.value, Server::Down(_)));
     let noticed = case.heard(node).and_then(|agent| match &agent.server.value {
         Server::Down(down) => down.since,
@@ -152,6 +157,8 @@ fn replace(case: &mut Case<'_>, intent: &Intent, node: &NodeId, finding: Finding
     match vacancy::could_be_filled(case, intent) {
         Ok(()) => case.declare_because(intent.vacated(), Cause { summary: finding.to_string(), evidence }),
         Err(reasons) => {
+            evidence
+                .extend(reasons.iter().map(|(other, why)| format!("{other} could not be promoted: {why}")));
             case.hold(Hold::NoCandidate { reasons });
             restart_if_down(case, intent, node, down, Cause { summary: finding.to_string(), evidence });
         }

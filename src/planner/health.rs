@@ -37,7 +37,8 @@ pub(super) fn of_primary<'a>(case: &Case<'a>, intent: &Intent, node: &NodeId) ->
         Server::Primary(primary) if served => of_running(case, node, primary),
         Server::Down(down) if served => {
             let attested = down.fenced.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
-            if attested || (intent.handover.is_some() && !down.crashed) {
+            let told = intent.handover.is_some() || case.is_told_to_stop(intent, node);
+            if attested || (told && !down.crashed) {
                 return Health::StoppedByUs;
             }
             let node = node.clone();

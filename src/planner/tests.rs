@@ -877,6 +877,25 @@ fn a_switchover_that_takes_too_long_is_rolled_back() {
 }
 
 #[test]
+fn a_stop_that_outlasts_its_hand_over_is_no_failure() {
+    let mut view = handing_over();
+    let next = Intent { handover: None, ..view.intent_mut().clone() }.raised();
+    *view.intent_mut() = next;
+    let stamp = view.intent_mut().stamp();
+    let stop = Step::Order { node: seoul(), command: Command::Stop, stamp };
+    view.underway.insert(stop.key());
+    view.primary_mut(&seoul()).probe.failing_since = Some(ago(9_000));
+    assert_eq!(declared(&decide(&view)), None, "it does not hang, it stops");
+
+    view.server(&seoul(), Server::Down(Down { control: None, wal_end: None, ..down(false) }));
+    assert_eq!(declared(&decide(&view)), None, "it was no stranger who stopped it");
+
+    view.underway.clear();
+    view.server(&seoul(), Server::Down(Down { fenced: Some(stamp), ..down(false) }));
+    assert!(orders(&decide(&view)).contains(&(seoul(), Command::Serve)));
+}
+
+#[test]
 fn a_crash_in_mid_switchover_is_a_failover() {
     let mut view = handing_over();
     view.server(&seoul(), Server::Down(down(true)));
@@ -910,6 +929,10 @@ fn a_first_cluster_needs_every_member_and_exactly_one_primary() {
     let mut two = view.clone();
     two.server(&tokyo(), Server::Primary(primary()));
     assert_eq!(declared(&decide(&two)), None);
+
+    let mut unseen = view.clone();
+    unseen.server(&tokyo(), Server::Starting);
+    assert_eq!(declared(&decide(&unseen)), None, "a standby that was just attached to would be fenced");
 
     let mut alone = view.clone();
     alone.nodes.remove(&tokyo());
