@@ -54,6 +54,21 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
     }
 }
 
+/// Ports that nobody listens on, all different, below those that outgoing connections take: the port of a server that
+/// is down for a moment must not become the local end of some connection.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    const LOWEST: u16 = 10_000;
+    const HIGHEST: u16 = 32_000;
+    let mut taken: Vec<TcpListener> = Vec::new();
+    while taken.len() < N {
+        let mut random = [0; 2];
+        getrandom::fill(&mut random).expect("random bytes");
+        let port = LOWEST + u16::from_le_bytes(random) % (HIGHEST - LOWEST);
+        taken.extend(TcpListener::bind(("127.0.0.1", port)));
+    }
+    std::array::from_fn(|i| taken[i].local_addr().expect("an address").port())
+}
+
 /// One server's place. Dropping it kills its processes and removes its files.
 pub(crate) struct Node {
     /// For messages.
@@ -80,7 +95,7 @@ impl Node {
 
     /// The same in a given folder.
     pub(crate) fn in_folder(name: &'static str, root: tempfile::TempDir) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let [port] = free_ports();
         let (state_dir, sockets) = (root.path().join("state"), root.path().join("run"));
         fs::create_dir(&state_dir).expect("a state folder");
         fs::create_dir(&sockets).expect("a socket folder");
@@ -123,9 +138,11 @@ impl Node {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         let path = self.config.data_dir.join("postgresql.conf");
         let mut text = fs::read_to_string(&path).expect("postgresql.conf");
-        // Small and quick; no archive, no autovacuum of its own accord in the WAL that is counted.
+        // Small and quick; no archive, no autovacuum of its own accord in the WAL that is counted; nothing in /dev/shm
+        // that a killed server would leave.
         text.push_str(
-            "shared_buffers = '16MB'\nautovacuum = off\nwal_keep_size = '64MB'\nmax_wal_size = '256MB'\n",
+            "shared_buffers = '16MB'\ndynamic_shared_memory_type = mmap\nautovacuum = off\n\
+             wal_keep_size = '64MB'\nmax_wal_size = '256MB'\n",
         );
         fs::write(&path, text).expect("postgresql.conf");
     }

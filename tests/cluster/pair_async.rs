@@ -57,5 +57,11 @@ async fn beyond_max_data_loss_the_standby_is_not_promoted() {
     writer.goes_on().await;
     let seen = pair.ends(writer, 0).await;
     assert_eq!(primary_of(&seen), Some(old));
-    assert!(seen.last_incident.unwrap().rto_ms().is_some());
+    let incident = seen.last_incident.unwrap();
+    assert!(incident.rto_ms().is_some());
+    assert!(
+        incident.cause.evidence.iter().any(|said| said.contains("max_data_loss")),
+        "{:?}",
+        incident.cause
+    );
 }

@@ -40,7 +40,8 @@ async fn a_stopped_startup_process_of_the_standby_is_no_failover() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_wal_receiver_is_no_failover_and_lets_writes_resume() {
-    let pair = LivePair::new().await;
+    // That standby is connected for all that PostgreSQL knows; `hang` is for how long commits wait for it.
+    let pair = LivePair::wished(&Wish::default().set("policy.hang=2s")).await;
     let writer = pair.write().await;
     let standby = pair.other(pair.primary().await).node.name;
     let receiver = child(&pair.host(standby).node.config.data_dir, "walreceiver");

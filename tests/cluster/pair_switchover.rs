@@ -108,7 +108,8 @@ async fn a_standby_that_dies_in_mid_switchover_rolls_it_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_that_freezes_in_mid_switchover_rolls_it_back() {
-    let wish = Wish::default().set("policy.handover=3s");
+    // A fast shutdown waits for its standbys: it is helped along after some seconds, and the limit takes it back.
+    let wish = Wish::default().set("policy.handover=3s").set("policy.hang=30s");
     let pair = LivePair::wished(&wish).await;
     let writer = pair.write().await;
     let old = pair.primary().await;

@@ -10,7 +10,6 @@ mod writer;
 
 use std::{
     fs,
-    net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -20,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use locum::model::{Durability, Mode, NodeStatus, Operation, OperationState, Role, Snapshot};
 
-use crate::fixture::{Node, Pair, SOON, until};
+use crate::fixture::{Node, Pair, SOON, free_ports, until};
 
 pub(crate) use member::Member;
 pub(crate) use process::{child, family, of_folder, send};
@@ -82,21 +81,6 @@ pub(crate) struct LivePair {
     /// `alpha` and `beta`.
     pub(crate) hosts: [Host; 2],
     shared: tempfile::TempDir,
-}
-
-/// Ports that nobody listens on, all different, below those that outgoing connections take: the port of a server that
-/// is down for a moment must not become the local end of some connection.
-pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
-    const LOWEST: u16 = 10_000;
-    const HIGHEST: u16 = 32_000;
-    let mut taken: Vec<TcpListener> = Vec::new();
-    while taken.len() < N {
-        let mut random = [0; 2];
-        getrandom::fill(&mut random).expect("random bytes");
-        let port = LOWEST + u16::from_le_bytes(random) % (HIGHEST - LOWEST);
-        taken.extend(TcpListener::bind(("127.0.0.1", port)));
-    }
-    std::array::from_fn(|i| taken[i].local_addr().expect("an address").port())
 }
 
 fn write(path: &Path, text: &str) {
@@ -280,7 +264,11 @@ impl LivePair {
             let postmaster = node.instance.find().await.expect("a look for the postmaster");
             let postmaster = postmaster.unwrap_or_else(|| panic!("{} ended with its member", node.name));
             node.instance.stop_fast(&postmaster, SOON).await.expect("PostgreSQL stops");
-            assert!(of_folder(node.folder()).is_empty(), "processes are left: {:?}", of_folder(node.folder()));
+            assert!(
+                of_folder(node.folder()).is_empty(),
+                "processes are left: {:?}",
+                of_folder(node.folder())
+            );
             let entries = fs::read_dir(node.folder()).expect("the node's folder");
             let left: Vec<_> = entries
                 .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
@@ -323,9 +311,10 @@ pub(crate) fn status_of<'a>(snapshot: &'a Snapshot, name: &str) -> &'a NodeStatu
 
 /// True if one of the findings has this tag, as in the JSON.
 pub(crate) fn finds(snapshot: &Snapshot, tag: &str) -> bool {
-    snapshot.findings.iter().any(|found| {
-        serde_json::to_value(&found.finding).expect("JSON")["finding"].as_str() == Some(tag)
-    })
+    snapshot
+        .findings
+        .iter()
+        .any(|found| serde_json::to_value(&found.finding).expect("JSON")["finding"].as_str() == Some(tag))
 }
 
 /// Why the leader does what it does, in one text.
