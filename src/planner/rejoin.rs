@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a stopped node's control file may take to be read before it counts as one that has none. Shorter: a node
 /// that was just heard again is cloned for nothing. Longer: one whose data directory was emptied waits for its clone.
 const LOOKED_AT: Duration = Duration::from_secs(5);
+/// After everything has failed once, a clone is tried again this often: it may have been the network, or a full disk.
+/// Shorter: more load from a copy that fails for good. Longer: redundancy is missing longer after a passing cause.
+const AGAIN: Duration = Duration::from_secs(30);
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, primary: &Primary) {
     let nodes: Vec<NodeId> = case.others(Some(primary_node)).into_iter().cloned().collect();
@@ -113,15 +116,26 @@ fn bring_back(
         Some(false) if agent.unfinished.is_none() && !failed(&follow) => follow,
         _ if rewinds && !failed(&rewind) => rewind,
         _ if !failed(&clone) => clone,
-        _ => {
-            case.find(Finding::Quarantined { node: node.clone() });
-            return;
-        }
+        _ => return quarantine(case, intent, node, clone),
     };
     if intent.in_sync(node) && !matches!(choice, Command::Follow(_)) {
         return case.underway(format!("{node} leaves the sync set before its data directory is touched"));
     }
     case.order(intent, node, choice);
+}
+
+/// Everything has failed once. What is not whole is never started; the last means is tried again now and then.
+fn quarantine(case: &mut Case<'_>, intent: &Intent, node: &NodeId, clone: Command) {
+    let finding = Finding::Quarantined { node: node.clone() };
+    let stood = case.find(finding.clone());
+    if intent.in_sync(node) {
+        return case.underway(format!("{node} leaves the sync set before its data directory is touched"));
+    }
+    if stood < AGAIN {
+        return case.underway(format!("{node} is cloned again in {:.1?}", AGAIN - stood));
+    }
+    case.memory().since.remove(&finding);
+    case.order(intent, node, clone);
 }
 
 /// Whether a stopped node has WAL that the present primary's history does not. None: not known yet.
