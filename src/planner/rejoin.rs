@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{case::Case, health};
 use crate::model::{
-    AgentFacts, Command, Down, Finding, Intent, NodeId, Primary, ReplayState, Server, Standby, Timeline,
+    AgentFacts, Command, Down, Finding, Intent, Member, NodeId, Primary, ReplayState, Server, Standby, Timeline,
     Upstream,
 };
 
@@ -94,6 +94,15 @@ fn bring_back(
     primary: &Primary,
     upstream: Upstream,
 ) {
+    if intent.in_sync(node) {
+        // It streamed from this very primary in this epoch, under this name, so it has nothing of its own; and nothing
+        // destructive is done to a member.
+        let same = |member: &Member| member.node != *node || member.name == agent.standby_name;
+        if agent.unfinished.is_none() && intent.sync.iter().chain(&intent.sync_next).all(same) {
+            return case.order(intent, node, Command::Follow(upstream));
+        }
+        return case.underway(format!("{node} leaves the sync set before its data directory is touched"));
+    }
     if primary.checkpoint_timeline != primary.timeline {
         return case.underway(format!("{node} waits for the checkpoint of timeline {}", primary.timeline));
     }
@@ -118,9 +127,6 @@ fn bring_back(
         _ if !failed(&clone) => clone,
         _ => return quarantine(case, intent, node, clone),
     };
-    if intent.in_sync(node) && !matches!(choice, Command::Follow(_)) {
-        return case.underway(format!("{node} leaves the sync set before its data directory is touched"));
-    }
     case.order(intent, node, choice);
 }
 
@@ -128,9 +134,6 @@ fn bring_back(
 fn quarantine(case: &mut Case<'_>, intent: &Intent, node: &NodeId, clone: Command) {
     let finding = Finding::Quarantined { node: node.clone() };
     let stood = case.find(finding.clone());
-    if intent.in_sync(node) {
-        return case.underway(format!("{node} leaves the sync set before its data directory is touched"));
-    }
     if stood < AGAIN {
         return case.underway(format!("{node} is cloned again in {:.1?}", AGAIN - stood));
     }
