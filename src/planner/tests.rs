@@ -501,6 +501,12 @@ fn a_member_of_the_set_is_neither_rewound_nor_cloned() {
     let mut view = healthy();
     view.server(&tokyo(), Server::Down(down(true)));
     view.agent_mut(&tokyo()).failed = vec![("follow".into(), "no".into())];
+    assert_eq!(
+        orders(&decide(&view)),
+        vec![(tokyo(), Command::Follow(upstream(&seoul(), &tokyo())))],
+        "it streamed from this primary: it has nothing of its own"
+    );
+    view.agent_mut(&tokyo()).unfinished = Some(Unfinished::Clone);
     assert_eq!(orders(&decide(&view)), vec![]);
 }
 

@@ -386,14 +386,14 @@ impl Agent {
         let cut = pg.conninfo_read.is_none() && pg.receiver.is_none() && !pg.paused;
         if let Server::Standby(standby) = &mut value
             && self.recruited.is_none()
-            && self.disk.recruited.is_some()
+            && let Some(stamp) = self.disk.recruited
             && self.job.is_none()
             && cut
             && pg.replayed == pg.wal.len()
         {
-            self.recruited = self.disk.recruited;
+            self.recruited = Some(stamp);
             standby.recruited = self.recruited;
-            reach.checks.recruited(self.host, pg.wal.len());
+            reach.checks.recruited(self.host, stamp);
             self.changed = true;
         }
         value

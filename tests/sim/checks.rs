@@ -34,8 +34,8 @@ pub(crate) struct Checks {
     promised: [Option<Stamp>; 2],
     led: [BTreeMap<u64, NodeId>; 2],
     endpoint: [Stamp; 2],
-    /// The length at which a recruit stands still.
-    stands: [Option<usize>; 2],
+    /// Under which stamp a recruit attested that it stands still.
+    stands: [Option<Stamp>; 2],
     /// The intent as stored.
     intent: Option<Intent>,
     /// The live RPO when the last primary's epoch was ended.
@@ -184,14 +184,15 @@ impl Checks {
         self.promised[host] = now;
     }
 
-    pub(crate) fn recruited(&mut self, host: usize, len: usize) {
-        self.stands[host] = Some(len);
+    pub(crate) fn recruited(&mut self, host: usize, stamp: Stamp) {
+        self.stands[host] = Some(stamp);
     }
 
-    /// A recruit is led to an upstream, so it may move again: to the primary that was declared, and to no other.
+    /// A recruit is led to an upstream, so it may move again: to the primary declared since, and to no other.
     pub(crate) fn led_to(&mut self, host: usize, upstream: &NodeId) {
-        let declared = self.intent.as_ref().and_then(|intent| intent.primary.as_ref());
-        if self.stands[host].take().is_some() && declared != Some(upstream) && !self.restored {
+        let (Some(stood), Some(intent)) = (self.stands[host].take(), &self.intent) else { return };
+        let open = stood.same_epoch(intent.stamp()) && intent.primary.as_ref() != Some(upstream);
+        if open && !self.restored {
             self.violate(|| {
                 format!("recruit {host} is led to {upstream}, which is not the declared primary")
             });

@@ -162,7 +162,7 @@ impl Job {
             return None;
         }
         agent.recruited = Some(self.stamp);
-        r.checks.recruited(agent.host, r.pg.wal.len());
+        r.checks.recruited(agent.host, self.stamp);
         DONE
     }
 
@@ -238,7 +238,7 @@ impl Job {
         }
         match &agent.server.value {
             Server::Primary(_) => adopt(agent, self.stamp),
-            // Declared, and dead before its promotion ended: it goes on where it was.
+            // Declared, and dead before its promotion ended: it goes on where it was, or nobody could ever serve.
             Server::Standby(_) if r.pg.proc == Proc::Standby && !r.pg.frozen => {
                 self.begin_promotion(agent, r);
                 None
