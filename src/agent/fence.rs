@@ -8,8 +8,9 @@ use crate::{
     postgres::Stopped,
 };
 
-/// How long a fast shutdown may take before it is helped along.
-const FAST: Duration = Duration::from_secs(30);
+/// How long a fast shutdown may take before it is helped along: a standby that hangs would hold it up, and a hand-over
+/// is taken back after 15 s unless the policy says otherwise.
+const FAST: Duration = Duration::from_secs(12);
 
 impl Inner {
     /// Ends PostgreSQL, whatever it is doing, and attests that no process of it is left.

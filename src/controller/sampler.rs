@@ -59,8 +59,9 @@ fn best_standby(
 }
 
 fn position(agent: &AgentFacts, primary: &Primary, at: Mono) -> Option<Lsn> {
-    let sent =
-        primary.senders.iter().find(|sender| sender.name == agent.standby_name).map(|sender| sender.flushed);
+    let sender = primary.senders.iter().find(|sender| sender.name == agent.standby_name);
+    // A sender that has just connected does not know yet what its standby has flushed.
+    let sent = sender.map(|sender| sender.flushed).filter(|flushed| *flushed > Lsn::default());
     sent.or_else(|| match &agent.server.value {
         Server::Standby(standby) if agent.server.at <= at => Some(standby.flushed),
         _ => None,

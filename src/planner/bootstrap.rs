@@ -13,8 +13,12 @@ pub(super) fn plan(case: &mut Case<'_>) {
         return case.hold(Hold::NotLeader);
     }
     let heard = |node: &NodeId| case.view.fresh(node, case.now, FRESH);
+    // A server that was not looked at yet may be a sound standby: declared around, it would be fenced as a pretender.
+    let seen = |node: &NodeId| {
+        heard(node).filter(|agent| !matches!(agent.server.value, Server::Starting | Server::Unknown))
+    };
     let missing: Vec<NodeId> =
-        case.view.members.iter().filter(|node| heard(node).is_none()).cloned().collect();
+        case.view.members.iter().filter(|node| seen(node).is_none()).cloned().collect();
     let agents: Vec<_> = case.view.members.iter().filter_map(|node| Some((node, heard(node)?))).collect();
     if agents.iter().any(|(_, agent)| agent.promise.is_some_and(|stamp| stamp.epoch > Epoch(0))) {
         case.find(Finding::StoreNotBelieved);
