@@ -1,4 +1,3 @@
-//! Real PostgreSQL servers, real processes on this machine. Nothing here sleeps and hopes.
 //! Real PostgreSQL servers, real processes. Nothing here sleeps and hopes.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "tests")]
 
@@ -11,6 +10,16 @@ mod agent_takeover;
 mod demo_ends;
 mod demo_run;
 mod fixture;
+mod pair;
+mod pair_app;
+mod pair_async;
+mod pair_control;
+mod pair_crash;
+mod pair_hang;
+mod pair_members;
+mod pair_refused;
+mod pair_standby;
+mod pair_switchover;
 mod postgres_clone;
 mod postgres_process;
 mod postgres_promote;

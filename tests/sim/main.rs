@@ -1,1 +1,149 @@
-//! sim
+//! Seeded schedules around the real planner: faults as bad as the worst day, safety in every tick, and then it must
+//! heal. Single-threaded, in ticks of 10 ms; the same seed is the same schedule, everywhere.
+//!
+//! A failing seed prints the command that replays it with its whole trace.
+
+#![allow(clippy::print_stdout, reason = "the traces of a replay are its purpose")]
+
+mod agent;
+mod bug;
+mod checks;
+mod controller;
+mod faults;
+mod host;
+mod jobs;
+mod log;
+mod mix;
+mod network;
+mod postgres;
+mod replication;
+mod rng;
+mod run;
+mod store;
+mod world;
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
+
+use bug::Bug;
+use locum::model::NodeId;
+use run::{Outcome, run};
+
+/// Ten milliseconds.
+pub(crate) type Tick = u64;
+
+pub(crate) fn node(host: usize) -> NodeId {
+    NodeId::new(["seoul", "tokyo"][host]).expect("a good name")
+}
+
+pub(crate) fn host_of(node: &NodeId) -> Option<usize> {
+    ["seoul", "tokyo"].iter().position(|name| *name == node.as_str())
+}
+
+/// Seeds of `schedules_hold`, unless LOCUM_SIM_SEEDS says otherwise: a minute of two cores at most.
+const SEEDS: u64 = 2_000;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Runs seeds until one fails, on two threads. The first that fails, and what the others came to.
+fn sweep(from: u64, seeds: u64, bug: Option<Bug>) -> (Option<(u64, String)>, Outcome) {
+    let next = AtomicU64::new(from);
+    let failed = AtomicU64::new(u64::MAX);
+    let work = || {
+        let mut total = Outcome::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= from + seeds || seed >= failed.load(Ordering::Relaxed) {
+                return total;
+            }
+            let outcome = run(seed, bug, false).0;
+            if outcome.violation.is_some() {
+                failed.fetch_min(seed, Ordering::Relaxed);
+            }
+            total.add(&outcome);
+        }
+    };
+    let total = thread::scope(|scope| {
+        let second = scope.spawn(work);
+        let mut total = work();
+        total.add(&second.join().expect("a run does not panic"));
+        total
+    });
+    let seed = failed.into_inner();
+    let failure = (seed != u64::MAX).then(|| {
+        let violation = run(seed, bug, false).0.violation.unwrap_or_else(|| "it does not happen again".into());
+        (seed, violation)
+    });
+    (failure, total)
+}
+
+fn must_hold(from: u64, seeds: u64) {
+    let (failure, total) = sweep(from, seeds, None);
+    println!("{} schedules: {total}", total.runs);
+    if let Some((seed, violation)) = failure {
+        panic!("seed {seed}: {violation}\nreplay: LOCUM_SIM_SEED={seed} cargo test --test sim replay -- --nocapture");
+    }
+}
+
+#[test]
+fn schedules_hold() {
+    must_hold(1, number("LOCUM_SIM_SEEDS").unwrap_or(SEEDS));
+}
+
+#[test]
+#[ignore = "some hours"]
+fn a_million_schedules() {
+    must_hold(1_000_000, number("LOCUM_SIM_SEEDS").unwrap_or(1_000_000));
+}
+
+#[test]
+fn a_seed_replays() {
+    let seed = number("LOCUM_SIM_SEED").unwrap_or(7);
+    let bug = std::env::var("LOCUM_SIM_BUG").ok().and_then(|name| Bug::named(&name));
+    let (outcome, trace) = run(seed, bug, true);
+    if number("LOCUM_SIM_SEED").is_some() {
+        trace.iter().for_each(|line| println!("{line}"));
+        println!("{outcome}");
+        println!("{}", outcome.violation.as_deref().unwrap_or("it holds"));
+    }
+    assert_eq!(run(seed, bug, false).0, outcome, "the same seed is the same schedule");
+}
+
+/// A planted mistake must show within so many seeds.
+fn is_caught(bug: Bug, within: u64) {
+    let (failure, total) = sweep(1, within, Some(bug));
+    match failure {
+        Some((seed, violation)) => println!("{bug:?} is caught at seed {seed}: {violation}"),
+        None => panic!("{bug:?} is not noticed in {within} seeds ({total})"),
+    }
+}
+
+mod planted {
+    use super::{Bug, is_caught};
+
+    macro_rules! planted {
+        ($($name:ident: $bug:ident within $seeds:literal,)*) => {$(
+            #[test]
+            fn $name() {
+                is_caught(Bug::$bug, $seeds);
+            }
+        )*};
+    }
+
+    planted! {
+        no_compare_and_swap_is_caught: NoCompareAndSwap within 20_000,
+        no_leader_guard_is_caught: NoLeaderGuard within 20_000,
+        an_accepted_stale_epoch_is_caught: StaleEpoch within 20_000,
+        an_accepted_late_order_of_the_epoch_is_caught: LateSameEpoch within 20_000,
+        names_shown_taken_for_names_in_force_are_caught: NamesShown within 20_000,
+        a_forgotten_recruit_is_caught: RecruitForgotten within 20_000,
+        a_promise_not_kept_is_caught: PromiseNotKept within 20_000,
+        an_old_store_believed_is_caught: OldStoreBelieved within 20_000,
+        forgotten_positions_are_caught: PositionsForgotten within 20_000,
+        a_fence_that_leaves_processes_is_caught: FenceLeavesProcesses within 20_000,
+    }
+}

@@ -1,0 +1,405 @@
+//! A live pair: two real PostgreSQL on loopback and two `locum run` members as processes of their own, as a user has
+//! them. It decides nothing and waits for conditions only.
+//!
+//! Dropping it, also in a panic, ends every process that works in its folders, and no other.
+
+mod member;
+mod process;
+mod status;
+mod writer;
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+
+use locum::model::{Durability, Mode, NodeStatus, Operation, OperationState, Role, Snapshot};
+
+use crate::fixture::{Node, Pair, SOON, until};
+
+pub(crate) use member::Member;
+pub(crate) use process::{child, family, of_folder, send};
+pub(crate) use status::{Api, Ended};
+pub(crate) use writer::Writer;
+
+/// The names of the two nodes. The first one begins as the primary.
+pub(crate) const NAMES: [&str; 2] = ["alpha", "beta"];
+/// What control calls must show.
+pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+/// Between two looks at what a member shows.
+const LOOK: Duration = Duration::from_millis(10);
+/// A busy machine may take this long over a commit without a test failing over for it.
+const PATIENT: &str = "policy.hang=10s";
+
+/// What a pair is to be like.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wish {
+    durability: Option<&'static str>,
+    set: Vec<String>,
+    apps: Vec<String>,
+}
+
+impl Wish {
+    /// With this durability.
+    pub(crate) fn durability(word: &'static str) -> Self {
+        Self { durability: Some(word), ..Self::default() }
+    }
+
+    /// With this key, over everything else.
+    pub(crate) fn set(mut self, key_and_value: &str) -> Self {
+        self.set.push(key_and_value.to_owned());
+        self
+    }
+
+    /// With app servers whose health paths these are, one per node.
+    pub(crate) fn apps(mut self, health: [String; 2]) -> Self {
+        self.apps = health.to_vec();
+        self
+    }
+}
+
+/// One node: its member and its PostgreSQL.
+pub(crate) struct Host {
+    /// The member's process.
+    pub(crate) member: Member,
+    /// The PostgreSQL.
+    pub(crate) node: Node,
+    /// Its public API.
+    pub(crate) api: Api,
+    /// Where clients of the database connect.
+    pub(crate) database: u16,
+    /// Where clients of the app server connect.
+    pub(crate) web: u16,
+}
+
+/// The pair.
+pub(crate) struct LivePair {
+    /// `alpha` and `beta`.
+    pub(crate) hosts: [Host; 2],
+    shared: tempfile::TempDir,
+}
+
+/// Ports that nobody listens on, all different, below those that outgoing connections take: the port of a server that
+/// is down for a moment must not become the local end of some connection.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    const LOWEST: u16 = 10_000;
+    const HIGHEST: u16 = 32_000;
+    let mut taken: Vec<TcpListener> = Vec::new();
+    while taken.len() < N {
+        let mut random = [0; 2];
+        getrandom::fill(&mut random).expect("random bytes");
+        let port = LOWEST + u16::from_le_bytes(random) % (HIGHEST - LOWEST);
+        taken.extend(TcpListener::bind(("127.0.0.1", port)));
+    }
+    std::array::from_fn(|i| taken[i].local_addr().expect("an address").port())
+}
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).expect("a file");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("permissions");
+}
+
+impl LivePair {
+    /// A synchronous pair, well and with every commit promised to be on the standby.
+    pub(crate) async fn new() -> Self {
+        Self::wished(&Wish::default()).await
+    }
+
+    /// The same, with what is wished.
+    pub(crate) async fn wished(wish: &Wish) -> Self {
+        let mut pair = Self::prepared(wish).await;
+        for host in &mut pair.hosts {
+            host.member.start();
+        }
+        pair.whole(0).await;
+        pair
+    }
+
+    /// PostgreSQL runs and streams; no member was started yet.
+    pub(crate) async fn prepared(wish: &Wish) -> Self {
+        let Pair { primary, standby } = Pair::new().await;
+        Self::around([primary, standby], wish)
+    }
+
+    /// Puts members beside two PostgreSQL, without starting them.
+    pub(crate) fn around(nodes: [Node; 2], wish: &Wish) -> Self {
+        let shared =
+            tempfile::Builder::new().prefix("locum-test-").tempdir_in("/tmp").expect("a folder under /tmp");
+        write(&shared.path().join("token"), TOKEN);
+        fs::create_dir(shared.path().join("store")).expect("the store's folder");
+        let mut apps = wish.apps.iter();
+        let hosts = nodes.map(|node| {
+            let [public, peer, database, web] = free_ports();
+            let file = shared.path().join(format!("{}.toml", node.name));
+            let text = config(&node, shared.path(), [public, peer, database, web], wish, apps.next());
+            write(&file, &text);
+            let log = shared.path().join(format!("{}.log", node.name));
+            let mut set = vec![PATIENT.to_owned()];
+            set.extend(wish.set.clone());
+            let member = Member::new(node.name, file, log, set);
+            Host { member, node, api: Api::new(public), database, web }
+        });
+        Self { hosts, shared }
+    }
+
+    /// A host by its name.
+    pub(crate) fn host(&self, name: &str) -> &Host {
+        self.hosts.iter().find(|host| host.node.name == name).expect("a host of that name")
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn host_mut(&mut self, name: &str) -> &mut Host {
+        self.hosts.iter_mut().find(|host| host.node.name == name).expect("a host of that name")
+    }
+
+    /// The one that is not `name`.
+    pub(crate) fn other(&self, name: &str) -> &Host {
+        self.hosts.iter().find(|host| host.node.name != name).expect("another host")
+    }
+
+    /// The configuration file of a node.
+    pub(crate) fn config_file(&self, name: &str) -> PathBuf {
+        self.shared.path().join(format!("{name}.toml"))
+    }
+
+    /// The cluster as its leader shows it; None while there is none, or it does not answer.
+    pub(crate) async fn leader(&self) -> Option<Snapshot> {
+        for host in &self.hosts {
+            if let Some(snapshot) = host.api.status().await
+                && snapshot.leader.as_ref() == Some(&snapshot.node)
+            {
+                return Some(snapshot);
+            }
+        }
+        None
+    }
+
+    /// Waits until the leader shows what is wanted.
+    pub(crate) async fn shows(&self, what: &str, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        let deadline = Instant::now() + SOON;
+        let mut last = None;
+        loop {
+            match self.leader().await {
+                Some(snapshot) if wanted(&snapshot) => return snapshot,
+                seen => last = seen.or(last),
+            }
+            assert!(Instant::now() < deadline, "not within {SOON:?}: {what}; the last was {last:#?}");
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until all is well after so many promotions: one node serves, the other one streams, what is promised is in
+    /// force, every endpoint leads to the primary, and nothing is going on.
+    pub(crate) async fn whole(&self, promotions: u64) -> Snapshot {
+        let what = format!("all is well after {promotions} promotions");
+        let found = self.shows(&what, is_whole).await;
+        let epoch = found.intent.as_ref().map(|intent| intent.epoch.0);
+        assert_eq!(epoch, Some(1 + promotions), "so many promotions: {:#?}", found.last_incident);
+        found
+    }
+
+    /// Waits until the operation is over; how it ended, and what was said.
+    pub(crate) async fn over(&self, operation: &str) -> Operation {
+        let ended = |operation: &Operation| {
+            !matches!(operation.state, OperationState::Pending | OperationState::Running)
+        };
+        until("the end of the operation", || async {
+            for host in &self.hosts {
+                let found = host.api.status().await.and_then(|snapshot| {
+                    snapshot.operations.into_iter().find(|each| each.id == operation && ended(each))
+                });
+                if found.is_some() {
+                    return found;
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    /// The name of the declared primary.
+    pub(crate) async fn primary(&self) -> &'static str {
+        let snapshot = self.shows("a primary", |s| primary_of(s).is_some()).await;
+        let name = primary_of(&snapshot).expect("a primary").to_owned();
+        self.host(&name).node.name
+    }
+
+    /// A control call to whoever leads. Returns the operation's identifier.
+    pub(crate) async fn ask(&self, path: &str, body: serde_json::Value) -> String {
+        until(path, || async {
+            let leader = self.leader().await?;
+            let (code, answer) = self.host(leader.node.as_str()).api.post(path, Some(TOKEN), &body).await?;
+            // 409: leadership moved a moment ago.
+            assert!(code == 202 || code == 409, "{path}: {code} {answer}");
+            (code == 202).then(|| answer["operation"].as_str().expect("an operation").to_owned())
+        })
+        .await
+    }
+
+    /// Writers through both endpoints.
+    pub(crate) async fn write(&self) -> Writer {
+        Writer::start(&self.hosts.each_ref().map(|host| host.database)).await
+    }
+
+    /// What must be true at the end of every test: the pair is whole after exactly so many promotions, PostgreSQL says
+    /// so too, every acknowledged row is on the primary, members end when they are told to and PostgreSQL outlives
+    /// them, and nothing of a repair is left lying about.
+    pub(crate) async fn ends(self, writer: Writer, promotions: u64) -> Snapshot {
+        let ended = self.ends_with_loss(writer, promotions).await;
+        assert_eq!(ended.missing, 0, "acknowledged rows are missing");
+        ended.snapshot
+    }
+
+    /// The same where rows may be lost: tells how many.
+    pub(crate) async fn ends_with_loss(mut self, writer: Writer, promotions: u64) -> Ended {
+        writer.goes_on().await;
+        let snapshot = self.whole(promotions).await;
+        let acknowledged = writer.finish().await;
+        let name = self.primary().await;
+        let primary = &self.host(name).node;
+        let missing = crate::fixture::missing(primary, &acknowledged).await;
+        let timeline = primary.ask("SELECT timeline_id FROM pg_control_checkpoint()").await;
+        assert_eq!(timeline, (1 + promotions).to_string(), "every promotion begins one timeline");
+        self.stops(name).await;
+        Ended { snapshot, missing }
+    }
+
+    /// Members end when they are told to and PostgreSQL outlives them; nothing is left lying about.
+    async fn stops(&mut self, primary: &str) {
+        for host in &mut self.hosts {
+            host.member.terminate().await;
+        }
+        // The standby first: a primary waits for its standbys when it stops.
+        let (standby, primary) = (&self.other(primary).node, &self.host(primary).node);
+        for node in [standby, primary] {
+            let postmaster = node.instance.find().await.expect("a look for the postmaster");
+            let postmaster = postmaster.unwrap_or_else(|| panic!("{} ended with its member", node.name));
+            node.instance.stop_fast(&postmaster, SOON).await.expect("PostgreSQL stops");
+            assert!(of_folder(node.folder()).is_empty(), "processes are left: {:?}", of_folder(node.folder()));
+            let entries = fs::read_dir(node.folder()).expect("the node's folder");
+            let left: Vec<_> = entries
+                .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+                .filter(|name| !["data", "run", "state"].contains(&name.as_str()))
+                // What a clone put aside stays until the next one, on purpose.
+                .filter(|name| !name.ends_with(locum::postgres::OLD_SUFFIX))
+                .collect();
+            assert!(left.is_empty(), "left beside {}: {left:?}", node.name);
+        }
+    }
+}
+
+impl Drop for LivePair {
+    fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        for host in &mut self.hosts {
+            host.member.kill();
+            if failed {
+                host.member.show_log();
+            }
+        }
+        // What members had begun and nobody waits for now. PostgreSQL itself is ended with its `Node`.
+        for host in &self.hosts {
+            for pid in of_folder(host.node.folder()) {
+                send(pid, "KILL");
+            }
+        }
+    }
+}
+
+/// The declared primary.
+pub(crate) fn primary_of(snapshot: &Snapshot) -> Option<&str> {
+    snapshot.intent.as_ref()?.primary.as_ref().map(|node| node.as_str())
+}
+
+/// What a snapshot says of a node.
+pub(crate) fn status_of<'a>(snapshot: &'a Snapshot, name: &str) -> &'a NodeStatus {
+    snapshot.nodes.iter().find(|status| status.node.as_str() == name).expect("a node of that name")
+}
+
+/// True if one of the findings has this tag, as in the JSON.
+pub(crate) fn finds(snapshot: &Snapshot, tag: &str) -> bool {
+    snapshot.findings.iter().any(|found| {
+        serde_json::to_value(&found.finding).expect("JSON")["finding"].as_str() == Some(tag)
+    })
+}
+
+/// Why the leader does what it does, in one text.
+pub(crate) fn plan_of(snapshot: &Snapshot) -> String {
+    snapshot.plan.join("\n")
+}
+
+/// True if all is well and nothing is going on.
+pub(crate) fn is_whole(snapshot: &Snapshot) -> bool {
+    let Some(intent) = &snapshot.intent else { return false };
+    let Some(primary) = &intent.primary else { return false };
+    let promised = intent.durability == Durability::Async || intent.sync.len() == 1;
+    let settled = intent.sync == intent.sync_next && intent.handover.is_none() && !intent.paused;
+    let nodes = snapshot.nodes.len() == 2
+        && snapshot.nodes.iter().all(|status| match status.node == *primary {
+            true => status.role == Role::Primary && status.serving,
+            false => status.role == Role::Standby && status.streaming && status.lag_bytes.is_some(),
+        });
+    let endpoints = snapshot.endpoints.len() >= 2
+        && snapshot.endpoints.iter().all(|endpoint| endpoint.mode == Mode::Open)
+        && snapshot.endpoints.iter().all(|endpoint| endpoint.stamp.epoch == intent.epoch);
+    promised && settled && nodes && endpoints && snapshot.incident.is_none()
+}
+
+fn config(node: &Node, shared: &Path, ports: [u16; 4], wish: &Wish, app: Option<&String>) -> String {
+    let quoted = |text: &str| format!("\"{text}\"");
+    let [public, peer, database, web] = ports;
+    let pg = &node.config;
+    let durability = wish.durability.unwrap_or("sync");
+    let rpo = if durability == "async" { "5s" } else { "0s" };
+    let options: Vec<_> = pg.options.iter().map(|option| quoted(option)).collect();
+    let app = app.map_or(String::new(), |health| {
+        format!(
+            "[[endpoint]]\nname = \"web\"\ntarget = \"app\"\nlisten = \"127.0.0.1:{web}\"\n\
+             [app]\nhealth = \"{health}\"\ninterval = \"50ms\"\n"
+        )
+    });
+    format!(
+        r#"cluster = "pairs"
+node = "{name}"
+members = ["alpha", "beta"]
+state_dir = "{state}"
+[objectives]
+rto = "5s"
+rpo = "{rpo}"
+[store]
+embedded = "{shared}/store/store.db"
+[api]
+listen = "127.0.0.1:{public}"
+peer_listen = "127.0.0.1:{peer}"
+token_file = "{shared}/token"
+[postgres]
+data_dir = "{data}"
+bin_dir = "{bin}"
+connect = "{connect}"
+address = "{address}"
+replication = "{replication}"
+options = [{options}]
+[policy]
+durability = "{durability}"
+max_failovers = 1000
+[[endpoint]]
+name = "db"
+target = "primary"
+listen = "127.0.0.1:{database}"
+{app}"#,
+        name = node.name,
+        state = node.state_dir.display(),
+        shared = shared.display(),
+        data = pg.data_dir.display(),
+        bin = pg.bin_dir.display(),
+        connect = pg.connect,
+        address = pg.address,
+        replication = pg.replication,
+        options = options.join(", "),
+    )
+}

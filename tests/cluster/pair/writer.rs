@@ -1,0 +1,108 @@
+//! Clients that commit numbered rows through the endpoints and keep every acknowledgement. They know nothing of Locum.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use tokio_postgres::{Client, NoTls};
+
+use crate::fixture::until;
+
+/// The pause between two attempts: what is tested is Locum, and not how fast two cores can write.
+const PACE: Duration = Duration::from_millis(3);
+/// An attempt is given up after this, its outcome unknown.
+const GIVE_UP: Duration = Duration::from_secs(20);
+
+/// An acknowledged row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ack {
+    /// Its number.
+    pub(crate) id: i64,
+    /// Which of the clients.
+    pub(crate) client: usize,
+    /// When it was sent.
+    pub(crate) sent: Instant,
+}
+
+/// One client per endpoint. Dropping it ends them.
+pub(crate) struct Writer {
+    acks: Arc<Mutex<Vec<Ack>>>,
+    stop: Arc<AtomicBool>,
+    clients: usize,
+    tasks: JoinSet<()>,
+}
+
+impl Writer {
+    /// Starts a client at each of these ports, and returns once each has had a row acknowledged.
+    pub(crate) async fn start(ports: &[u16]) -> Self {
+        let (acks, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let mut tasks = JoinSet::new();
+        for (client, port) in ports.iter().copied().enumerate() {
+            let (acks, stop) = (Arc::clone(&acks), Arc::clone(&stop));
+            let step = i64::try_from(ports.len()).expect("a few");
+            tasks.spawn(async move {
+                let (mut id, mut session) = (i64::try_from(client).expect("a few"), None);
+                while !stop.load(Ordering::Relaxed) {
+                    let sent = Instant::now();
+                    if let Ok(Some(open)) = timeout(GIVE_UP, insert(session.take(), port, id)).await {
+                        acks.lock().expect("a lock").push(Ack { id, client, sent });
+                        session = Some(open);
+                    }
+                    // Never the same number twice: that of an attempt without an answer may be there.
+                    id += step;
+                    sleep(PACE).await;
+                }
+            });
+        }
+        let writer = Self { acks, stop, clients: ports.len(), tasks };
+        writer.goes_on().await;
+        writer
+    }
+
+    /// Waits until every client has had a row acknowledged that it sent after this call.
+    pub(crate) async fn goes_on(&self) {
+        let from = Instant::now();
+        until("every client has a new row acknowledged", || async {
+            let acks = self.acks.lock().expect("a lock");
+            let fresh = |client| acks.iter().rev().any(|ack| ack.client == client && ack.sent >= from);
+            (0..self.clients).all(fresh).then_some(())
+        })
+        .await;
+    }
+
+    /// What was acknowledged so far.
+    pub(crate) fn acks(&self) -> Vec<Ack> {
+        self.acks.lock().expect("a lock").clone()
+    }
+
+    /// Ends them and returns the numbers that were acknowledged.
+    pub(crate) async fn finish(mut self) -> Vec<i64> {
+        self.stop.store(true, Ordering::Relaxed);
+        while self.tasks.join_next().await.is_some() {}
+        self.acks().iter().map(|ack| ack.id).collect()
+    }
+}
+
+/// Commits one row, over the session if there is one. None: no acknowledgement.
+async fn insert(session: Option<Client>, port: u16, id: i64) -> Option<Client> {
+    let open = match session {
+        Some(open) => open,
+        None => {
+            let at = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres application_name=writer");
+            let (client, connection) = tokio_postgres::connect(&at, NoTls).await.ok()?;
+            tokio::spawn(connection);
+            client
+        }
+    };
+    // The simple protocol: it returns at ReadyForQuery, which is the acknowledgement.
+    open.batch_execute(&format!("INSERT INTO t VALUES ({id})")).await.ok()?;
+    Some(open)
+}

@@ -1,0 +1,61 @@
+//! App servers: one dies without the database; and they follow the database when it moves.
+
+use axum::{Router, routing::get};
+use locum::model::{IncidentKind, Mode, Snapshot};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use crate::pair::{LivePair, Wish, family, free_ports, primary_of, send};
+
+/// A health path that answers 200, and what tells who answered. Aborted, it is dead.
+async fn app(port: u16, name: &'static str) -> JoinHandle<()> {
+    let router = Router::new().route("/healthz", get(|| async { "well" })).route("/", get(move || async move { name }));
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
+}
+
+fn active(snapshot: &Snapshot) -> Option<&str> {
+    snapshot.intent.as_ref()?.app.as_ref().map(|node| node.as_str())
+}
+
+/// All app endpoints lead to one node.
+fn led_to(snapshot: &Snapshot, name: &str) -> bool {
+    let mut web = snapshot.endpoints.iter().filter(|endpoint| endpoint.name.as_str() == "web");
+    web.all(|e| e.target.as_ref().is_some_and(|node| node.as_str() == name) && e.mode == Mode::Open)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_dies_is_replaced_without_moving_the_database_and_follows_it_when_it_moves() {
+    let ports = free_ports::<2>();
+    let mut apps = [app(ports[0], "alpha").await, app(ports[1], "beta").await];
+    let health = ports.map(|port| format!("http://127.0.0.1:{port}/healthz"));
+    let pair = LivePair::wished(&Wish::default().apps(health)).await;
+    let writer = pair.write().await;
+    let seen = pair.shows("an active app", |s| active(s).is_some_and(|name| led_to(s, name))).await;
+    let (primary, first) = (pair.primary().await, active(&seen).unwrap().to_owned());
+    let other = pair.other(&first).node.name;
+    let index = crate::pair::NAMES.iter().position(|name| *name == first).unwrap();
+
+    apps[index].abort();
+    pair.shows("the other app", |s| active(s) == Some(other) && led_to(s, other)).await;
+    // Through an endpoint, like any client; connections of the dead one are of no use.
+    let answers = async |name: &str| {
+        let web = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+        let port = pair.host(name).web;
+        web.get(format!("http://127.0.0.1:{port}/")).send().await.unwrap().text().await.unwrap()
+    };
+    for name in crate::pair::NAMES {
+        assert_eq!(answers(name).await, other);
+    }
+    apps[index] = app(ports[index], crate::pair::NAMES[index]).await;
+    let incident = pair.whole(0).await.last_incident.unwrap();
+    assert_eq!(incident.kind, IncidentKind::AppFailover);
+    assert!(incident.rto_ms().is_some(), "{incident:#?}");
+    assert_eq!(pair.primary().await, primary, "the database moved");
+
+    send(family(&pair.host(primary).node.config.data_dir)[0], "KILL");
+    let moved = |s: &Snapshot| primary_of(s).is_some_and(|name| name != primary);
+    pair.shows("another primary with its app", |s| moved(s) && active(s) == primary_of(s)).await;
+    let seen = pair.whole(1).await;
+    assert!(led_to(&seen, primary_of(&seen).unwrap()));
+    pair.ends(writer, 1).await;
+}

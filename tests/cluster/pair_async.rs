@@ -1,0 +1,61 @@
+//! In async mode a crash may cost rows: never more than what was said, and never beyond what was allowed.
+
+use locum::model::{IncidentKind, Snapshot};
+
+use crate::pair::{LivePair, Wish, child, family, primary_of, send, status_of};
+
+/// Rows that only the primary has when it dies.
+const BEHIND: u64 = 20_000;
+
+fn lag(snapshot: &Snapshot, standby: &str) -> u64 {
+    status_of(snapshot, standby).lag_bytes.unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_async_failover_loses_is_within_what_the_record_says() {
+    let pair = LivePair::wished(&Wish::durability("async")).await;
+    let old = pair.primary().await;
+    let standby = pair.other(old).node.name;
+    let writer = pair.write().await;
+    let receiver = child(&pair.host(standby).node.config.data_dir, "walreceiver");
+    send(receiver, "STOP");
+    pair.shows("a lag", |s| lag(s, standby) > BEHIND).await;
+    send(family(&pair.host(old).node.config.data_dir)[0], "KILL");
+    send(receiver, "CONT");
+    pair.shows("another primary", |s| primary_of(s) == Some(standby)).await;
+    let ended = pair.ends_with_loss(writer, 1).await;
+    let incident = ended.snapshot.last_incident.unwrap();
+    let rpo = &incident.rpo;
+    let said = rpo.live_bytes.unwrap() + rpo.written_after_bytes.unwrap();
+    assert!(rpo.lost_bytes.unwrap() <= said, "{rpo:?}");
+    assert!(ended.missing as u64 <= rpo.lost_transactions.unwrap(), "{} lost, and {rpo:?}", ended.missing);
+    assert!(ended.missing == 0 || rpo.salvage.is_some(), "what is lost is kept: {rpo:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beyond_max_data_loss_the_standby_is_not_promoted() {
+    let wish = Wish::durability("async").set("policy.max_data_loss=64KiB");
+    let pair = LivePair::wished(&wish).await;
+    let old = pair.primary().await;
+    let standby = pair.other(old).node.name;
+    let writer = pair.write().await;
+    let receiver = child(&pair.host(standby).node.config.data_dir, "walreceiver");
+    send(receiver, "STOP");
+    let session = pair.host(old).node.connect().await;
+    session.batch_execute("INSERT INTO t SELECT -n FROM generate_series(1, 5000) n").await.unwrap();
+    pair.shows("a lag that is too much", |s| {
+        lag(s, standby) > 100_000 && s.rpo.as_ref().is_some_and(|rpo| rpo.bytes > Some(100_000))
+    })
+    .await;
+    send(family(&pair.host(old).node.config.data_dir)[0], "KILL");
+    let restart = |s: &Snapshot| {
+        let now = s.incident.as_ref().or(s.last_incident.as_ref());
+        now.is_some_and(|incident| incident.kind == IncidentKind::Restart)
+    };
+    pair.shows("a start in place", restart).await;
+    send(receiver, "CONT");
+    writer.goes_on().await;
+    let seen = pair.ends(writer, 0).await;
+    assert_eq!(primary_of(&seen), Some(old));
+    assert!(seen.last_incident.unwrap().rto_ms().is_some());
+}

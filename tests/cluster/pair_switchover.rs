@@ -1,0 +1,126 @@
+//! Planned hand-overs: nothing is lost, nothing needs a rewind, and until the end everything can be taken back.
+
+use std::process::Command;
+
+use locum::model::{IncidentKind, OperationState, Snapshot};
+use serde_json::json;
+
+use crate::{
+    fixture::{Node, until},
+    pair::{LivePair, TOKEN, Wish, family, primary_of, send},
+};
+
+fn hands_over(snapshot: &Snapshot) -> bool {
+    snapshot.intent.as_ref().is_some_and(|intent| intent.handover.is_some())
+}
+
+/// Opens a transaction on the primary, straight, which a hand-over has to wait for.
+async fn transaction(node: &Node) -> tokio_postgres::Client {
+    let session = node.connect().await;
+    session.batch_execute("BEGIN; INSERT INTO t VALUES (-1)").await.unwrap();
+    session
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switchover_loses_nothing_and_needs_no_rewind() {
+    let pair = LivePair::new().await;
+    let writer = pair.write().await;
+    for promotions in 1..=2 {
+        let old = pair.primary().await;
+        let operation = pair.ask("/v1/switchover", json!({})).await;
+        assert_eq!(pair.over(&operation).await.state, OperationState::Done);
+        writer.goes_on().await;
+        let seen = pair.whole(promotions).await;
+        assert_ne!(primary_of(&seen), Some(old));
+        let incident = seen.last_incident.unwrap();
+        assert_eq!(incident.kind, IncidentKind::Switchover);
+        assert!(incident.rto_ms().is_some() && incident.abandoned.is_none(), "{incident:#?}");
+    }
+    for host in &pair.hosts {
+        let log = host.member.log();
+        assert!(!log.contains("command=\"rewind\"") && !log.contains("command=\"clone\""), "{log}");
+    }
+    pair.ends(writer, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_lists_every_blocker_and_changes_nothing() {
+    let pair = LivePair::new().await;
+    let writer = pair.write().await;
+    let primary = pair.primary().await;
+    let blockers = |to: &str| {
+        let body = json!({ "to": to, "dry_run": true });
+        let pair = &pair;
+        async move {
+            until("a dry run", || async {
+                let leader = pair.leader().await?;
+                let api = &pair.host(leader.node.as_str()).api;
+                let (code, said) = api.post("/v1/switchover", Some(TOKEN), &body).await?;
+                (code == 200).then(|| said["blockers"].clone())
+            })
+            .await
+        }
+    };
+    let before = pair.shows("a leader", |_| true).await.intent;
+    assert_eq!(blockers(pair.other(primary).node.name).await, json!([]));
+    let said = blockers(primary).await.to_string();
+    assert!(said.contains("is the primary already"), "{said}");
+    assert_eq!(pair.shows("a leader", |_| true).await.intent, before, "a dry run changed something");
+
+    let paused = pair.ask("/v1/pause", json!({})).await;
+    assert_eq!(pair.over(&paused).await.state, OperationState::Done);
+    let said = blockers(primary).await.to_string();
+    assert!(said.contains("paused") && said.contains("is the primary already"), "not all blockers: {said}");
+    let typed = Command::new(env!("CARGO_BIN_EXE_locum"))
+        .args(["switchover", "--dry-run", "-c"])
+        .arg(pair.config_file(primary))
+        .output()
+        .unwrap();
+    let said = [typed.stdout, typed.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(typed.status.code() == Some(1) && said.contains("paused"), "{:?} {said}", typed.status);
+    let refused = pair.over(&pair.ask("/v1/switchover", json!({})).await).await;
+    assert_eq!(refused.state, OperationState::Refused);
+    assert!(refused.messages.iter().any(|said| said.contains("paused")), "{refused:?}");
+    let resumed = pair.ask("/v1/resume", json!({})).await;
+    assert_eq!(pair.over(&resumed).await.state, OperationState::Done);
+    pair.ends(writer, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_dies_in_mid_switchover_rolls_it_back() {
+    let pair = LivePair::wished(&Wish::default().set("policy.drain=10s")).await;
+    let writer = pair.write().await;
+    let old = pair.primary().await;
+    let open = transaction(&pair.host(old).node).await;
+    let operation = pair.ask("/v1/switchover", json!({})).await;
+    pair.shows("a hand-over", hands_over).await;
+    send(family(&pair.other(old).node.config.data_dir)[0], "KILL");
+    let ended = pair.over(&operation).await;
+    assert_eq!(ended.state, OperationState::Failed, "{ended:?}");
+    writer.goes_on().await;
+    open.batch_execute("COMMIT").await.expect("nothing was taken from the one who was waited for");
+    let seen = pair.whole(0).await;
+    assert_eq!(primary_of(&seen), Some(old));
+    assert!(seen.last_incident.unwrap().abandoned.is_some());
+    pair.ends(writer, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_freezes_in_mid_switchover_rolls_it_back() {
+    let wish = Wish::default().set("policy.handover=3s");
+    let pair = LivePair::wished(&wish).await;
+    let writer = pair.write().await;
+    let old = pair.primary().await;
+    let open = transaction(&pair.host(old).node).await;
+    let operation = pair.ask("/v1/switchover", json!({})).await;
+    pair.shows("a hand-over", hands_over).await;
+    let frozen = family(&pair.other(old).node.config.data_dir);
+    frozen.iter().for_each(|pid| send(*pid, "STOP"));
+    let ended = pair.over(&operation).await;
+    assert_eq!(ended.state, OperationState::Failed, "{ended:?}");
+    writer.goes_on().await;
+    drop(open);
+    frozen.iter().for_each(|pid| send(*pid, "CONT"));
+    pair.ends(writer, 0).await;
+}

@@ -1,0 +1,502 @@
+//! One agent: its promise file, what it knows of its server, and the orders it takes. `jobs` carries them out.
+//!
+//! It does what `locum::agent` does, rule by rule; what is left out is how.
+
+use std::{collections::VecDeque, time::Duration};
+
+use locum::model::{
+    AgentFacts, Command, Control, ControlState, Down, Lsn, Mono, Primary, Probe, ReplayState, Reply,
+    Seen, Server, Slot, Stamp, Standby, StandbyName, SystemId, Timeline, Unfinished, Upstream, Version,
+    WalSender,
+};
+
+use super::{
+    Tick,
+    bug::Bug,
+    checks::Checks,
+    host_of,
+    jobs::Job,
+    log::Log,
+    mix::Mix,
+    node,
+    postgres::{Pg, Proc, lsn},
+    rng::Rng,
+};
+
+/// Between two looks at a server that runs, and two heartbeats.
+const LOOK: Tick = 10;
+/// A probe without an answer for this long is shown as failing.
+const SHOWN: Tick = 30;
+/// How long an order waits for the one before it.
+const TURN: Tick = 500;
+
+/// The promise file: what survives the member.
+#[derive(Clone)]
+pub(crate) struct Disk {
+    pub(crate) promise: Option<Stamp>,
+    pub(crate) primary_since: Option<Stamp>,
+    pub(crate) name: StandbyName,
+    pub(crate) unfinished: Option<Unfinished>,
+    pub(crate) recruited: Option<Stamp>,
+    pub(crate) paused: Option<Stamp>,
+    pub(crate) upstream: Option<Upstream>,
+}
+
+/// Whom to answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker {
+    pub(crate) host: usize,
+    pub(crate) id: u64,
+}
+
+struct Waiting {
+    stamp: Stamp,
+    command: Command,
+    asker: Asker,
+    since: Tick,
+}
+
+pub(crate) struct Agent {
+    pub(crate) host: usize,
+    pub(crate) disk: Disk,
+    pub(crate) server: Seen<Server>,
+    /// The postmaster it is attached to.
+    pub(crate) attached: u64,
+    /// The agent itself is ending the server.
+    pub(crate) expected: bool,
+    probe: Probe,
+    probing: Option<Tick>,
+    probe_at: Tick,
+    pub(crate) names_proven: Option<(Version, Lsn)>,
+    pub(crate) checkpointed: Option<Version>,
+    pub(crate) recruited: Option<Stamp>,
+    failed: Vec<(String, String)>,
+    /// When the dead server's control file and end of WAL will have been read.
+    pub(crate) remains_at: Option<Tick>,
+    look_at: Tick,
+    job: Option<Job>,
+    queue: VecDeque<Waiting>,
+    /// Something worth telling has changed.
+    pub(crate) changed: bool,
+    clones: u32,
+}
+
+/// What an agent can reach during one tick.
+pub(crate) struct Reach<'a> {
+    pub(crate) now: Tick,
+    /// Its host's clock.
+    pub(crate) clock: Mono,
+    pub(crate) pg: &'a mut Pg,
+    /// The other server, and whether a connection to it would work.
+    pub(crate) other: &'a Pg,
+    pub(crate) linked: bool,
+    pub(crate) rng: &'a mut Rng,
+    pub(crate) mix: &'a Mix,
+    pub(crate) checks: &'a mut Checks,
+    pub(crate) log: &'a mut Log,
+    pub(crate) bug: Option<Bug>,
+    pub(crate) fresh: &'a mut dyn FnMut() -> u32,
+    /// Faults are on.
+    pub(crate) unreliable: bool,
+}
+
+fn urgency(command: &Command) -> u8 {
+    match command {
+        Command::Fence => 2,
+        Command::Recruit | Command::Promote(_) => 1,
+        _ => 0,
+    }
+}
+
+impl Agent {
+    pub(crate) fn new(host: usize, name: StandbyName) -> Self {
+        let disk = Disk {
+            promise: None,
+            primary_since: None,
+            name,
+            unfinished: None,
+            recruited: None,
+            paused: None,
+            upstream: None,
+        };
+        Self::of(host, disk)
+    }
+
+    fn of(host: usize, disk: Disk) -> Self {
+        Self {
+            host,
+            disk,
+            server: Seen { value: Server::Unknown, at: Mono(0) },
+            attached: 0,
+            expected: false,
+            probe: Probe::default(),
+            probing: None,
+            probe_at: 0,
+            names_proven: None,
+            checkpointed: None,
+            recruited: None,
+            failed: Vec::new(),
+            remains_at: None,
+            look_at: 0,
+            job: None,
+            queue: VecDeque::new(),
+            changed: true,
+            clones: 0,
+        }
+    }
+
+    /// The member was killed and starts again: what is left is what is on disk.
+    pub(crate) fn restart(&mut self, pg: &mut Pg, bug: Option<Bug>) {
+        let mut disk = self.disk.clone();
+        let mut recruited = None;
+        if bug == Some(Bug::PromiseNotKept) {
+            disk.promise = disk.primary_since;
+        }
+        if bug == Some(Bug::RecruitForgotten)
+            && let Some(stamp) = disk.recruited
+            && let Some(to) = Some(1 - self.host)
+        {
+            let slot = node(self.host).slot();
+            pg.conninfo = Some(super::postgres::Conninfo { host: to, slot, name: disk.name.clone() });
+            pg.conninfo_read.clone_from(&pg.conninfo);
+            recruited = Some(stamp);
+        }
+        let clones = self.clones;
+        *self = Self { clones, recruited, ..Self::of(self.host, disk) };
+    }
+
+    /// A name that no earlier life of this standby had.
+    pub(crate) fn new_name(&mut self) -> StandbyName {
+        self.clones += 1;
+        StandbyName(format!("{}_{:08x}", node(self.host).slot(), self.clones))
+    }
+
+    pub(crate) fn facts(&self) -> AgentFacts {
+        AgentFacts {
+            promise: self.disk.promise,
+            primary_since: self.disk.primary_since,
+            system: Some(SystemId(7)),
+            address: format!("{}:5432", node(self.host)),
+            standby_name: self.disk.name.clone(),
+            no_failover: false,
+            server: self.server.clone(),
+            unfinished: self.disk.unfinished,
+            job: None,
+            failed: self.failed.clone(),
+            lost: None,
+            app: None,
+        }
+    }
+
+    // ---- orders -------------------------------------------------------------------------------
+
+    /// Takes an order. Some: it is answered at once.
+    pub(crate) fn order(
+        &mut self,
+        stamp: Stamp,
+        command: Command,
+        asker: Asker,
+        reach: &mut Reach<'_>,
+    ) -> Vec<(Asker, Reply)> {
+        if let Some(refusal) = self.outdated(stamp, reach.bug) {
+            reach.log.say(|| format!("agent {}: {} {stamp} refused", self.host, command.name()));
+            return vec![(asker, refusal)];
+        }
+        if self.disk.promise.is_none() && matches!(command, Command::Promote(_)) {
+            return vec![(asker, Reply::Refused("no promise file".into()))];
+        }
+        if self.disk.promise < Some(stamp) {
+            self.disk.promise = Some(stamp);
+            self.changed = true;
+        }
+        let mut replies = Vec::new();
+        if let Some(job) = &self.job
+            && urgency(&command) > urgency(&job.command)
+        {
+            // Says nothing about whether it would have worked: not remembered as a failure.
+            replies.push((job.asker, Reply::Failed("given up for a command that cannot wait".into())));
+            reach.log.say(|| format!("agent {}: {} is given up", self.host, job.command.name()));
+            self.job = None;
+        }
+        self.queue.push_back(Waiting { stamp, command, asker, since: reach.now });
+        replies
+    }
+
+    fn outdated(&self, stamp: Stamp, bug: Option<Bug>) -> Option<Reply> {
+        let higher = self.disk.promise.filter(|promise| *promise > stamp)?;
+        let accepted = match bug {
+            Some(Bug::StaleEpoch) => !higher.same_epoch(stamp),
+            Some(Bug::LateSameEpoch) => higher.same_epoch(stamp),
+            _ => false,
+        };
+        (!accepted).then(|| Reply::Refused(format!("the order is of {stamp}, promised is {higher}")))
+    }
+
+    fn remember_failure(&mut self, command: &Command, why: &str) {
+        let kept = matches!(
+            command,
+            Command::Serve | Command::Follow(_) | Command::Rewind(..) | Command::Clone(..)
+        );
+        if kept {
+            if self.failed.len() == 10 {
+                self.failed.remove(0);
+            }
+            self.failed.push((command.name().to_owned(), why.to_owned()));
+            self.changed = true;
+        }
+    }
+
+    // ---- time passes --------------------------------------------------------------------------
+
+    /// One tick. Returns the answers to orders that ended in it.
+    pub(crate) fn step(&mut self, reach: &mut Reach<'_>) -> Vec<(Asker, Reply)> {
+        self.watch(reach);
+        let mut replies = self.work(reach);
+        self.watch(reach);
+        if reach.now >= self.look_at {
+            self.look_at = reach.now + LOOK;
+            self.look(reach);
+        }
+        self.probe(reach);
+        if self.job.is_none() {
+            replies.extend(self.work(reach));
+        }
+        replies
+    }
+
+    fn work(&mut self, reach: &mut Reach<'_>) -> Vec<(Asker, Reply)> {
+        let mut replies = Vec::new();
+        if self.job.is_none()
+            && let Some(next) = self.queue.pop_front()
+        {
+            if reach.now - next.since > TURN {
+                let why = "could not begin: another command is under way".to_owned();
+                replies.push((next.asker, Reply::Failed(why)));
+            } else if let Some(refusal) = self.outdated(next.stamp, reach.bug) {
+                replies.push((next.asker, refusal));
+            } else {
+                reach.checks.carried_out(self.host, next.stamp, &next.command);
+                reach.log.say(|| format!("agent {}: {} {} begins", self.host, next.command.name(), next.stamp));
+                self.job = Some(Job::new(next.stamp, next.command, next.asker, reach.now));
+            }
+        }
+        let Some(mut job) = self.job.take() else { return replies };
+        match job.step(self, reach) {
+            None => self.job = Some(job),
+            Some(done) => {
+                if let Err(why) = &done {
+                    self.remember_failure(&job.command, why.text());
+                }
+                reach.log.say(|| format!("agent {}: {} {} {done:?}", self.host, job.command.name(), job.stamp));
+                self.look(reach);
+                self.changed = true;
+                replies.push((job.asker, done.map_or_else(Into::into, |()| Reply::Done)));
+            }
+        }
+        replies
+    }
+
+    /// Sees a postmaster come and go at once, as its pidfd tells.
+    fn watch(&mut self, reach: &mut Reach<'_>) {
+        let pg = &mut *reach.pg;
+        if !pg.is_down() && self.attached != pg.generation {
+            (self.attached, self.expected) = (pg.generation, false);
+            (self.probe, self.probing, self.probe_at) = (Probe::default(), None, reach.now);
+            (self.names_proven, self.checkpointed, self.remains_at) = (None, None, None);
+            if reach.bug != Some(Bug::RecruitForgotten) {
+                self.recruited = None;
+            }
+            self.server = Seen { value: Server::Starting, at: reach.clock };
+            (self.look_at, self.changed) = (reach.now, true);
+        }
+        if pg.is_down() && !matches!(self.server.value, Server::Down(_)) {
+            let watched = self.attached == pg.generation;
+            let clean = matches!(pg.control, ControlState::ShutDown | ControlState::ShutDownInRecovery);
+            let crashed = !clean && !(watched && self.expected);
+            self.down(watched.then_some(reach.clock), crashed, reach);
+        }
+        if let Some(due) = self.remains_at
+            && due <= reach.now
+            && let Server::Down(down) = &mut self.server.value
+        {
+            // Orphans are ended before the end of WAL is read.
+            self.remains_at = None;
+            reach.pg.end_orphans();
+            down.control = Some(control(reach.pg, reach.mix));
+            down.wal_end = Some(lsn(reach.pg.wal.len()));
+            self.changed = true;
+        }
+    }
+
+    /// Notes that nothing runs any more, if that is news.
+    pub(crate) fn down(&mut self, since: Option<Mono>, crashed: bool, reach: &mut Reach<'_>) {
+        if !matches!(self.server.value, Server::Down(_)) {
+            let down = Down { since, crashed, fenced: None, control: None, wal_end: None };
+            self.server = Seen { value: Server::Down(down), at: reach.clock };
+            self.remains_at = Some(reach.now + reach.rng.range(1, 15));
+            self.changed = true;
+        }
+    }
+
+    pub(crate) fn attest_down(&mut self, stamp: Stamp, reach: &mut Reach<'_>) {
+        self.down(Some(reach.clock), false, reach);
+        self.server.at = reach.clock;
+        if let Server::Down(down) = &mut self.server.value {
+            down.fenced = Some(stamp);
+        }
+    }
+
+    /// Looks at the server over the kept connection.
+    pub(crate) fn look(&mut self, reach: &mut Reach<'_>) {
+        let pg = &mut *reach.pg;
+        if pg.frozen || self.attached != pg.generation {
+            if pg.frozen && pg.proc == Proc::Primary && self.probing.is_none() {
+                self.probe_at = reach.now;
+            }
+            return;
+        }
+        let value = match pg.proc {
+            Proc::Down | Proc::Stopping { .. } | Proc::Promoting { .. } => return,
+            Proc::Starting { .. } => Server::Starting,
+            Proc::Primary => {
+                self.recruited = None;
+                Server::Primary(self.primary(pg))
+            }
+            Proc::Standby => {
+                if pg.receiver.is_some() && reach.bug != Some(Bug::RecruitForgotten) {
+                    self.recruited = None;
+                }
+                Server::Standby(self.standby(pg))
+            }
+        };
+        if matches!(&value, Server::Primary(_))
+            || matches!(&value, Server::Standby(standby) if standby.streaming)
+        {
+            self.failed.clear();
+        }
+        let value = self.attest_again(value, reach);
+        self.changed |= std::mem::discriminant(&value) != std::mem::discriminant(&self.server.value);
+        self.server = Seen { value, at: reach.clock };
+    }
+
+    /// A recruit that is remembered on disk, and stands still, attests so again after a restart.
+    fn attest_again(&mut self, mut value: Server, reach: &mut Reach<'_>) -> Server {
+        let pg = &*reach.pg;
+        let cut = pg.conninfo_read.is_none() && pg.receiver.is_none() && !pg.paused;
+        if let Server::Standby(standby) = &mut value
+            && self.recruited.is_none()
+            && self.disk.recruited.is_some()
+            && self.job.is_none()
+            && cut
+            && pg.replayed == pg.wal.len()
+        {
+            self.recruited = self.disk.recruited;
+            standby.recruited = self.recruited;
+            reach.checks.recruited(self.host, pg.wal.len());
+            self.changed = true;
+        }
+        value
+    }
+
+    fn primary(&self, pg: &Pg) -> Primary {
+        Primary {
+            timeline: pg.tli(),
+            checkpoint_timeline: Timeline(pg.control_timeline),
+            switch: pg.history.last().copied(),
+            flushed: lsn(pg.wal.len()),
+            writable: true,
+            probe: self.probe.clone(),
+            names: Some(pg.names.clone()),
+            names_proven: self.names_proven,
+            senders: pg
+                .senders
+                .iter()
+                .map(|(name, sender)| WalSender {
+                    name: name.clone(),
+                    streaming: sender.streaming,
+                    flushed: lsn(sender.flushed),
+                    sync: pg.names_in_force.contains(name),
+                })
+                .collect(),
+            slots: pg
+                .slots
+                .iter()
+                .map(|name| Slot { name: name.clone(), active: false, retained: 0 })
+                .collect(),
+            busy: 0,
+            checkpointed: self.checkpointed,
+        }
+    }
+
+    fn standby(&self, pg: &Pg) -> Standby {
+        let told = self.disk.upstream.clone().filter(|upstream| {
+            pg.conninfo_read.as_ref().is_some_and(|read| {
+                Some(read.host) == host_of(&upstream.node) && read.name == self.disk.name
+            })
+        });
+        Standby {
+            timeline: pg.tli(),
+            history: pg.history.clone(),
+            flushed: lsn(pg.flushed()),
+            replayed: lsn(pg.replayed),
+            streaming: pg.receiver.is_some(),
+            upstream: told,
+            replay: match (pg.paused, self.disk.paused) {
+                (false, _) => ReplayState::Running,
+                (true, Some(stamp)) => ReplayState::PausedForProof(stamp),
+                (true, None) => ReplayState::PausedByPerson,
+            },
+            recruited: self.recruited,
+        }
+    }
+
+    /// A new connection with a commit of its own, now and then.
+    fn probe(&mut self, reach: &mut Reach<'_>) {
+        if !matches!(self.server.value, Server::Primary(_)) || reach.now < self.probe_at {
+            return;
+        }
+        let began = *self.probing.get_or_insert(reach.now);
+        let pg = &mut *reach.pg;
+        if pg.frozen || pg.deaf {
+            if reach.now - began >= SHOWN && self.probe.failing_since.is_none() {
+                let ago = Duration::from_millis(10 * (reach.now - began));
+                let age = u64::try_from(ago.as_micros()).unwrap_or(0);
+                self.probe.failing_since = Some(Mono(reach.clock.0.saturating_sub(age)));
+                self.probe.error = Some("no answer".into());
+                self.show_probe();
+            }
+            return;
+        }
+        if pg.proc != Proc::Primary {
+            return;
+        }
+        self.probing = None;
+        self.probe_at = reach.now + reach.rng.range(50, 200);
+        pg.write((reach.fresh)());
+        let was_failing = self.probe.failing_since.is_some();
+        self.probe =
+            Probe { last_ok: Some(reach.clock), took_us: Some(5000), failing_since: None, error: None };
+        if was_failing {
+            self.show_probe();
+        }
+    }
+
+    fn show_probe(&mut self) {
+        if let Server::Primary(primary) = &mut self.server.value {
+            primary.probe = self.probe.clone();
+        }
+        self.changed = true;
+    }
+}
+
+/// What `pg_controldata` would print.
+pub(crate) fn control(pg: &Pg, mix: &Mix) -> Control {
+    Control {
+        state: pg.control,
+        system: SystemId(7),
+        timeline: Timeline(pg.control_timeline),
+        checkpoint: lsn(pg.checkpoint),
+        redo: lsn(pg.checkpoint),
+        can_rewind: mix.can_rewind,
+    }
+}

@@ -1,0 +1,288 @@
+//! What must never happen, looked at in every tick. Only what the outside would notice, and a few facts that must
+//! hold for that; what a check needs to remember it keeps here, not where a planted mistake could touch it.
+
+use std::collections::BTreeMap;
+
+use locum::model::{Command, Durability, Intent, LiveRpo, Member, NodeId, Stamp, StandbyName, Step};
+
+use super::{
+    Tick,
+    bug::Bug,
+    host_of,
+    postgres::{Pg, Waiter, common, lsn},
+};
+
+/// An acknowledged commit.
+struct Ack {
+    id: u32,
+    len: usize,
+    lost: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Checks {
+    pub(crate) violation: Option<String>,
+    durability: Option<Durability>,
+    max_loss: u64,
+    /// With a planted mistake, only what comes of it counts, not the mistake itself.
+    lenient: bool,
+    acks: Vec<Ack>,
+    acked: Vec<bool>,
+    acknowledges: BTreeMap<u64, usize>,
+    /// The last server to have become primary, and its epoch.
+    reign: Option<(u64, usize)>,
+    promised: [Option<Stamp>; 2],
+    led: [BTreeMap<u64, NodeId>; 2],
+    endpoint: [Stamp; 2],
+    /// The length at which a recruit stands still.
+    stands: [Option<usize>; 2],
+    /// The intent as stored.
+    intent: Option<Intent>,
+    /// The live RPO when the last primary's epoch was ended.
+    decided_on: Option<LiveRpo>,
+    pub(crate) failovers: u64,
+    pub(crate) switchovers: u64,
+    pub(crate) lost: u64,
+    restored: bool,
+}
+
+impl Checks {
+    pub(crate) fn new(durability: Durability, max_loss: u64, bug: Option<Bug>) -> Self {
+        Self { durability: Some(durability), max_loss, lenient: bug.is_some(), ..Self::default() }
+    }
+
+    pub(crate) fn violate(&mut self, text: impl FnOnce() -> String) {
+        if self.violation.is_none() {
+            self.violation = Some(text());
+        }
+    }
+
+    pub(crate) fn is_acked(&self, id: u32) -> bool {
+        self.acked.get(id as usize).copied().unwrap_or(false)
+    }
+
+    pub(crate) fn acks(&self) -> usize {
+        self.acks.len()
+    }
+
+    // ---- commits ------------------------------------------------------------------------------
+
+    /// A server acknowledges a commit.
+    pub(crate) fn acknowledged(&mut self, host: usize, epoch: u64, commit: Waiter, other: &Pg) {
+        let index = commit.id as usize;
+        if self.acked.len() <= index {
+            self.acked.resize(index + 64, false);
+        }
+        self.acked[index] = true;
+        self.acks.push(Ack { id: commit.id, len: commit.len, lost: false });
+        let first = *self.acknowledges.entry(epoch).or_insert(host);
+        if first != host {
+            self.violate(|| format!("both hosts acknowledge commits of epoch {epoch}"));
+        }
+        if let Some((newer, by)) = self.reign
+            && newer > epoch
+            && by != host
+            && !other.holds(commit.id, commit.len)
+        {
+            self.violate(|| {
+                format!("host {host} acknowledges in epoch {epoch} what the primary of epoch {newer} lacks")
+            });
+        }
+    }
+
+    /// A promotion begins.
+    pub(crate) fn promotes(&mut self, host: usize, stamp: Stamp, other: &Pg, now: Tick) {
+        self.stands[host] = None;
+        if self.durability == Some(Durability::Async) && other.has_processes(now) && !other.standby_signal {
+            self.violate(|| format!("host {host} is promoted ({stamp}) while its predecessor has processes"));
+        }
+    }
+
+    /// A stopped primary is about to be started in place.
+    pub(crate) fn starts(&mut self, host: usize, stamp: Stamp) {
+        if let Some(intent) = &self.intent
+            && intent.epoch > stamp.epoch
+            && intent.primary.as_ref().and_then(host_of).is_some_and(|declared| declared != host)
+            && self.promised[host].is_some_and(|promised| promised.epoch > stamp.epoch)
+        {
+            self.violate(|| format!("host {host} is started as primary under {stamp} against its promise"));
+        }
+    }
+
+    /// A server is out of recovery, by promotion or by a start.
+    pub(crate) fn becomes_primary(&mut self, host: usize, epoch: u64, promoted: bool, pg: &Pg, other: &Pg) {
+        self.stands[host] = None;
+        let missing: Vec<usize> = (0..self.acks.len())
+            .filter(|index| !self.acks[*index].lost && !pg.holds(self.acks[*index].id, self.acks[*index].len))
+            .collect();
+        if let Some(first) = missing.first() {
+            let (count, at) = (missing.len(), lsn(self.acks[*first].len));
+            if self.durability != Some(Durability::Async) || !promoted {
+                // An old primary that starts in place once more, and may acknowledge nothing, is nobody's loss yet.
+                if promoted || self.reign.is_none_or(|(newest, _)| newest <= epoch) {
+                    self.violate(|| {
+                        format!("host {host} is primary of epoch {epoch} without {count} acknowledged commits ({at})")
+                    });
+                }
+                return;
+            }
+            self.loss(host, pg, other);
+            for index in missing {
+                self.acks[index].lost = true;
+                self.lost += 1;
+            }
+        }
+        if self.reign.is_none_or(|(newest, _)| epoch >= newest) {
+            self.reign = Some((epoch, host));
+        }
+    }
+
+    /// In async a promotion may lose what the live RPO said, and what was written after that reading.
+    fn loss(&mut self, host: usize, pg: &Pg, other: &Pg) {
+        let kept = lsn(common(pg, other));
+        let Some(rpo) = &self.decided_on else {
+            return self.violate(|| format!("host {host} loses commits, and no failover was decided"));
+        };
+        let (bytes, primary, limit) = (rpo.bytes, rpo.primary, self.max_loss);
+        let allowed = bytes.filter(|bytes| *bytes <= limit);
+        if allowed.is_none_or(|bytes| kept.0 + bytes < primary.0) {
+            self.violate(|| {
+                format!("host {host} keeps {kept} only; the live RPO was {bytes:?} at {primary}, the limit {limit}")
+            });
+        }
+    }
+
+    /// At the end: everything that was acknowledged, and was not given up knowingly, is there.
+    pub(crate) fn finished(&mut self, pg: &Pg) {
+        let missing = self.acks.iter().filter(|ack| !ack.lost && !pg.holds(ack.id, ack.len)).count();
+        if missing > 0 {
+            self.violate(|| format!("{missing} acknowledged commits are missing in the end"));
+        }
+    }
+
+    // ---- agents -------------------------------------------------------------------------------
+
+    /// An agent begins with an order.
+    pub(crate) fn carried_out(&mut self, host: usize, stamp: Stamp, command: &Command) {
+        let promised = self.promised[host];
+        if !self.lenient && promised > Some(stamp) {
+            self.violate(|| format!("agent {host} carries out {} of {stamp}, below {promised:?}", command.name()));
+        }
+        self.promised[host] = promised.max(Some(stamp));
+    }
+
+    /// The promise as the file has it now.
+    pub(crate) fn promise(&mut self, host: usize, now: Option<Stamp>) {
+        if self.lenient {
+            return;
+        }
+        if now < self.promised[host] {
+            self.violate(|| format!("the promise of agent {host} goes back to {now:?}"));
+        }
+        self.promised[host] = now;
+    }
+
+    pub(crate) fn recruited(&mut self, host: usize, len: usize) {
+        self.stands[host] = Some(len);
+    }
+
+    /// A recruit is led to an upstream, so it may move again: to the primary that was declared, and to no other.
+    pub(crate) fn led_to(&mut self, host: usize, upstream: &NodeId) {
+        let declared = self.intent.as_ref().and_then(|intent| intent.primary.as_ref());
+        if self.stands[host].take().is_some() && declared != Some(upstream) && !self.restored {
+            self.violate(|| format!("recruit {host} is led to {upstream}, which is not the declared primary"));
+        }
+    }
+
+    pub(crate) fn grows(&mut self, host: usize) {
+        if self.stands[host].is_some() {
+            self.violate(|| format!("recruit {host} receives WAL after it attested that it stands still"));
+        }
+    }
+
+    /// A rewind or clone begins.
+    pub(crate) fn rebuilds(&mut self, host: usize) {
+        self.stands[host] = None;
+        let Some(intent) = &self.intent else { return };
+        let within = |set: &[Member]| set.iter().any(|member| host_of(&member.node) == Some(host));
+        // A member that is still being added promises nothing yet, and can be added only once it answers.
+        let set = within(&intent.sync) && within(&intent.sync_next);
+        let declared = intent.primary.as_ref().and_then(host_of) == Some(host);
+        if (set || declared) && !self.restored {
+            self.violate(|| format!("host {host} is rebuilt while it is in the sync set or declared"));
+        }
+    }
+
+    pub(crate) fn disk_back(&mut self, host: usize) {
+        self.stands[host] = None;
+    }
+
+    // ---- endpoints ----------------------------------------------------------------------------
+
+    pub(crate) fn routed(&mut self, host: usize, stamp: Stamp, target: Option<&NodeId>) {
+        if stamp < self.endpoint[host] {
+            self.violate(|| format!("the endpoint of host {host} goes back to {stamp}"));
+        }
+        self.endpoint[host] = stamp;
+        if let Some(target) = target {
+            let first = self.led[host].entry(stamp.epoch.0).or_insert_with(|| target.clone()).clone();
+            if first != *target {
+                self.violate(|| format!("the endpoint of host {host} leads to two nodes in epoch {}", stamp.epoch));
+            }
+        }
+    }
+
+    /// The member was restarted: its endpoint remembers nothing.
+    pub(crate) fn endpoint_restarted(&mut self, host: usize) {
+        self.endpoint[host] = Stamp::default();
+    }
+
+    // ---- the store and the planner ------------------------------------------------------------
+
+    pub(crate) fn store_restored(&mut self) {
+        self.restored = true;
+    }
+
+    pub(crate) fn declared(&mut self, before: Option<&Intent>, next: &Intent, rpo: Option<&LiveRpo>) {
+        if let Some(before) = before {
+            if !self.lenient && next.stamp() <= before.stamp() {
+                self.violate(|| format!("{} is declared over {}", next.stamp(), before.stamp()));
+            }
+            if before.primary.is_some() && next.primary.is_none() {
+                self.failovers += 1;
+                self.decided_on = rpo.cloned();
+            }
+            if before.primary.is_some() && next.primary.is_some() && before.epoch != next.epoch {
+                self.switchovers += 1;
+            }
+        }
+        self.intent = Some(next.clone());
+    }
+
+    /// A leader is about to do this.
+    pub(crate) fn planned(&mut self, step: &Step, intent: Option<&Intent>) {
+        let Step::Order { node, command: Command::Serve | Command::Promote(_), stamp } = step else { return };
+        if intent.is_none_or(|intent| intent.primary.as_ref() != Some(node) || intent.stamp() != *stamp) {
+            self.violate(|| format!("{step} is planned for a node that is not declared"));
+        }
+    }
+
+    /// While the store promises something, the primary it is promised of must keep it.
+    pub(crate) fn promised_is_in_force(&mut self, host: usize, epoch: u64, pg: &Pg, now: Tick) {
+        let Some(intent) = self.intent.as_ref().filter(|_| !self.lenient && !self.restored) else { return };
+        let (of, its_epoch) = match (&intent.primary, &intent.previous) {
+            (Some(primary), _) => (primary, intent.epoch.0),
+            (None, Some(previous)) => (previous, intent.epoch.0 - 1),
+            (None, None) => return,
+        };
+        let promised = !intent.sync.is_empty() && !intent.sync_next.is_empty();
+        if host_of(of) != Some(host) || epoch != its_epoch || !promised || !pg.commits(now) {
+            return;
+        }
+        let listed = |name: &StandbyName| intent.sync.iter().chain(&intent.sync_next).any(|member| member.name == *name);
+        if pg.names_in_force.is_empty() || !pg.names_in_force.iter().all(listed) {
+            let (names, stamp) = (pg.names_in_force.clone(), intent.stamp());
+            self.violate(|| format!("host {host} has {names:?} in force, which is not what {stamp} promises"));
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! One member's controller: what it knows, its leadership, what it has begun. It does what `locum::controller` does;
+//! the decisions are those of the real planner.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use locum::{
+    model::{
+        Attempt, Command, Hold, Intent, LiveRpo, MemberFacts, Mono, NodeId, NodeView, PositionLog, Reply,
+        Request, RequestKind, RouteOrder, Seen, Server, Stamp, Step, StepKey, View,
+    },
+    planner::{Memory, Plan, plan},
+};
+
+use super::{Tick, bug::Bug, checks::Checks, host::clock, host_of, log::Log, mix::Mix, node, rng::Rng};
+
+/// Answers to short orders are given up after this.
+pub(crate) const SHORT: Tick = 1500;
+/// What copies data may take hours.
+pub(crate) const LONG: Tick = 2_000_000;
+/// How long another member may show no sign of life while it has an order.
+pub(crate) const SIGN_OF_LIFE: Tick = 500;
+/// How long an order to another member's endpoint may take altogether.
+pub(crate) const QUICK: Tick = 200;
+/// The loop plans at least this often.
+const TURN: Tick = 5;
+/// A leader beside the primary hands over leadership only after this long without change.
+const SETTLED: Tick = 300;
+
+/// A leadership, and until when it may be believed, by the own clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leading {
+    pub(crate) created: i64,
+    pub(crate) until: Mono,
+}
+
+/// Something begun that has not reached anybody yet. It stays in hand while the controller is frozen.
+#[derive(Clone)]
+pub(crate) struct Task {
+    pub(crate) due: Tick,
+    pub(crate) key: StepKey,
+    pub(crate) work: Work,
+}
+
+#[derive(Clone)]
+pub(crate) enum Work {
+    Declare { created: i64, basis: Option<(Intent, i64)>, next: Box<Intent>, rpo: Option<LiveRpo> },
+    Order { node: NodeId, stamp: Stamp, command: Command },
+    Route { node: NodeId, stamp: Stamp, order: RouteOrder },
+    Verify { stamp: Stamp, sent: Option<(Tick, Vec<u32>)> },
+    Drain { stamp: Stamp },
+}
+
+/// An order that was sent and is not answered.
+pub(crate) struct Pending {
+    pub(crate) key: StepKey,
+    pub(crate) to: usize,
+    pub(crate) deadline: Tick,
+    pub(crate) life_seen: Tick,
+    /// Which life of the other member it was sent to.
+    pub(crate) lives: u64,
+    /// The connection broke: there will be no more signs of life.
+    pub(crate) broken: bool,
+}
+
+/// What came of a step.
+pub(crate) enum Effect {
+    None,
+    Declared { before: Option<Intent>, next: Box<Intent>, revision: i64 },
+    Drained(Stamp),
+    Verified(Stamp),
+}
+
+pub(crate) struct Controller {
+    pub(crate) host: usize,
+    pub(crate) nodes: BTreeMap<NodeId, NodeView>,
+    pub(crate) intent: Option<(Intent, i64)>,
+    epoch_since: Tick,
+    pub(crate) leading: Option<Leading>,
+    pub(crate) next_try: Tick,
+    pub(crate) read_at: Option<Tick>,
+    pub(crate) read: Option<i64>,
+    verified: Option<Stamp>,
+    drained: Option<Stamp>,
+    pub(crate) requests: Vec<Request>,
+    underway: BTreeSet<StepKey>,
+    attempts: BTreeMap<StepKey, Attempt>,
+    failovers: Vec<Mono>,
+    sampler: Sampler,
+    memory: Memory,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) pending: BTreeMap<u64, Pending>,
+    pub(crate) frozen_until: Tick,
+    turn_at: Tick,
+    pub(crate) dirty: bool,
+    /// Since when every plan was without steps and all was well.
+    pub(crate) well_since: Option<Tick>,
+    pub(crate) holds: Vec<Hold>,
+}
+
+impl Controller {
+    pub(crate) fn new(host: usize, now: Tick) -> Self {
+        Self {
+            host,
+            nodes: BTreeMap::new(),
+            intent: None,
+            epoch_since: now,
+            leading: None,
+            next_try: now,
+            read_at: None,
+            read: None,
+            verified: None,
+            drained: None,
+            requests: Vec::new(),
+            underway: BTreeSet::new(),
+            attempts: BTreeMap::new(),
+            failovers: Vec::new(),
+            sampler: Sampler::default(),
+            memory: Memory::default(),
+            tasks: Vec::new(),
+            pending: BTreeMap::new(),
+            frozen_until: 0,
+            turn_at: now,
+            dirty: true,
+            well_since: None,
+            holds: Vec::new(),
+        }
+    }
+
+    pub(crate) fn leads(&self, now: Tick) -> bool {
+        self.leading.is_some_and(|leading| clock(self.host, now) < leading.until)
+    }
+
+    // ---- what comes in ------------------------------------------------------------------------
+
+    pub(crate) fn heard(&mut self, facts: MemberFacts, at: Mono) {
+        if self.nodes.get(&facts.node).is_some_and(|known| known.heard > at) {
+            return;
+        }
+        let endpoints = facts.endpoints.into_iter().map(|(name, value)| (name, Seen { value, at })).collect();
+        self.nodes.insert(facts.node, NodeView { heard: at, agent: facts.agent, endpoints });
+        self.sampler.sample(self.intent.as_ref().map(|(intent, _)| intent), &self.nodes);
+        self.dirty = true;
+    }
+
+    /// The store was read, or written by this controller.
+    pub(crate) fn adopt(&mut self, intent: Intent, revision: i64, now: Tick, bug: Option<Bug>) {
+        let known = self.intent.as_ref();
+        if known.is_some_and(|(_, known)| *known >= revision) && bug != Some(Bug::OldStoreBelieved) {
+            return;
+        }
+        if known.is_none_or(|(known, _)| known.epoch != intent.epoch) {
+            self.epoch_since = now;
+            self.attempts.clear();
+        }
+        self.intent = Some((intent, revision));
+        self.dirty = true;
+    }
+
+    /// Leadership was gained, with what the store tells of past failovers, or lost.
+    pub(crate) fn lead(&mut self, leading: Option<Leading>, past: &[Tick]) {
+        if self.leading.is_some() != leading.is_some() {
+            self.memory = Memory::default();
+            self.failovers.extend(past.iter().map(|at| clock(self.host, *at)));
+        }
+        self.leading = leading;
+        self.dirty = true;
+    }
+
+    /// A step has ended.
+    pub(crate) fn ended(&mut self, key: StepKey, outcome: Result<Effect, String>, now: Tick, bug: Option<Bug>) {
+        self.underway.remove(&key);
+        self.dirty = true;
+        let effect = match outcome {
+            Ok(effect) => effect,
+            Err(error) => {
+                let failures = self.attempts.get(&key).map_or(0, |attempt| attempt.failures) + 1;
+                self.attempts.insert(key, Attempt { failures, at: clock(self.host, now), error });
+                return;
+            }
+        };
+        self.attempts.remove(&key);
+        match effect {
+            Effect::None => {}
+            Effect::Drained(stamp) => self.drained = Some(stamp),
+            Effect::Verified(stamp) => self.verified = Some(stamp),
+            Effect::Declared { before, next, revision } => {
+                if before.is_some_and(|before| before.primary.is_some() && next.primary.is_none()) {
+                    self.failovers.push(clock(self.host, now));
+                }
+                self.requests.retain(|request| match &request.kind {
+                    RequestKind::Pause => !next.paused,
+                    RequestKind::Resume => next.paused,
+                    RequestKind::Switchover { .. } => {
+                        next.handover.as_ref().is_none_or(|handover| handover.operation != request.operation)
+                    }
+                });
+                self.adopt(*next, revision, now, bug);
+            }
+        }
+    }
+
+    /// A member has answered an order.
+    pub(crate) fn answered(&mut self, id: u64, reply: Reply, facts: MemberFacts, now: Tick, bug: Option<Bug>) {
+        let at = clock(self.host, now);
+        let facts = if facts.node == node(self.host) { facts } else { facts.rebased(at) };
+        self.heard(facts, at);
+        let Some(pending) = self.pending.remove(&id) else { return };
+        let outcome = match reply {
+            Reply::Done => Ok(Effect::None),
+            Reply::Refused(why) => Err(format!("refused: {why}")),
+            Reply::Failed(why) => Err(why),
+        };
+        self.ended(pending.key, outcome, now, bug);
+    }
+
+    // ---- plan ---------------------------------------------------------------------------------
+
+    pub(crate) fn view(&self, now: Tick, bug: Option<Bug>) -> View {
+        let mut view = View {
+            leading: self.leads(now),
+            members: [node(0), node(1)].into(),
+            intent: self.intent.as_ref().map(|(intent, _)| intent.clone()),
+            nodes: self.nodes.clone(),
+            rpo: self.sampler.last.clone(),
+            verified: self.verified,
+            drained: self.drained,
+            requests: self.requests.clone(),
+            underway: self.underway.clone(),
+            attempts: self.attempts.clone(),
+            failovers: self.failovers.clone(),
+        };
+        if bug == Some(Bug::OldStoreBelieved)
+            && let Some(intent) = &view.intent
+        {
+            let stamp = intent.stamp();
+            for agent in view.nodes.values_mut().filter_map(|node| node.agent.as_mut()) {
+                agent.promise = agent.promise.map(|promise| promise.min(stamp));
+            }
+        }
+        view
+    }
+
+    /// Plans, if it is time to, and begins what is planned. True: this leader had better resign.
+    pub(crate) fn turn(
+        &mut self,
+        now: Tick,
+        mix: &Mix,
+        rng: &mut Rng,
+        checks: &mut Checks,
+        log: &mut Log,
+        (bug, unreliable): (Option<Bug>, bool),
+    ) -> bool {
+        if !(self.dirty || now >= self.turn_at) {
+            return false;
+        }
+        (self.dirty, self.turn_at) = (false, now + TURN);
+        // What a member that does not lead plans is neither done nor remembered.
+        if !self.leads(now) {
+            self.well_since = None;
+            return false;
+        }
+        let (view, at) = (self.view(now, bug), clock(self.host, now));
+        if bug == Some(Bug::PositionsForgotten) {
+            self.memory.greatest.clear();
+        }
+        let decided = plan(&view, &self.memory, &mix.policy, at);
+        if rng.chance(20) && decided != plan(&view, &self.memory, &mix.policy, at) {
+            checks.violate(|| "the same facts were planned on twice, with two outcomes".to_owned());
+        }
+        let well = decided.steps.is_empty() && decided.holds == [Hold::AllWell];
+        self.well_since = well.then(|| self.well_since.unwrap_or(now));
+        if log.on && decided.holds != self.holds {
+            let holds: Vec<String> = decided.holds.iter().map(ToString::to_string).collect();
+            log.say(|| format!("controller {}: {}", self.host, holds.join(" | ")));
+        }
+        self.holds.clone_from(&decided.holds);
+        for step in &decided.steps {
+            checks.planned(step, view.intent.as_ref());
+            // Work may stay in hand for a while, and be stale by then.
+            let stays = if unreliable && rng.chance(mix.late) { rng.range(1, mix.late_most) } else { rng.below(2) };
+            self.begin(step, &decided, (now, stays), rng, log);
+        }
+        self.memory = decided.memory;
+        self.had_better_resign(&view, now)
+    }
+
+    fn had_better_resign(&self, view: &View, now: Tick) -> bool {
+        let Some(intent) = &view.intent else { return false };
+        let at = clock(self.host, now);
+        let here = intent.primary.as_ref() == Some(&node(self.host));
+        let other = view.nodes.get(&node(1 - self.host));
+        let heard = other.is_some_and(|other| at.since(other.heard).as_millis() < 500);
+        let settled =
+            now - self.epoch_since > SETTLED && self.underway.is_empty() && self.requests.is_empty();
+        here && heard && settled && self.well_since.is_some() && intent.handover.is_none()
+    }
+
+    fn begin(&mut self, step: &Step, plan: &Plan, (now, stays): (Tick, Tick), rng: &mut Rng, log: &mut Log) {
+        let key = step.key();
+        if self.underway.contains(&key) {
+            return;
+        }
+        let because = plan.cause.as_ref().filter(|_| matches!(step, Step::Declare(_)));
+        log.say(|| {
+            let why = because.map_or(String::new(), |cause| format!(" because {}", cause.summary));
+            let what = match step {
+                Step::Declare(next) => format!("{step}, sync {:?} next {:?}", names(&next.sync), names(&next.sync_next)),
+                _ => step.to_string(),
+            };
+            format!("controller {}: {what}{why}", self.host)
+        });
+        let work = match step.clone() {
+            Step::Refuse { operation, .. } => {
+                return self.requests.retain(|request| request.operation != operation);
+            }
+            Step::Declare(next) => {
+                let Some(leading) = self.leading else { return };
+                let (basis, rpo) = (self.intent.clone(), self.sampler.last.clone());
+                Work::Declare { created: leading.created, basis, next: Box::new(next), rpo }
+            }
+            Step::Order { node, command, stamp } => Work::Order { node, stamp, command },
+            Step::Route { member, order, stamp, .. } => Work::Route { node: member, stamp, order },
+            Step::Verify { stamp } => Work::Verify { stamp, sent: None },
+            Step::Drain { stamp, .. } => Work::Drain { stamp },
+        };
+        self.underway.insert(key.clone());
+        let wait = if matches!(work, Work::Drain { .. }) { rng.range(1, 20) } else { 0 };
+        self.tasks.push(Task { due: now + stays + wait, key, work });
+    }
+}
+
+fn names(set: &[locum::model::Member]) -> Vec<&str> {
+    set.iter().map(|member| member.name.0.as_str()).collect()
+}
+
+/// The live RPO, as `controller::sampler` samples it.
+#[derive(Default)]
+struct Sampler {
+    of: Option<NodeId>,
+    positions: PositionLog,
+    last: Option<LiveRpo>,
+}
+
+impl Sampler {
+    fn sample(&mut self, intent: Option<&Intent>, nodes: &BTreeMap<NodeId, NodeView>) {
+        let Some((intent, primary_node)) = intent.and_then(|intent| Some((intent, intent.primary.as_ref()?)))
+        else {
+            return;
+        };
+        let Some(agent) = nodes.get(primary_node).and_then(|view| view.agent.as_ref()) else { return };
+        let (Server::Primary(primary), at) = (&agent.server.value, agent.server.at) else { return };
+        if self.last.as_ref().is_some_and(|last| last.as_of >= at) {
+            return;
+        }
+        if self.of.as_ref() != Some(primary_node) {
+            *self = Self { of: Some(primary_node.clone()), ..Self::default() };
+        }
+        self.positions.note(at, primary.flushed);
+        let best = nodes
+            .iter()
+            .filter(|(node, _)| *node != primary_node)
+            .filter_map(|(node, view)| {
+                let agent = view.agent.as_ref()?;
+                let sender = primary.senders.iter().find(|sender| sender.name == agent.standby_name);
+                let own = match &agent.server.value {
+                    Server::Standby(standby) if agent.server.at <= at => Some(standby.flushed),
+                    _ => None,
+                };
+                Some((node.clone(), sender.map(|sender| sender.flushed).or(own)?))
+            })
+            .max_by_key(|(_, lsn)| *lsn);
+        let safe = !intent.sync.is_empty();
+        self.last = Some(self.positions.live(at, primary.flushed, best, safe));
+    }
+}
+
+/// Where a node's member runs.
+pub(crate) fn member(node: &NodeId) -> usize {
+    host_of(node).expect("one of the two nodes")
+}

@@ -1,0 +1,256 @@
+//! What goes wrong, and how it is put right again when the bad time is over.
+
+use locum::model::{Request, RequestKind};
+
+use super::{Tick, bug::Bug, host::Life, world::World};
+
+/// One kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// SIGKILL of the postmaster of whoever is primary.
+    Crash,
+    /// The same, of a standby.
+    KillStandby,
+    /// Every process of a server is stopped, and continued later.
+    Hang,
+    /// The postmaster alone is stopped.
+    Deaf,
+    /// The member (agent, endpoint, controller) is killed, and started again by the init system.
+    KillMember,
+    /// The member is stopped, and continued.
+    FreezeMember,
+    /// Its controller alone stalls.
+    FreezeController,
+    /// Server and member end at once: the power went.
+    HostLost,
+    /// The link between the hosts is cut.
+    Cut,
+    /// It is cut in one direction.
+    CutOneWay,
+    /// The store is down.
+    StoreDown,
+    /// The store cannot be reached from one host.
+    StoreAway,
+    /// A person stops a server in order.
+    CleanStop,
+    /// A person pauses replay.
+    PauseReplay,
+    /// Somebody asks for a switchover.
+    Switchover,
+    /// Somebody pauses automatic action, and resumes it later.
+    Pause,
+    /// A checkpoint that takes long.
+    BusyCheckpointer,
+    /// The store is copied …
+    CopyStore,
+    /// … and the copy is put back.
+    RestoreStore,
+    /// A standby's disk goes back in time. Never drawn by itself.
+    DiskBack,
+}
+
+impl Kind {
+    /// What a seed draws from.
+    pub(crate) const ALL: [Self; 19] = [
+        Self::Crash,
+        Self::KillStandby,
+        Self::Hang,
+        Self::Deaf,
+        Self::KillMember,
+        Self::FreezeMember,
+        Self::FreezeController,
+        Self::HostLost,
+        Self::Cut,
+        Self::CutOneWay,
+        Self::StoreDown,
+        Self::StoreAway,
+        Self::CleanStop,
+        Self::PauseReplay,
+        Self::Switchover,
+        Self::Pause,
+        Self::BusyCheckpointer,
+        Self::CopyStore,
+        Self::RestoreStore,
+    ];
+}
+
+/// What a fault leaves to be undone later.
+#[derive(Clone, Copy, Debug)]
+enum Undo {
+    Continue(usize),
+    ResumeReplay(usize),
+    Resume,
+}
+
+#[derive(Default)]
+pub(crate) struct Faults {
+    undo: Vec<(Tick, Undo)>,
+    pub(crate) count: u64,
+    operations: u64,
+}
+
+impl World {
+    /// Perhaps something goes wrong now; what is over is undone.
+    pub(crate) fn go_wrong(&mut self) {
+        self.undo_due(self.now);
+        if !self.rng.chance(1000 / self.mix.fault_every) {
+            return;
+        }
+        let kind = self.rng.pick(&self.mix.kinds);
+        let (host, length) = (self.rng.host(), self.rng.range(5, self.mix.fault_length));
+        let primary = (0..2).find(|host| !self.hosts[*host].pg.is_down() && !self.hosts[*host].pg.standby_signal);
+        self.faults.count += 1;
+        self.log.say(|| format!("FAULT {kind:?}, host {host}, {length} ticks"));
+        self.inflict(kind, host, primary, self.now + length);
+    }
+
+    fn inflict(&mut self, kind: Kind, host: usize, primary: Option<usize>, until: Tick) {
+        let now = self.now;
+        match kind {
+            Kind::Crash => {
+                if let Some(primary) = primary {
+                    self.hosts[primary].pg.crash(now, &mut self.rng);
+                }
+            }
+            Kind::KillStandby => {
+                let standby = primary.map_or(host, |primary| 1 - primary);
+                self.hosts[standby].pg.crash(now, &mut self.rng);
+            }
+            Kind::Hang => {
+                let host = primary.filter(|_| self.rng.chance(700)).unwrap_or(host);
+                self.hosts[host].pg.frozen = !self.hosts[host].pg.is_down();
+                self.faults.undo.push((until, Undo::Continue(host)));
+            }
+            Kind::Deaf => {
+                let host = primary.unwrap_or(host);
+                self.hosts[host].pg.deaf = !self.hosts[host].pg.is_down();
+                self.faults.undo.push((until, Undo::Continue(host)));
+            }
+            Kind::KillMember => self.kill_member(host, until),
+            Kind::FreezeMember => {
+                if self.hosts[host].life == Life::Up {
+                    self.hosts[host].life = Life::Frozen(until);
+                }
+            }
+            Kind::FreezeController => self.controllers[host].frozen_until = until,
+            Kind::HostLost => {
+                self.hosts[host].pg.kill(now);
+                self.kill_member(host, until);
+            }
+            Kind::Cut => self.network.links.cut_until = [[until; 2]; 2],
+            Kind::CutOneWay => self.network.links.cut_until[host][1 - host] = until,
+            Kind::StoreDown => self.store.down_until = until,
+            Kind::StoreAway => self.store.away_until[host] = until,
+            Kind::CleanStop => {
+                let pg = &mut self.hosts[host].pg;
+                if pg.proc == super::postgres::Proc::Standby && !pg.frozen {
+                    pg.stop_standby(now);
+                } else if !pg.frozen {
+                    pg.stop(now, &mut self.rng);
+                }
+            }
+            Kind::PauseReplay => {
+                let pg = &mut self.hosts[host].pg;
+                if pg.proc == super::postgres::Proc::Standby {
+                    pg.paused = true;
+                    self.faults.undo.push((until, Undo::ResumeReplay(host)));
+                }
+            }
+            Kind::Switchover => self.ask(RequestKind::Switchover { to: None }),
+            Kind::Pause => {
+                self.ask(RequestKind::Pause);
+                self.faults.undo.push((until, Undo::Resume));
+            }
+            Kind::BusyCheckpointer => self.hosts[host].pg.checkpointer_busy_until = until,
+            Kind::CopyStore => self.store.make_copy(),
+            Kind::RestoreStore => self.restore_store(),
+            Kind::DiskBack => self.disk_back(),
+        }
+    }
+
+    fn undo_due(&mut self, now: Tick) {
+        let (due, later) = self.faults.undo.iter().partition(|(at, _)| *at <= now);
+        self.faults.undo = later;
+        for (_, undo) in Vec::<(Tick, Undo)>::from(due) {
+            match undo {
+                Undo::Continue(host) => {
+                    (self.hosts[host].pg.frozen, self.hosts[host].pg.deaf) = (false, false);
+                }
+                Undo::ResumeReplay(host) => {
+                    if self.hosts[host].agent.disk.paused.is_none() {
+                        self.hosts[host].pg.paused = false;
+                    }
+                }
+                Undo::Resume => self.ask(RequestKind::Resume),
+            }
+        }
+    }
+
+    /// An operator asks whoever leads, as far as that one knows.
+    fn ask(&mut self, kind: RequestKind) {
+        let now = self.now;
+        let leader = (0..2).find(|host| self.hosts[*host].life == Life::Up && self.controllers[*host].leads(now));
+        let Some(leader) = leader else { return };
+        self.faults.operations += 1;
+        let operation = format!("op{}", self.faults.operations);
+        self.log.say(|| format!("operator asks for {kind:?}"));
+        self.controllers[leader].requests.push(Request { operation, kind });
+    }
+
+    fn restore_store(&mut self) {
+        // Both members hear each other, so that what the agents remember is known to whoever reads the store.
+        let quiet = self.network.links.open(0, 1, self.now)
+            && self.network.links.open(1, 0, self.now)
+            && self.hosts.iter().all(|host| host.life == Life::Up);
+        if (quiet || self.bug == Some(Bug::OldStoreBelieved)) && self.store.restore() {
+            self.log.say(|| "the store is restored from a copy".to_owned());
+            self.checks.store_restored();
+        }
+    }
+
+    /// The standby's virtual machine is put back to a snapshot that is some records old.
+    fn disk_back(&mut self) {
+        let Some(host) = (0..2).find(|host| self.hosts[*host].pg.standby_signal) else { return };
+        let pg = &mut self.hosts[host].pg;
+        let floor = pg.history.last().map_or(4, |switch| usize::try_from((switch.at.0 - 0x1000) / 8 + 1).unwrap_or(4));
+        let back = usize::try_from(self.rng.range(1, 20)).unwrap_or(1);
+        let len = pg.wal.len().saturating_sub(back).max(floor).min(pg.wal.len());
+        pg.kill(self.now);
+        pg.wal.truncate(len);
+        pg.replayed = pg.replayed.min(len);
+        self.checks.disk_back(host);
+        self.log.say(|| format!("the disk of host {host} goes back to {len} records"));
+    }
+
+    /// The bad time is over: everything is put right that Locum is not there to put right.
+    pub(crate) fn put_right(&mut self) {
+        self.log.say(|| "FAULTS ARE OVER".to_owned());
+        self.network.heal(self.now);
+        self.store.down_until = self.store.down_until.min(self.now);
+        self.store.away_until = [0; 2];
+        for (host, controller) in self.hosts.iter_mut().zip(&mut self.controllers) {
+            (host.pg.frozen, host.pg.deaf, host.pg.checkpointer_busy_until) = (false, false, 0);
+            controller.frozen_until = 0;
+            match host.life {
+                Life::Up => {}
+                Life::Frozen(_) => host.life = Life::Frozen(self.now),
+                Life::Dead(until) => host.life = Life::Dead(until.min(self.now + 100)),
+            }
+            if host.agent.disk.paused.is_none() {
+                host.pg.paused = false;
+            }
+        }
+        self.faults.undo.clear();
+        self.resume_if_paused();
+    }
+
+    /// A person lifts a pause that was left behind.
+    pub(crate) fn resume_if_paused(&mut self) {
+        let paused = self.store.intent.as_ref().is_some_and(|(intent, _)| intent.paused);
+        let now = self.now;
+        let asked = self.controllers.iter().any(|c| c.leads(now) && !c.requests.is_empty());
+        if paused && !asked {
+            self.ask(RequestKind::Resume);
+        }
+    }
+}

@@ -1,0 +1,555 @@
+//! Commands, carried out tick by tick. Each begins by checking what it needs; what it changes on disk stays when the
+//! member is killed half-way.
+
+use locum::model::{
+    Command, Reply, Server, Stamp, Standby, StandbyName, Unfinished, Upstream,
+};
+
+use super::{
+    Tick,
+    agent::{Agent, Asker, Reach},
+    bug::Bug,
+    host_of,
+    postgres::{Conninfo, Proc, common, fork, lsn},
+};
+
+/// Deadlines, as in `agent::orders` and the files beside it.
+const TAKE_OVER: Tick = 3000;
+const PROMOTION: Tick = 2500;
+const RELOADED: Tick = 200;
+const PROOF: Tick = 200;
+const START: Tick = 6000;
+const STOP: Tick = 6000;
+const CHECKPOINT: Tick = 6000;
+
+/// Why a command was not done.
+#[derive(Clone, Debug)]
+pub(crate) enum Unable {
+    Refused(String),
+    Failed(String),
+}
+
+impl Unable {
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Refused(why) | Self::Failed(why) => why,
+        }
+    }
+}
+
+impl From<Unable> for Reply {
+    fn from(unable: Unable) -> Self {
+        match unable {
+            Unable::Refused(why) => Self::Refused(why),
+            Unable::Failed(why) => Self::Failed(why),
+        }
+    }
+}
+
+type Done = Option<Result<(), Unable>>;
+
+fn refused(why: &str) -> Done {
+    Some(Err(Unable::Refused(why.to_owned())))
+}
+
+fn failed(why: &str) -> Done {
+    Some(Err(Unable::Failed(why.to_owned())))
+}
+
+const DONE: Done = Some(Ok(()));
+
+/// A command under way.
+pub(crate) struct Job {
+    pub(crate) stamp: Stamp,
+    pub(crate) command: Command,
+    pub(crate) asker: Asker,
+    since: Tick,
+    phase: u8,
+    until: Tick,
+    generation: u64,
+    quiet: u8,
+    before: Option<Unfinished>,
+}
+
+impl Job {
+    pub(crate) fn new(stamp: Stamp, command: Command, asker: Asker, now: Tick) -> Self {
+        Self { stamp, command, asker, since: now, phase: 0, until: 0, generation: 0, quiet: 0, before: None }
+    }
+
+    /// One tick of it. Some: it has ended.
+    pub(crate) fn step(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Done {
+        match self.command.clone() {
+            Command::Fence => self.fence(agent, r),
+            Command::Recruit => self.recruit(agent, r),
+            Command::Promote(names) => self.promote(agent, r, names),
+            Command::Serve => self.serve(agent, r),
+            Command::Checkpoint => self.checkpoint(agent, r),
+            Command::Stop => self.stop(agent, r),
+            Command::Follow(upstream) => self.follow(agent, r, &upstream),
+            Command::Rewind(upstream, _) => self.rewind(agent, r, &upstream),
+            Command::Clone(upstream, _) => self.clone_from(agent, r, &upstream),
+            Command::SetNames(names) => self.set_names(agent, r, &names),
+            Command::ProveNames => self.prove_names(agent, r),
+            Command::PauseReplay => self.pause_replay(agent, r),
+            Command::ResumeReplay => Self::resume_replay(agent, r),
+            Command::KeepSlots(slots) => Self::keep_slots(agent, r, &slots),
+        }
+    }
+
+    fn lasts(&self, r: &Reach<'_>, limit: Tick) -> bool {
+        r.now - self.since > limit
+    }
+
+    /// Goes to the next phase, which lasts for so long.
+    fn wait(&mut self, r: &mut Reach<'_>, from: u64, to: u64) -> Done {
+        self.phase += 1;
+        self.until = r.now + r.rng.range(from, to);
+        None
+    }
+
+    fn fence(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Done {
+        if self.phase == 0 {
+            agent.expected = true;
+            return self.wait(r, 1, 3);
+        }
+        if r.now < self.until {
+            return None;
+        }
+        let left = r.bug == Some(Bug::FenceLeavesProcesses);
+        if left && (r.pg.frozen || r.pg.deaf) {
+            // The postmaster is stopped, and taken for dead.
+        } else if left && r.pg.has_processes(r.now) {
+            r.pg.crash(r.now, r.rng);
+            r.pg.orphans_until = r.now + 100;
+        } else {
+            r.pg.kill(r.now);
+        }
+        agent.attest_down(self.stamp, r);
+        if !left {
+            agent.remains_at = Some(r.now + r.rng.range(1, 15));
+        }
+        DONE
+    }
+
+    fn recruit(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Done {
+        if self.phase == 0 {
+            if r.pg.proc != Proc::Standby || !is_standby(agent) {
+                return refused("the server is no running standby");
+            }
+            if r.pg.frozen {
+                return self.lasts(r, TAKE_OVER).then(|| Err(Unable::Failed("no answer".into())));
+            }
+            if r.pg.paused {
+                if agent.disk.paused.is_none() {
+                    return refused("replay is paused, not by Locum");
+                }
+                (r.pg.paused, agent.disk.paused) = (false, None);
+            }
+            (r.pg.conninfo, agent.disk.upstream) = (None, None);
+            agent.disk.recruited = Some(self.stamp);
+            r.pg.reload(r.now, r.rng, r.mix);
+            self.generation = r.pg.generation;
+            self.phase = 1;
+            return None;
+        }
+        if r.pg.generation != self.generation || r.pg.is_down() {
+            return failed("the server was restarted meanwhile");
+        }
+        if self.lasts(r, TAKE_OVER) {
+            return failed("not done in time");
+        }
+        let still = !r.pg.frozen && r.pg.receiver.is_none() && r.pg.replayed == r.pg.wal.len();
+        self.quiet = if still { self.quiet + 1 } else { 0 };
+        if self.quiet < 2 {
+            return None;
+        }
+        agent.recruited = Some(self.stamp);
+        r.checks.recruited(agent.host, r.pg.wal.len());
+        DONE
+    }
+
+    fn promote(&mut self, agent: &mut Agent, r: &mut Reach<'_>, names: Vec<StandbyName>) -> Done {
+        if self.phase == 0 {
+            if agent.disk.unfinished.is_some() {
+                return refused("the data directory is unfinished");
+            }
+            match &agent.server.value {
+                Server::Primary(_) => return promoted_already(agent, self.stamp),
+                Server::Standby(standby) => {
+                    if let Some(why) = not_promotable(standby, self.stamp) {
+                        return refused(why);
+                    }
+                }
+                _ => return refused("the server is no running standby"),
+            }
+            if r.pg.proc != Proc::Standby || r.pg.frozen {
+                return failed("the server does not answer");
+            }
+            r.pg.names = names;
+            self.begin_promotion(agent, r);
+            self.phase = 1;
+            return None;
+        }
+        if r.pg.is_down() {
+            return failed("PostgreSQL ended while it was being promoted");
+        }
+        if self.lasts(r, PROMOTION) {
+            return failed("not writable in time");
+        }
+        (r.pg.proc == Proc::Primary && !r.pg.frozen).then_some(Ok(()))
+    }
+
+    fn begin_promotion(&self, agent: &mut Agent, r: &mut Reach<'_>) {
+        r.pg.conninfo = None;
+        r.pg.reload(r.now, r.rng, r.mix);
+        agent.disk.primary_since = Some(self.stamp);
+        (agent.disk.recruited, agent.disk.upstream, agent.disk.paused) = (None, None, None);
+        r.pg.promote(r.now, r.rng);
+        r.checks.promotes(agent.host, self.stamp, r.other, r.now);
+    }
+
+    fn serve(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Done {
+        if self.phase == 0 {
+            if agent.disk.unfinished.is_some() {
+                return refused("the data directory is unfinished");
+            }
+            match &agent.server.value {
+                Server::Standby(_) => return refused("the server is a standby"),
+                Server::Unknown => return failed("it cannot be told what the server is"),
+                Server::Primary(_) => return adopt(agent, self.stamp),
+                Server::Starting => {}
+                Server::Down(down) => {
+                    let stale = r.bug == Some(Bug::StaleEpoch);
+                    if down.fenced.is_some_and(|fenced| fenced >= self.stamp) && !stale {
+                        return refused("its end was attested under this stamp or a later one");
+                    }
+                    let standby = r.pg.standby_signal;
+                    if standby && agent.disk.upstream.is_some() {
+                        return refused("standby.signal is there: it is a standby's directory");
+                    }
+                    if r.pg.is_down() {
+                        r.pg.conninfo = r.pg.conninfo.take().filter(|_| !standby);
+                        r.pg.end_orphans();
+                        r.checks.starts(agent.host, self.stamp);
+                        r.pg.start(standby, r.now, r.rng);
+                        return self.wait(r, 1, 1);
+                    }
+                }
+            }
+            self.phase = 1;
+        }
+        match &agent.server.value {
+            Server::Primary(_) => adopt(agent, self.stamp),
+            // Declared, and dead before its promotion ended: it goes on where it was.
+            Server::Standby(_) if r.pg.proc == Proc::Standby && !r.pg.frozen => {
+                self.begin_promotion(agent, r);
+                None
+            }
+            Server::Down(_) if r.now > self.until => failed("PostgreSQL ended after its start"),
+            _ => self.lasts(r, START).then(|| Err(Unable::Failed("does not accept connections".into()))),
+        }
+    }
+
+    fn checkpoint(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Done {
+        if !matches!(agent.server.value, Server::Primary(_)) {
+            return refused("the server is no running primary");
+        }
+        if self.phase == 0 {
+            self.generation = r.pg.generation;
+            return self.wait(r, 2, 40);
+        }
+        if self.lasts(r, CHECKPOINT) {
+            return failed("not done in time");
+        }
+        if r.now < self.until || r.pg.frozen || r.pg.checkpointer_busy_until > r.now {
+            return None;
+        }
+        r.pg.checkpoint_now();
+        if r.pg.generation == self.generation {
+            agent.checkpointed = Some(self.stamp.version);
+        }
+        DONE
+    }
+
+    fn stop(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Done {
+        let in_order = |r: &Reach<'_>| r.pg.is_down() && r.pg.control == locum::model::ControlState::ShutDown;
+        if self.phase == 0 {
+            if matches!(agent.server.value, Server::Down(_)) && in_order(r) {
+                agent.attest_down(self.stamp, r);
+                return DONE;
+            }
+            if !matches!(agent.server.value, Server::Primary(_)) {
+                return refused("the server is no running primary");
+            }
+            agent.expected = true;
+            r.pg.stop(r.now, r.rng);
+            self.phase = 1;
+            return None;
+        }
+        if !r.pg.is_down() {
+            if !self.lasts(r, STOP) {
+                return None;
+            }
+            r.pg.kill(r.now);
+        }
+        agent.attest_down(self.stamp, r);
+        agent.remains_at = Some(r.now);
+        if in_order(r) { DONE } else { failed("it has stopped, but not in order") }
+    }
+
+    fn follow(&mut self, agent: &mut Agent, r: &mut Reach<'_>, upstream: &Upstream) -> Done {
+        match (self.phase, &agent.server.value) {
+            (0, _) if agent.disk.unfinished.is_some() => refused("the data directory is unfinished"),
+            (0, Server::Primary(_)) => refused("the server is a running primary: fence it first"),
+            (0, Server::Unknown) => failed("it cannot be told what the server is"),
+            (0, Server::Starting) => {
+                self.lasts(r, START).then(|| Err(Unable::Failed("does not accept connections".into())))
+            }
+            (0, Server::Standby(_)) => {
+                lead(agent, r, upstream);
+                if agent.disk.paused.take().is_some() {
+                    r.pg.paused = false;
+                }
+                r.pg.reload(r.now, r.rng, r.mix);
+                self.wait(r, RELOADED, RELOADED)
+            }
+            (0, Server::Down(_)) => {
+                if !r.pg.is_down() {
+                    return failed("it runs already");
+                }
+                lead(agent, r, upstream);
+                agent.disk.paused = None;
+                r.pg.end_orphans();
+                r.pg.start(true, r.now, r.rng);
+                self.phase = 1;
+                self.wait(r, 1, 1)
+            }
+            (1, _) if r.pg.frozen => {
+                (r.now > self.until).then(|| Err(Unable::Failed("the server does not have it".into())))
+            }
+            (1, _) => DONE,
+            (_, Server::Standby(_)) => DONE,
+            (_, Server::Down(_)) if r.now > self.until => failed("PostgreSQL ended after its start"),
+            _ => self.lasts(r, START).then(|| Err(Unable::Failed("does not accept connections".into()))),
+        }
+    }
+
+    fn rewind(&mut self, agent: &mut Agent, r: &mut Reach<'_>, upstream: &Upstream) -> Done {
+        match self.phase {
+            0 if !matches!(agent.server.value, Server::Down(_)) => {
+                refused("the server runs: fence it first")
+            }
+            0 => {
+                agent.disk.unfinished = Some(Unfinished::Rewind);
+                r.checks.rebuilds(agent.host);
+                self.wait(r, 10, 120)
+            }
+            1 if r.now < self.until => None,
+            1 => {
+                if !reachable(r) || (r.unreliable && r.rng.chance(r.mix.rebuild_fails)) {
+                    return failed("the upstream is not reached, or something else went wrong");
+                }
+                if r.pg.control_timeline != r.other.control_timeline {
+                    let (believed, truly) = (fork(r.pg, r.other), common(r.pg, r.other));
+                    if believed > truly {
+                        r.checks.violate(|| "a rewind leaves what it should have taken away".to_owned());
+                    }
+                    copy_of_upstream(r);
+                    r.pg.replayed = truly;
+                }
+                agent.disk.unfinished = None;
+                self.restart_as_follow(r)
+            }
+            _ => self.go_on_following(agent, r, upstream),
+        }
+    }
+
+    fn clone_from(&mut self, agent: &mut Agent, r: &mut Reach<'_>, upstream: &Upstream) -> Done {
+        match self.phase {
+            0 if is_standby(agent) => {
+                agent.expected = true;
+                r.pg.kill(r.now);
+                agent.attest_down(self.stamp, r);
+                None
+            }
+            0 if !matches!(agent.server.value, Server::Down(_)) => {
+                refused("the server runs: fence it first")
+            }
+            0 => {
+                self.before = agent.disk.unfinished;
+                agent.disk.unfinished = Some(Unfinished::Clone);
+                agent.disk.name = agent.new_name();
+                r.checks.rebuilds(agent.host);
+                self.wait(r, 20, 200)
+            }
+            1 if r.now < self.until => None,
+            1 => {
+                if !reachable(r) || (r.unreliable && r.rng.chance(r.mix.rebuild_fails)) {
+                    agent.disk.unfinished = self.before;
+                    return failed("the upstream is not reached, or something else went wrong");
+                }
+                copy_of_upstream(r);
+                r.pg.names.clone_from(&r.other.names);
+                r.pg.replayed = r.pg.wal.len();
+                (agent.disk.unfinished, agent.disk.primary_since) = (None, None);
+                self.restart_as_follow(r)
+            }
+            _ => self.go_on_following(agent, r, upstream),
+        }
+    }
+
+    /// What rewind and clone end with is a follow: its phases are counted from ten.
+    fn restart_as_follow(&mut self, r: &Reach<'_>) -> Done {
+        (self.phase, self.since) = (10, r.now);
+        None
+    }
+
+    fn go_on_following(&mut self, agent: &mut Agent, r: &mut Reach<'_>, upstream: &Upstream) -> Done {
+        self.phase -= 10;
+        let done = self.follow(agent, r, upstream);
+        self.phase += 10;
+        done
+    }
+
+    fn set_names(&mut self, agent: &mut Agent, r: &mut Reach<'_>, names: &[StandbyName]) -> Done {
+        let Server::Primary(primary) = &agent.server.value else {
+            return refused("the server is no running primary");
+        };
+        if self.phase == 0 {
+            if primary.names.as_deref() == Some(names) && r.pg.names == names {
+                return DONE;
+            }
+            agent.names_proven = None;
+            r.pg.names = names.to_vec();
+            r.pg.reload(r.now, r.rng, r.mix);
+            return self.wait(r, 1, 2);
+        }
+        if r.pg.frozen || r.pg.proc != Proc::Primary {
+            return (r.now - self.since > RELOADED).then(|| Err(Unable::Failed("no answer".into())));
+        }
+        (r.now >= self.until).then_some(Ok(()))
+    }
+
+    fn prove_names(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Done {
+        let Server::Primary(_) = &agent.server.value else {
+            return refused("the server is no running primary");
+        };
+        if self.phase == 0 {
+            self.generation = r.pg.generation;
+            return self.wait(r, 1, 4);
+        }
+        if r.pg.generation != self.generation {
+            return failed("the server was restarted meanwhile");
+        }
+        if r.now - self.since > PROOF {
+            return failed("the commit was not seen waiting");
+        }
+        if r.now < self.until || r.pg.frozen || r.pg.deaf || r.pg.proc != Proc::Primary {
+            return None;
+        }
+        let shown = r.bug == Some(Bug::NamesShown);
+        let unpaused = !r.other.paused
+            && r.pg.names_in_force.iter().any(|name| r.pg.senders.get(name).is_some_and(|s| s.streaming));
+        if !shown && !r.pg.names.is_empty() && (r.pg.names_in_force.is_empty() || unpaused) {
+            return failed("the commit did not wait: the names are not in force");
+        }
+        if !shown && r.pg.names_in_force != r.pg.names {
+            return None;
+        }
+        r.pg.write((r.fresh)());
+        agent.names_proven = Some((self.stamp.version, lsn(r.pg.wal.len())));
+        DONE
+    }
+
+    fn pause_replay(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Done {
+        if !is_standby(agent) || r.pg.proc != Proc::Standby {
+            return refused("the server is no running standby");
+        }
+        if r.pg.frozen {
+            return (r.now - self.since > RELOADED).then(|| Err(Unable::Failed("no answer".into())));
+        }
+        if r.pg.paused && agent.disk.paused.is_none() {
+            return refused("replay is paused already, not by Locum");
+        }
+        agent.disk.paused = Some(self.stamp);
+        r.pg.paused = true;
+        DONE
+    }
+
+    fn resume_replay(agent: &mut Agent, r: &mut Reach<'_>) -> Done {
+        if !is_standby(agent) || r.pg.proc != Proc::Standby || r.pg.frozen {
+            return refused("the server is no running standby");
+        }
+        if r.pg.paused && agent.disk.paused.is_none() {
+            return refused("replay was paused by a person");
+        }
+        (agent.disk.paused, r.pg.paused) = (None, false);
+        DONE
+    }
+
+    fn keep_slots(agent: &Agent, r: &mut Reach<'_>, slots: &[String]) -> Done {
+        if !matches!(agent.server.value, Server::Primary(_)) || r.pg.frozen {
+            return refused("the server is no running primary");
+        }
+        r.pg.slots = slots.iter().cloned().collect();
+        DONE
+    }
+}
+
+fn is_standby(agent: &Agent) -> bool {
+    matches!(agent.server.value, Server::Standby(_))
+}
+
+fn adopt(agent: &mut Agent, stamp: Stamp) -> Done {
+    if !agent.disk.primary_since.is_some_and(|since| since.same_epoch(stamp)) {
+        agent.disk.primary_since = Some(stamp);
+    }
+    (agent.disk.recruited, agent.disk.upstream, agent.disk.paused) = (None, None, None);
+    DONE
+}
+
+fn promoted_already(agent: &mut Agent, stamp: Stamp) -> Done {
+    let same = |since: Option<Stamp>| since.is_some_and(|since| since.same_epoch(stamp));
+    if same(agent.disk.primary_since) {
+        return DONE;
+    }
+    if same(agent.disk.recruited) {
+        return adopt(agent, stamp);
+    }
+    refused("the server is a primary already")
+}
+
+fn not_promotable(standby: &Standby, stamp: Stamp) -> Option<&'static str> {
+    if standby.recruited.is_some_and(|by| by.same_epoch(stamp)) {
+        return None;
+    }
+    if standby.streaming {
+        return Some("it streams from a primary: recruit it first");
+    }
+    (standby.replayed < standby.flushed).then_some("it has not replayed all it has")
+}
+
+/// Writes where to stream from. What was attested of a recruit ends before that.
+fn lead(agent: &mut Agent, r: &mut Reach<'_>, upstream: &Upstream) {
+    agent.recruited = None;
+    r.checks.led_to(agent.host, &upstream.node);
+    agent.disk.recruited = None;
+    agent.disk.upstream = Some(upstream.clone());
+    let host = host_of(&upstream.node).unwrap_or(agent.host);
+    r.pg.conninfo = Some(Conninfo { host, slot: upstream.slot.clone(), name: agent.disk.name.clone() });
+    r.pg.standby_signal = true;
+}
+
+fn reachable(r: &Reach<'_>) -> bool {
+    r.linked && r.other.accepts() && r.other.proc == Proc::Primary
+}
+
+fn copy_of_upstream(r: &mut Reach<'_>) {
+    r.pg.wal.clone_from(&r.other.wal);
+    r.pg.timeline = r.other.timeline;
+    r.pg.history.clone_from(&r.other.history);
+    r.pg.control_timeline = r.other.control_timeline;
+    r.pg.control = locum::model::ControlState::Other;
+    r.pg.standby_signal = true;
+    r.pg.slots.clear();
+}

@@ -1,0 +1,133 @@
+//! WAL on its way from one server to the other, and the word that it is flushed on its way back.
+
+use super::{
+    Tick,
+    checks::Checks,
+    log::Log,
+    mix::Mix,
+    network::Links,
+    postgres::{Pg, Proc, Receiver, Sender, common, fits},
+    rng::Rng,
+};
+
+/// One tick of the stream toward the server of `host`, from wherever it is configured to come.
+pub(crate) struct Stream<'a> {
+    pub(crate) host: usize,
+    pub(crate) now: Tick,
+    pub(crate) links: &'a Links,
+    pub(crate) mix: &'a Mix,
+    pub(crate) rng: &'a mut Rng,
+    pub(crate) checks: &'a mut Checks,
+    pub(crate) log: &'a mut Log,
+}
+
+impl Stream<'_> {
+    pub(crate) fn step(&mut self, standby: &mut Pg, upstream: &mut Pg) {
+        self.drop_dead_sender(standby, upstream);
+        if standby.frozen || standby.proc != Proc::Standby {
+            return;
+        }
+        let wanted = standby.conninfo_read.clone();
+        let from = 1 - self.host;
+        if standby.receiver.as_ref().is_some_and(|receiver| {
+            wanted.as_ref().is_none_or(|wanted| wanted.name != receiver.name || wanted.host != receiver.from)
+        }) {
+            self.disconnect(standby, upstream);
+        }
+        match (&standby.receiver, wanted) {
+            (Some(_), _) => self.go_on(standby, upstream),
+            (None, Some(wanted)) if wanted.host == from && standby.retry_at <= self.now => {
+                standby.retry_at = self.now + self.rng.range(5, self.mix.wal_retry);
+                let open = self.links.open(self.host, from, self.now) && self.links.open(from, self.host, self.now);
+                let slot = upstream.slots.contains(&wanted.slot);
+                if open && upstream.accepts() && slot && fits(standby, upstream) {
+                    self.connect(standby, upstream, wanted.name);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn connect(&mut self, standby: &mut Pg, upstream: &mut Pg, name: locum::model::StandbyName) {
+        if common(standby, upstream) < standby.wal.len() {
+            return self.checks.violate(|| {
+                format!("host {} streams onto WAL that is not a beginning of its upstream's", self.host)
+            });
+        }
+        if standby.timeline != upstream.timeline {
+            standby.timeline = upstream.timeline;
+            standby.history.clone_from(&upstream.history);
+            standby.restartpoint_later(self.now, self.rng);
+        }
+        self.log.say(|| format!("host {} streams again as {name}", self.host));
+        let receiver =
+            Receiver { from: 1 - self.host, generation: upstream.generation, heard: self.now, name: name.clone() };
+        standby.receiver = Some(receiver);
+        standby.received = Some(standby.wal.len());
+        let sender = Sender { flushed: standby.wal.len(), heard: self.now, streaming: false };
+        upstream.senders.insert(name, sender);
+    }
+
+    /// The standby's side ends the connection; the other side learns of it if the link lets it.
+    fn disconnect(&mut self, standby: &mut Pg, upstream: &mut Pg) {
+        let Some(receiver) = standby.receiver.take() else { return };
+        self.log.say(|| format!("host {} streams no more", self.host));
+        standby.retry_at = self.now + self.rng.range(1, self.mix.wal_retry);
+        if self.links.open(self.host, receiver.from, self.now) && upstream.generation == receiver.generation {
+            upstream.senders.remove(&receiver.name);
+        }
+    }
+
+    fn go_on(&mut self, standby: &mut Pg, upstream: &mut Pg) {
+        let Some(receiver) = standby.receiver.clone() else { return };
+        let hears = self.links.open(receiver.from, self.host, self.now);
+        let alive = upstream.generation == receiver.generation
+            && upstream.sends(self.now)
+            && upstream.senders.contains_key(&receiver.name);
+        let ended = upstream.generation != receiver.generation
+            || (upstream.is_down() && !upstream.has_processes(self.now))
+            || !upstream.senders.contains_key(&receiver.name);
+        if (hears && ended) || self.now - receiver.heard > self.mix.receiver_timeout {
+            return self.disconnect(standby, upstream);
+        }
+        // What was flushed up to the tick before is said first: a reply is never faster than what it is about.
+        if alive
+            && self.links.open(self.host, receiver.from, self.now)
+            && let Some(sender) = upstream.senders.get_mut(&receiver.name)
+        {
+            (sender.flushed, sender.heard) = (standby.wal.len(), self.now);
+            sender.streaming |= standby.wal.len() + 16 >= upstream.wal.len();
+        }
+        if !(alive && hears) {
+            return;
+        }
+        if let Some(receiver) = &mut standby.receiver {
+            receiver.heard = self.now;
+        }
+        if self.rng.chance(self.mix.wal_stall) {
+            return;
+        }
+        let has = standby.wal.len();
+        if has > upstream.wal.len() || standby.wal.last() != upstream.wal.get(has - 1) {
+            return self.checks.violate(|| format!("host {} holds WAL that its upstream has not", self.host));
+        }
+        let some = usize::try_from(self.rng.range(1, 24)).unwrap_or(1);
+        let to = (has + some).min(upstream.wal.len());
+        if to > has {
+            self.checks.grows(self.host);
+            standby.wal.extend_from_slice(&upstream.wal[has..to]);
+        }
+        standby.received = Some(to);
+    }
+
+    /// A walsender that hears nothing gives up; one whose standby is gone is told so, if the link lets it.
+    fn drop_dead_sender(&mut self, standby: &Pg, upstream: &mut Pg) {
+        let back = self.links.open(self.host, 1 - self.host, self.now);
+        let connected = standby.receiver.as_ref().filter(|_| !standby.is_down()).map(|receiver| receiver.name.clone());
+        let (now, timeout, frozen) = (self.now, self.mix.sender_timeout, upstream.frozen);
+        upstream.senders.retain(|name, sender| {
+            let gone = back && connected.as_ref() != Some(name);
+            frozen || !(gone || now - sender.heard > timeout)
+        });
+    }
+}
