@@ -32,11 +32,13 @@ fn declared(plan: &Plan) -> Option<&Intent> {
 }
 
 fn routes(plan: &Plan) -> Vec<&RouteOrder> {
-    let route = |step| match step {
-        &Step::Route { ref order, .. } => Some(order),
-        _ => None,
-    };
-    plan.steps.iter().filter_map(route).collect()
+    let mut routes = Vec::new();
+    for step in &plan.steps {
+        if let Step::Route { order, .. } = step {
+            routes.push(order);
+        }
+    }
+    routes
 }
 
 /// Seoul's epoch has ended and nobody is declared yet.
@@ -216,7 +218,8 @@ fn in_async_a_fence_is_enough_within_the_accepted_loss() {
 
 #[test]
 fn nobody_unfit_is_ever_declared() {
-    let unfit: [(&str, fn(&mut View)); 9] = [
+    type Spoil = fn(&mut View);
+    let unfit: [(&str, Spoil); 9] = [
         ("no promise file", |view| view.agent_mut(&tokyo()).promise = None),
         ("configured never", |view| view.agent_mut(&tokyo()).no_failover = true),
         ("half a rewind", |view| view.agent_mut(&tokyo()).unfinished = Some(Unfinished::Rewind)),
@@ -507,7 +510,7 @@ fn a_quarantine_is_tried_again_after_a_while() {
     view.agent_mut(&seoul()).failed = vec![("rewind".into(), "no".into()), ("clone".into(), "no".into())];
     let finding = Finding::Quarantined { node: seoul() };
     let policy = Policy::default();
-    assert_eq!(orders(&decide_after(&view, &policy, &[finding.clone()], 59_000)), vec![]);
+    assert_eq!(orders(&decide_after(&view, &policy, std::slice::from_ref(&finding), 59_000)), vec![]);
     let again = decide_after(&view, &policy, &[finding], 60_000);
     assert!(matches!(orders(&again).as_slice(), [(_, Command::Clone(..))]), "{:?}", again.steps);
     assert_eq!(orders(&plan(&view, &again.memory, &policy, NOW)), vec![], "and then rests again");
