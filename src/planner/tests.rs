@@ -606,7 +606,10 @@ fn a_lost_standby_leaves_the_set_after_write_wait_and_never_in_strict() {
 
     view.intent_mut().durability = Durability::SyncStrict;
     let strict = Policy { durability: Durability::SyncStrict, ..policy };
-    assert_eq!(declared(&decide_after(&view, &strict, &lost, 3_600_000)), None);
+    assert_eq!(declared(&decide_after(&view, &strict, &lost, 29_000)), None);
+    let silent = [Finding::StandbyUnreachable { node: tokyo() }];
+    view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(3_600_000);
+    assert_eq!(declared(&decide_after(&view, &strict, &silent, 3_600_000)), None);
 }
 
 #[test]
