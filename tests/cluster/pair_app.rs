@@ -8,7 +8,9 @@ use crate::pair::{LivePair, Wish, family, free_ports, primary_of, send};
 
 /// A health path that answers 200, and what tells who answered. Aborted, it is dead.
 async fn app(port: u16, name: &'static str) -> JoinHandle<()> {
-    let router = Router::new().route("/healthz", get(|| async { "well" })).route("/", get(move || async move { name }));
+    let router = Router::new()
+        .route("/healthz", get(|| async { "well" }))
+        .route("/", get(move || async move { name }));
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
 }

@@ -21,9 +21,8 @@ async fn while_paused_a_dead_primary_is_only_a_finding_and_resume_acts() {
     send(family(&pair.host(old).node.config.data_dir)[0], "KILL");
     let found = |s: &locum::model::Snapshot| finds(s, "primary_crashed") && finds(s, "paused");
     let first = pair.shows("two findings", found).await;
-    let later = pair
-        .shows("time passes", |s| s.at.duration_since(first.at) >= WATCHED.try_into().unwrap())
-        .await;
+    let later =
+        pair.shows("time passes", |s| s.at.duration_since(first.at) >= WATCHED.try_into().unwrap()).await;
     assert!(found(&later) && plan_of(&later).contains("resume"), "{}", plan_of(&later));
     assert_eq!((primary_of(&later), &later.intent), (Some(old), &first.intent), "something was done");
     assert!(pair.host(old).node.instance.find().await.unwrap().is_none(), "it was started");

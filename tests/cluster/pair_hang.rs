@@ -22,9 +22,8 @@ async fn a_frozen_primary_is_replaced_and_acknowledges_nothing_when_continued() 
     let session = pair.host(old).node.connect().await;
     let frozen = family(&pair.host(old).node.config.data_dir);
     frozen.iter().for_each(|pid| send(*pid, "STOP"));
-    let stray = tokio::spawn(async move {
-        session.batch_execute(&format!("INSERT INTO t VALUES ({STRAY})")).await
-    });
+    let stray =
+        tokio::spawn(async move { session.batch_execute(&format!("INSERT INTO t VALUES ({STRAY})")).await });
     pair.shows("another primary", |s| primary_of(s).is_some_and(|name| name != old)).await;
     frozen.iter().for_each(|pid| send(*pid, "CONT"));
     let told = timeout(SOON, stray).await.expect("an end of the session").unwrap();

@@ -83,8 +83,7 @@ async fn a_leader_that_is_restarted_in_a_failover_ends_in_one_primary() {
     let promotions = settled.intent.unwrap().epoch.0 - 1;
     assert!(promotions <= 2, "{promotions} promotions for one failure");
     let primary = &pair.host(pair.primary().await).node;
-    let timeline: u64 =
-        primary.ask("SELECT timeline_id FROM pg_control_checkpoint()").await.parse().unwrap();
+    let timeline: u64 = primary.ask("SELECT timeline_id FROM pg_control_checkpoint()").await.parse().unwrap();
     assert!(timeline <= 1 + promotions, "PostgreSQL was promoted more often than the intent says");
     let acknowledged = writer.finish().await;
     assert_eq!(crate::fixture::missing(primary, &acknowledged).await, 0);

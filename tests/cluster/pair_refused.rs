@@ -2,7 +2,7 @@
 
 use crate::{
     fixture::{Node, until},
-    pair::{LivePair, Wish, finds, family},
+    pair::{LivePair, Wish, family, finds},
 };
 
 const SYSTEM: &str = "SELECT system_identifier FROM pg_control_system()";
@@ -48,7 +48,8 @@ async fn a_data_directory_that_was_exchanged_is_refused() {
     std::fs::remove_dir_all(&data).unwrap();
     std::fs::rename(&own, &data).unwrap();
     host.member.start();
-    until("PostgreSQL of the standby", || async { pair.host(standby).node.instance.find().await.unwrap() }).await;
+    until("PostgreSQL of the standby", || async { pair.host(standby).node.instance.find().await.unwrap() })
+        .await;
     assert!(family(&data).len() > 1);
     let writer = pair.write().await;
     pair.ends(writer, 0).await;

@@ -280,7 +280,11 @@ impl LivePair {
             let postmaster = node.instance.find().await.expect("a look for the postmaster");
             let postmaster = postmaster.unwrap_or_else(|| panic!("{} ended with its member", node.name));
             node.instance.stop_fast(&postmaster, SOON).await.expect("PostgreSQL stops");
-            assert!(of_folder(node.folder()).is_empty(), "processes are left: {:?}", of_folder(node.folder()));
+            assert!(
+                of_folder(node.folder()).is_empty(),
+                "processes are left: {:?}",
+                of_folder(node.folder())
+            );
             let entries = fs::read_dir(node.folder()).expect("the node's folder");
             let left: Vec<_> = entries
                 .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
@@ -323,9 +327,10 @@ pub(crate) fn status_of<'a>(snapshot: &'a Snapshot, name: &str) -> &'a NodeStatu
 
 /// True if one of the findings has this tag, as in the JSON.
 pub(crate) fn finds(snapshot: &Snapshot, tag: &str) -> bool {
-    snapshot.findings.iter().any(|found| {
-        serde_json::to_value(&found.finding).expect("JSON")["finding"].as_str() == Some(tag)
-    })
+    snapshot
+        .findings
+        .iter()
+        .any(|found| serde_json::to_value(&found.finding).expect("JSON")["finding"].as_str() == Some(tag))
 }
 
 /// Why the leader does what it does, in one text.

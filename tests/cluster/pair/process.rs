@@ -34,7 +34,9 @@ pub(crate) fn family(data_dir: &Path) -> Vec<i32> {
     let text = fs::read_to_string(data_dir.join("postmaster.pid")).expect("postmaster.pid");
     let pid: i32 = text.lines().next().expect("a line").parse().expect("a process number");
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("its children");
-    std::iter::once(pid).chain(children.split_whitespace().map(|pid| pid.parse().expect("a number"))).collect()
+    std::iter::once(pid)
+        .chain(children.split_whitespace().map(|pid| pid.parse().expect("a number")))
+        .collect()
 }
 
 /// The child of a postmaster whose title holds these words, such as `walreceiver`.

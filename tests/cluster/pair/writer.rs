@@ -96,7 +96,8 @@ async fn insert(session: Option<Client>, port: u16, id: i64) -> Option<Client> {
     let open = match session {
         Some(open) => open,
         None => {
-            let at = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres application_name=writer");
+            let at =
+                format!("host=127.0.0.1 port={port} user=postgres dbname=postgres application_name=writer");
             let (client, connection) = tokio_postgres::connect(&at, NoTls).await.ok()?;
             tokio::spawn(connection);
             client
