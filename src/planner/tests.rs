@@ -301,6 +301,22 @@ fn too_many_failovers_need_a_person_and_the_primary_is_started_in_place() {
 }
 
 #[test]
+fn a_primary_started_in_place_takes_clients_only_after_its_names_are_proven() {
+    let mut view = healthy();
+    view.server(&seoul(), Server::Down(down(true)));
+    view.failovers = vec![ago(1), ago(2), ago(3)];
+    let stamp = view.intent_mut().stamp();
+    assert_eq!(routes(&decide(&view)), vec![&RouteOrder::Hold, &RouteOrder::Hold]);
+
+    view.endpoints_mut(EndpointKind::Primary).for_each(|facts| facts.mode = Mode::Holding);
+    view.server(&seoul(), Server::Primary(Primary { names_proven: None, ..primary() }));
+    let proving = decide(&view);
+    assert_eq!((routes(&proving).len(), orders(&proving)), (0, vec![(tokyo(), Command::PauseReplay)]));
+    view.primary_mut(&seoul()).names_proven = Some((stamp.version, FLUSHED));
+    assert_eq!(routes(&decide(&view)).len(), 2);
+}
+
+#[test]
 fn with_nobody_to_take_over_the_primary_is_started_in_place() {
     let mut view = healthy();
     view.server(&seoul(), Server::Down(down(true)));
