@@ -740,6 +740,19 @@ fn an_app_that_stays_down_is_replaced_without_moving_the_database() {
 }
 
 #[test]
+fn an_app_whose_host_is_lost_is_replaced_and_one_whose_member_restarts_is_not() {
+    let finding = [Finding::AppDown { node: tokyo() }];
+    let policy = Policy::default();
+    let mut view = healthy();
+    view.intent_mut().app = Some(tokyo());
+    view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(9_900);
+    let flips = |plan: &Plan| declared(plan).is_some_and(|next| next.app == Some(seoul()));
+    assert!(!flips(&decide_after(&view, &policy, &finding, 900)));
+    view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(10_600);
+    assert!(flips(&decide_after(&view, &policy, &finding, 600)));
+}
+
+#[test]
 fn apps_that_fail_with_the_database_do_not_flip() {
     let finding = [Finding::AppDown { node: seoul() }];
     let mut view = healthy();
