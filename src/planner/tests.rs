@@ -304,6 +304,22 @@ fn too_many_failovers_need_a_person_and_the_primary_is_started_in_place() {
 }
 
 #[test]
+fn a_primary_started_in_place_takes_clients_only_after_its_names_are_proven() {
+    let mut view = healthy();
+    view.server(&seoul(), Server::Down(down(true)));
+    view.failovers = vec![ago(1), ago(2), ago(3)];
+    let stamp = view.intent_mut().stamp();
+    assert_eq!(routes(&decide(&view)), vec![&RouteOrder::Hold, &RouteOrder::Hold]);
+
+    view.endpoints_mut(EndpointKind::Primary).for_each(|facts| facts.mode = Mode::Holding);
+    view.server(&seoul(), Server::Primary(Primary { names_proven: None, ..primary() }));
+    let proving = decide(&view);
+    assert_eq!((routes(&proving).len(), orders(&proving)), (0, vec![(tokyo(), Command::PauseReplay)]));
+    view.primary_mut(&seoul()).names_proven = Some((stamp.version, FLUSHED));
+    assert_eq!(routes(&decide(&view)).len(), 2);
+}
+
+#[test]
 fn with_nobody_to_take_over_the_primary_is_started_in_place() {
     let mut view = healthy();
     view.server(&seoul(), Server::Down(down(true)));
@@ -615,7 +631,10 @@ fn a_lost_standby_leaves_the_set_after_write_wait_and_never_in_strict() {
 
     view.intent_mut().durability = Durability::SyncStrict;
     let strict = Policy { durability: Durability::SyncStrict, ..policy };
-    assert_eq!(declared(&decide_after(&view, &strict, &lost, 3_600_000)), None);
+    assert_eq!(declared(&decide_after(&view, &strict, &lost, 29_000)), None);
+    let silent = [Finding::StandbyUnreachable { node: tokyo() }];
+    view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(3_600_000);
+    assert_eq!(declared(&decide_after(&view, &strict, &silent, 3_600_000)), None);
 }
 
 #[test]
@@ -727,6 +746,19 @@ fn an_app_that_stays_down_is_replaced_without_moving_the_database() {
     assert_eq!(declared(&decide_after(&view, &policy, &finding, 100)), None, "grace");
     let next = declared(&decide_after(&view, &policy, &finding, 900)).cloned().expect("flips");
     assert_eq!((next.app, next.primary, next.epoch), (Some(tokyo()), Some(seoul()), Epoch(3)));
+}
+
+#[test]
+fn an_app_whose_host_is_lost_is_replaced_and_one_whose_member_restarts_is_not() {
+    let finding = [Finding::AppDown { node: tokyo() }];
+    let policy = Policy::default();
+    let mut view = healthy();
+    view.intent_mut().app = Some(tokyo());
+    view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(9_900);
+    let flips = |plan: &Plan| declared(plan).is_some_and(|next| next.app == Some(seoul()));
+    assert!(!flips(&decide_after(&view, &policy, &finding, 900)));
+    view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(10_600);
+    assert!(flips(&decide_after(&view, &policy, &finding, 600)));
 }
 
 #[test]
