@@ -197,7 +197,15 @@ fn postgres(reader: &mut Reader) -> Option<Option<Postgres>> {
         parse::text,
         |text| quote(&masked(text)),
     );
-    let verify = section.maybe("verify", parse::text, |text| quote(&masked(text)));
+    let verify = section.maybe("verify", parse::text, |text| quote(&masked(text))).or_else(|| {
+        let verify = format!("{} dbname=postgres", replication.as_deref()?);
+        section.note(
+            "verify",
+            quote(&masked(&verify)),
+            Origin::Derived("follows postgres.replication".into()),
+        );
+        Some(verify)
+    });
     let options = section.or("options", Vec::new(), parse::texts, |texts| quote_all(texts));
     let no_failover = section.or("no_failover", false, parse::boolean, bool::to_string);
     section.finish();
@@ -207,8 +215,7 @@ fn postgres(reader: &mut Reader) -> Option<Option<Postgres>> {
         bin_dir: bin_dir.unwrap_or_default(),
         connect: connect?,
         address: address?,
-        verify: verify
-            .unwrap_or_else(|| format!("{} dbname=postgres", replication.clone().unwrap_or_default())),
+        verify: verify?,
         replication: replication?,
         options,
         no_failover,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{AgentFacts, Intent, LiveRpo, Lsn, Mono, NodeId, NodeView, PositionLog, Primary, Server};
+use crate::model::{
+    AgentFacts, Intent, LiveRpo, Lsn, Mono, NodeId, NodeView, PositionLog, Primary, Server, Standby,
+};
 
 #[derive(Default)]
 pub(super) struct Sampler {
@@ -32,9 +34,10 @@ impl Sampler {
             *self = Self { of: Some(node.clone()), ..Self::default() };
         }
         self.log.note(at, primary.flushed);
-        let standby = best_standby(node, primary, at, nodes);
+        let standby = best_standby(node, primary, at, nodes, intent);
+        // While the set is being emptied, PostgreSQL may already wait for nobody.
         let safe =
-            !intent.sync.is_empty() && intent.sync.iter().any(|member| is_sender(primary, &member.name));
+            !intent.sync_next.is_empty() && intent.sync.iter().any(|member| is_sender(primary, &member.name));
         self.last = Some(self.log.live(at, primary.flushed, standby, safe));
     }
 }
@@ -50,20 +53,23 @@ fn best_standby(
     primary: &Primary,
     at: Mono,
     nodes: &BTreeMap<NodeId, NodeView>,
+    intent: &Intent,
 ) -> Option<(NodeId, Lsn)> {
     let others = nodes.iter().filter(|(node, _)| *node != primary_node);
     let agents = others.filter_map(|(node, view)| Some((node, view.agent.as_ref()?)));
     agents
-        .filter_map(|(node, agent)| Some((node.clone(), position(agent, primary, at)?)))
+        .filter_map(|(node, agent)| Some((node.clone(), position(agent, primary, at, intent)?)))
         .max_by_key(|(_, lsn)| *lsn)
 }
 
-fn position(agent: &AgentFacts, primary: &Primary, at: Mono) -> Option<Lsn> {
+fn position(agent: &AgentFacts, primary: &Primary, at: Mono, intent: &Intent) -> Option<Lsn> {
+    // What another history holds is nothing of the primary's, however far it goes.
+    let shares = |standby: &Standby| intent.switch.is_none_or(|switch| standby.history.contains(&switch));
     let sender = primary.senders.iter().find(|sender| sender.name == agent.standby_name);
     // A sender that has just connected does not know yet what its standby has flushed.
     let sent = sender.map(|sender| sender.flushed).filter(|flushed| *flushed > Lsn::default());
     sent.or_else(|| match &agent.server.value {
-        Server::Standby(standby) if agent.server.at <= at => Some(standby.flushed),
+        Server::Standby(standby) if agent.server.at <= at && shares(standby) => Some(standby.flushed),
         _ => None,
     })
 }

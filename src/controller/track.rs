@@ -179,8 +179,8 @@ impl Tracker {
         let rpo = live.as_ref().map_or_else(RpoAtOnset::default, |live| RpoAtOnset {
             live_bytes: live.bytes,
             live_ms: live.ms,
-            acknowledged_is_safe: live.acknowledged_is_safe && kind == IncidentKind::Failover
-                || kind != IncidentKind::Failover,
+            // Only a failover can lose anything.
+            acknowledged_is_safe: live.acknowledged_is_safe || kind != IncidentKind::Failover,
             ..RpoAtOnset::default()
         });
         self.counts = counts(view);

@@ -25,8 +25,10 @@ fn flip_if_down(case: &mut Case<'_>, intent: &Intent, active: &NodeId) {
         return case.hold(crate::model::Hold::Grace { finding, left: case.policy.app_grace - stood });
     }
     case.suspect(app_of(case, active).and_then(|app| app.failing_since));
-    let said =
-        app_of(case, active).and_then(|app| app.error.clone()).unwrap_or_else(|| "no answer".to_owned());
+    let said = match app_of(case, active) {
+        Some(app) => app.error.clone().unwrap_or_else(|| "no answer".to_owned()),
+        None => format!("nothing is heard from the member of {active}"),
+    };
     let evidence = vec![
         format!(
             "the health path of the app on {active} has failed for {stood:.1?} while the database was well: {said}"

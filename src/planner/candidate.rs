@@ -108,6 +108,6 @@ pub(super) fn recruited_at(case: &Case<'_>, intent: &Intent, node: &NodeId) -> O
 }
 
 /// The most advanced of these; between equals the first name, so that the answer is one answer.
-pub(super) fn best<'n>(standing: &'n [(NodeId, Lsn)]) -> Option<&'n (NodeId, Lsn)> {
+pub(super) fn best(standing: &[(NodeId, Lsn)]) -> Option<&(NodeId, Lsn)> {
     standing.iter().max_by_key(|(node, lsn)| (*lsn, Reverse(node)))
 }

@@ -18,7 +18,7 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     match health {
         Health::NotYet => install(case, intent, node),
         Health::StoppedByUs if intent.handover.is_some() => switchover::plan(case, intent, node),
-        Health::StoppedByUs => case.order(intent, node, Command::Serve),
+        Health::StoppedByUs => serve_again(case, intent, node),
         Health::Good(primary) => serve(case, intent, node, primary),
         Health::Suspected { finding, left } => case.hold(Hold::Grace { finding, left }),
         Health::Gone { finding, evidence } => replace(case, intent, node, finding, evidence),
@@ -147,7 +147,7 @@ fn replace(case: &mut Case<'_>, intent: &Intent, node: &NodeId, finding: Finding
         .is_some_and(|agent| agent.failed.iter().any(|(what, _)| what == Command::Serve.name()));
     if case.policy.on_crash == OnCrash::Restart && down && !serve_failed {
         case.blame(Cause { summary: finding.to_string(), evidence });
-        return case.order(intent, node, Command::Serve);
+        return serve_again(case, intent, node);
     }
     if health::flapping(case) {
         case.find(Finding::Flapping);
@@ -169,8 +169,21 @@ fn replace(case: &mut Case<'_>, intent: &Intent, node: &NodeId, finding: Finding
 fn restart_if_down(case: &mut Case<'_>, intent: &Intent, node: &NodeId, down: bool, cause: Cause) {
     if down {
         case.blame(cause);
-        case.order(intent, node, Command::Serve);
+        serve_again(case, intent, node);
     }
+}
+
+/// Starts the primary again in its place. With a sync set, clients come in only after its names were proven in force
+/// anew: until then a commit could be acknowledged by this server alone. So the endpoints hold them.
+fn serve_again(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
+    if !intent.sync.is_empty() {
+        for (member, name, facts) in case.endpoints(EndpointKind::Primary) {
+            if facts.mode == Mode::Open {
+                case.route(intent, member, name, RouteOrder::Hold);
+            }
+        }
+    }
+    case.order(intent, node, Command::Serve);
 }
 
 /// Nothing is heard from the primary's member. Inferred evidence: it needs every sync standby's corroboration, and a

@@ -8,6 +8,10 @@ use crate::model::{
     StandbyName,
 };
 
+/// How long the member beside the active app server may be silent until that counts as down too. Shorter: the app moves
+/// when a member is restarted. Longer: the app of a lost host is missed longer.
+const SILENT_APP: Duration = Duration::from_secs(10);
+
 /// How the declared primary is.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Health<'a> {
@@ -231,6 +235,14 @@ fn find_apps(case: &mut Case<'_>, intent: &Intent) {
         if app.is_some_and(|app| !app.healthy) {
             case.find(Finding::AppDown { node });
         }
+    }
+    // The app server of a host that is lost will not say so. A member that is only restarted is back by then.
+    let lost = |active: &&NodeId| {
+        let view = case.view.nodes.get(*active);
+        view.is_some_and(|view| case.now.since(view.heard) >= SILENT_APP)
+    };
+    if let Some(active) = intent.app.as_ref().filter(lost) {
+        case.find(Finding::AppDown { node: active.clone() });
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::{case::Case, health};
 use crate::model::{
-    AgentFacts, Command, Down, Finding, Intent, NodeId, Primary, ReplayState, Server, Standby, Timeline,
-    Upstream,
+    AgentFacts, Command, Down, Finding, Intent, Member, NodeId, Primary, ReplayState, Server, Standby,
+    Timeline, Upstream,
 };
 
 /// How long a standby that is configured right may fail to stream until it is cloned anew. Shorter: a restart of the
@@ -92,6 +92,15 @@ fn bring_back(
     primary: &Primary,
     upstream: Upstream,
 ) {
+    if intent.in_sync(node) {
+        // It streamed from this very primary in this epoch, under this name, so it has nothing of its own; and nothing
+        // destructive is done to a member.
+        let same = |member: &Member| member.node != *node || member.name == agent.standby_name;
+        if agent.unfinished.is_none() && intent.sync.iter().chain(&intent.sync_next).all(same) {
+            return case.order(intent, node, Command::Follow(upstream));
+        }
+        return case.underway(format!("{node} leaves the sync set before its data directory is touched"));
+    }
     if primary.checkpoint_timeline != primary.timeline {
         return case.underway(format!("{node} waits for the checkpoint of timeline {}", primary.timeline));
     }
@@ -126,9 +135,6 @@ fn bring_back(
             clone
         }
     };
-    if intent.in_sync(node) && !matches!(choice, Command::Follow(_)) {
-        return case.underway(format!("{node} leaves the sync set before its data directory is touched"));
-    }
     case.order(intent, node, choice);
 }
 

@@ -32,11 +32,13 @@ fn declared(plan: &Plan) -> Option<&Intent> {
 }
 
 fn routes(plan: &Plan) -> Vec<&RouteOrder> {
-    let route = |step| match step {
-        &Step::Route { ref order, .. } => Some(order),
-        _ => None,
-    };
-    plan.steps.iter().filter_map(route).collect()
+    let mut routes = Vec::new();
+    for step in &plan.steps {
+        if let Step::Route { order, .. } = step {
+            routes.push(order);
+        }
+    }
+    routes
 }
 
 /// Seoul's epoch has ended and nobody is declared yet.
@@ -216,7 +218,8 @@ fn in_async_a_fence_is_enough_within_the_accepted_loss() {
 
 #[test]
 fn nobody_unfit_is_ever_declared() {
-    let unfit: [(&str, fn(&mut View)); 9] = [
+    type Spoil = fn(&mut View);
+    let unfit: [(&str, Spoil); 9] = [
         ("no promise file", |view| view.agent_mut(&tokyo()).promise = None),
         ("configured never", |view| view.agent_mut(&tokyo()).no_failover = true),
         ("half a rewind", |view| view.agent_mut(&tokyo()).unfinished = Some(Unfinished::Rewind)),
@@ -298,6 +301,22 @@ fn too_many_failovers_need_a_person_and_the_primary_is_started_in_place() {
     assert_eq!(declared(&plan), None);
     assert_eq!(orders(&plan), vec![(seoul(), Command::Serve)]);
     assert!(plan.findings.contains(&Finding::Flapping));
+}
+
+#[test]
+fn a_primary_started_in_place_takes_clients_only_after_its_names_are_proven() {
+    let mut view = healthy();
+    view.server(&seoul(), Server::Down(down(true)));
+    view.failovers = vec![ago(1), ago(2), ago(3)];
+    let stamp = view.intent_mut().stamp();
+    assert_eq!(routes(&decide(&view)), vec![&RouteOrder::Hold, &RouteOrder::Hold]);
+
+    view.endpoints_mut(EndpointKind::Primary).for_each(|facts| facts.mode = Mode::Holding);
+    view.server(&seoul(), Server::Primary(Primary { names_proven: None, ..primary() }));
+    let proving = decide(&view);
+    assert_eq!((routes(&proving).len(), orders(&proving)), (0, vec![(tokyo(), Command::PauseReplay)]));
+    view.primary_mut(&seoul()).names_proven = Some((stamp.version, FLUSHED));
+    assert_eq!(routes(&decide(&view)).len(), 2);
 }
 
 #[test]
@@ -498,6 +517,12 @@ fn a_member_of_the_set_is_neither_rewound_nor_cloned() {
     let mut view = healthy();
     view.server(&tokyo(), Server::Down(down(true)));
     view.agent_mut(&tokyo()).failed = vec![("follow".into(), "no".into())];
+    assert_eq!(
+        orders(&decide(&view)),
+        vec![(tokyo(), Command::Follow(upstream(&seoul(), &tokyo())))],
+        "it streamed from this primary: it has nothing of its own"
+    );
+    view.agent_mut(&tokyo()).unfinished = Some(Unfinished::Clone);
     assert_eq!(orders(&decide(&view)), vec![]);
 }
 
@@ -507,7 +532,7 @@ fn a_quarantine_is_tried_again_after_a_while() {
     view.agent_mut(&seoul()).failed = vec![("rewind".into(), "no".into()), ("clone".into(), "no".into())];
     let finding = Finding::Quarantined { node: seoul() };
     let policy = Policy::default();
-    assert_eq!(orders(&decide_after(&view, &policy, &[finding.clone()], 59_000)), vec![]);
+    assert_eq!(orders(&decide_after(&view, &policy, std::slice::from_ref(&finding), 59_000)), vec![]);
     let again = decide_after(&view, &policy, &[finding], 60_000);
     assert!(matches!(orders(&again).as_slice(), [(_, Command::Clone(..))]), "{:?}", again.steps);
     assert_eq!(orders(&plan(&view, &again.memory, &policy, NOW)), vec![], "and then rests again");
@@ -606,7 +631,10 @@ fn a_lost_standby_leaves_the_set_after_write_wait_and_never_in_strict() {
 
     view.intent_mut().durability = Durability::SyncStrict;
     let strict = Policy { durability: Durability::SyncStrict, ..policy };
-    assert_eq!(declared(&decide_after(&view, &strict, &lost, 3_600_000)), None);
+    assert_eq!(declared(&decide_after(&view, &strict, &lost, 29_000)), None);
+    let silent = [Finding::StandbyUnreachable { node: tokyo() }];
+    view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(3_600_000);
+    assert_eq!(declared(&decide_after(&view, &strict, &silent, 3_600_000)), None);
 }
 
 #[test]
@@ -718,6 +746,19 @@ fn an_app_that_stays_down_is_replaced_without_moving_the_database() {
     assert_eq!(declared(&decide_after(&view, &policy, &finding, 100)), None, "grace");
     let next = declared(&decide_after(&view, &policy, &finding, 900)).cloned().expect("flips");
     assert_eq!((next.app, next.primary, next.epoch), (Some(tokyo()), Some(seoul()), Epoch(3)));
+}
+
+#[test]
+fn an_app_whose_host_is_lost_is_replaced_and_one_whose_member_restarts_is_not() {
+    let finding = [Finding::AppDown { node: tokyo() }];
+    let policy = Policy::default();
+    let mut view = healthy();
+    view.intent_mut().app = Some(tokyo());
+    view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(9_900);
+    let flips = |plan: &Plan| declared(plan).is_some_and(|next| next.app == Some(seoul()));
+    assert!(!flips(&decide_after(&view, &policy, &finding, 900)));
+    view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(10_600);
+    assert!(flips(&decide_after(&view, &policy, &finding, 600)));
 }
 
 #[test]

@@ -59,7 +59,6 @@ fn parse(text: &str) -> Result<ControlFile, PgError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail that way")]
 mod tests {
     use super::*;
     use crate::model::Lsn;

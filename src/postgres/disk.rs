@@ -119,7 +119,6 @@ pub(super) fn remove_folder(path: &Path) -> Result<(), PgError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail that way")]
 mod tests {
     use std::sync::mpsc;
 

@@ -132,7 +132,6 @@ impl Tally {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail that way")]
 mod tests {
     use super::*;
 

@@ -215,7 +215,6 @@ impl Life {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail that way")]
 mod tests {
     use std::sync::Mutex;
 

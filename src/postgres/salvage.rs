@@ -182,7 +182,6 @@ static CRC: [u32; 256] = {
 };
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail that way")]
 mod tests {
     use super::*;
 

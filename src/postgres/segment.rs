@@ -119,7 +119,6 @@ pub(super) fn parse_name(name: &str) -> Option<(Timeline, u64, u64)> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail that way")]
 mod tests {
     use proptest::prelude::*;
 

@@ -28,14 +28,29 @@ pub(super) fn incident(incident: &Incident, paint: Paint) -> String {
     if let Some(connections) = connections(incident) {
         page.section("Clients", &connections);
     }
-    for (index, deviation) in incident.deviations.iter().enumerate() {
+    for (index, (deviation, times)) in counted(&incident.deviations).into_iter().enumerate() {
         if index == 0 {
             page.section("Deviations", "What went otherwise than planned:");
         }
-        page.item(deviation);
+        match times {
+            1 => page.item(deviation),
+            times => page.item(&format!("{deviation} ({times} times)")),
+        }
     }
     page.verdicts(incident);
     page.out
+}
+
+/// Each text once, in the order of its first time, with how often it is there: what is tried again fails again.
+fn counted(texts: &[String]) -> Vec<(&String, usize)> {
+    let mut counts: Vec<(&String, usize)> = Vec::new();
+    for text in texts {
+        match counts.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, times)) => *times += 1,
+            None => counts.push((text, 1)),
+        }
+    }
+    counts
 }
 
 /// What happened, in a sentence or two.

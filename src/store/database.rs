@@ -182,13 +182,16 @@ impl Database {
 
 /// What SQLite asks, with the number of tries so far, whether to try again. By the real clock, whatever clock the
 /// leases run on; not by the number of tries, which last longer on a crowded machine.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "SQLite cannot wait for another process's lock in any other way"
+)]
 fn wait_for_lock() -> impl FnMut(i32) -> bool + Send + 'static {
     let mut since = Mono::default();
     move |tries| {
         if tries == 0 {
             since = SystemClock.now();
         }
-        // SQLite has no way to wait for the lock of another process but to try again.
         thread::sleep(LOCK_RETRY);
         SystemClock.now().since(since) < LOCK_WAIT
     }
