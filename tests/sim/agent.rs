@@ -5,9 +5,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use locum::model::{
-    AgentFacts, Command, Control, ControlState, Down, Lsn, Mono, Primary, Probe, ReplayState, Reply,
-    Seen, Server, Slot, Stamp, Standby, StandbyName, SystemId, Timeline, Unfinished, Upstream, Version,
-    WalSender,
+    AgentFacts, Command, Control, ControlState, Down, Lsn, Mono, Primary, Probe, ReplayState, Reply, Seen,
+    Server, Slot, Stamp, Standby, StandbyName, SystemId, Timeline, Unfinished, Upstream, Version, WalSender,
 };
 
 use super::{
@@ -233,10 +232,8 @@ impl Agent {
     }
 
     fn remember_failure(&mut self, command: &Command, why: &str) {
-        let kept = matches!(
-            command,
-            Command::Serve | Command::Follow(_) | Command::Rewind(..) | Command::Clone(..)
-        );
+        let kept =
+            matches!(command, Command::Serve | Command::Follow(_) | Command::Rewind(..) | Command::Clone(..));
         if kept {
             if self.failed.len() == 10 {
                 self.failed.remove(0);
@@ -276,7 +273,9 @@ impl Agent {
                 replies.push((next.asker, refusal));
             } else {
                 reach.checks.carried_out(self.host, next.stamp, &next.command);
-                reach.log.say(|| format!("agent {}: {} {} begins", self.host, next.command.name(), next.stamp));
+                reach
+                    .log
+                    .say(|| format!("agent {}: {} {} begins", self.host, next.command.name(), next.stamp));
                 self.job = Some(Job::new(next.stamp, next.command, next.asker, reach.now));
             }
         }
@@ -287,7 +286,9 @@ impl Agent {
                 if let Err(why) = &done {
                     self.remember_failure(&job.command, why.text());
                 }
-                reach.log.say(|| format!("agent {}: {} {} {done:?}", self.host, job.command.name(), job.stamp));
+                reach
+                    .log
+                    .say(|| format!("agent {}: {} {} {done:?}", self.host, job.command.name(), job.stamp));
                 self.look(reach);
                 self.changed = true;
                 replies.push((job.asker, done.map_or_else(Into::into, |()| Reply::Done)));
@@ -312,7 +313,7 @@ impl Agent {
         if pg.is_down() && !matches!(self.server.value, Server::Down(_)) {
             let watched = self.attached == pg.generation;
             let clean = matches!(pg.control, ControlState::ShutDown | ControlState::ShutDownInRecovery);
-            let crashed = !clean && !(watched && self.expected);
+            let crashed = !(clean || watched && self.expected);
             self.down(watched.then_some(reach.clock), crashed, reach);
         }
         if let Some(due) = self.remains_at
@@ -430,9 +431,9 @@ impl Agent {
 
     fn standby(&self, pg: &Pg) -> Standby {
         let told = self.disk.upstream.clone().filter(|upstream| {
-            pg.conninfo_read.as_ref().is_some_and(|read| {
-                Some(read.host) == host_of(&upstream.node) && read.name == self.disk.name
-            })
+            pg.conninfo_read
+                .as_ref()
+                .is_some_and(|read| Some(read.host) == host_of(&upstream.node) && read.name == self.disk.name)
         });
         Standby {
             timeline: pg.tli(),

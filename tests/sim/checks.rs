@@ -166,7 +166,9 @@ impl Checks {
     pub(crate) fn carried_out(&mut self, host: usize, stamp: Stamp, command: &Command) {
         let promised = self.promised[host];
         if !self.lenient && promised > Some(stamp) {
-            self.violate(|| format!("agent {host} carries out {} of {stamp}, below {promised:?}", command.name()));
+            self.violate(|| {
+                format!("agent {host} carries out {} of {stamp}, below {promised:?}", command.name())
+            });
         }
         self.promised[host] = promised.max(Some(stamp));
     }
@@ -191,7 +193,9 @@ impl Checks {
         let (Some(stood), Some(intent)) = (self.stands[host].take(), &self.intent) else { return };
         let open = stood.same_epoch(intent.stamp()) && intent.primary.as_ref() != Some(upstream);
         if open && !self.restored {
-            self.violate(|| format!("recruit {host} is led to {upstream}, which is not the declared primary"));
+            self.violate(|| {
+                format!("recruit {host} is led to {upstream}, which is not the declared primary")
+            });
         }
     }
 
@@ -228,7 +232,9 @@ impl Checks {
         if let Some(target) = target {
             let first = self.led[host].entry(stamp.epoch.0).or_insert_with(|| target.clone()).clone();
             if first != *target {
-                self.violate(|| format!("the endpoint of host {host} leads to two nodes in epoch {}", stamp.epoch));
+                self.violate(|| {
+                    format!("the endpoint of host {host} leads to two nodes in epoch {}", stamp.epoch)
+                });
             }
         }
     }
@@ -280,10 +286,14 @@ impl Checks {
         if host_of(of) != Some(host) || epoch != its_epoch || !promised || !pg.commits(now) {
             return;
         }
-        let listed = |name: &StandbyName| intent.sync.iter().chain(&intent.sync_next).any(|member| member.name == *name);
+        let listed = |name: &StandbyName| {
+            intent.sync.iter().chain(&intent.sync_next).any(|member| member.name == *name)
+        };
         if pg.names_in_force.is_empty() || !pg.names_in_force.iter().all(listed) {
             let (names, stamp) = (pg.names_in_force.clone(), intent.stamp());
-            self.violate(|| format!("host {host} has {names:?} in force, which is not what {stamp} promises"));
+            self.violate(|| {
+                format!("host {host} has {names:?} in force, which is not what {stamp} promises")
+            });
         }
     }
 }

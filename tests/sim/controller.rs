@@ -65,7 +65,7 @@ pub(crate) struct Pending {
 /// What came of a step.
 pub(crate) enum Effect {
     None,
-    Declared { before: Option<Intent>, next: Box<Intent>, revision: i64 },
+    Declared { before: Box<Option<Intent>>, next: Box<Intent>, revision: i64 },
     Drained(Stamp),
     Verified(Stamp),
 }
@@ -167,7 +167,13 @@ impl Controller {
     }
 
     /// A step has ended.
-    pub(crate) fn ended(&mut self, key: StepKey, outcome: Result<Effect, String>, now: Tick, bug: Option<Bug>) {
+    pub(crate) fn ended(
+        &mut self,
+        key: StepKey,
+        outcome: Result<Effect, String>,
+        now: Tick,
+        bug: Option<Bug>,
+    ) {
         self.underway.remove(&key);
         self.dirty = true;
         let effect = match outcome {
@@ -200,7 +206,14 @@ impl Controller {
     }
 
     /// A member has answered an order.
-    pub(crate) fn answered(&mut self, id: u64, reply: Reply, facts: MemberFacts, now: Tick, bug: Option<Bug>) {
+    pub(crate) fn answered(
+        &mut self,
+        id: u64,
+        reply: Reply,
+        facts: MemberFacts,
+        now: Tick,
+        bug: Option<Bug>,
+    ) {
         let at = clock(self.host, now);
         let facts = if facts.node == node(self.host) { facts } else { facts.rebased(at) };
         self.heard(facts, at);
@@ -277,7 +290,8 @@ impl Controller {
         for step in &decided.steps {
             checks.planned(step, view.intent.as_ref());
             // Work may stay in hand for a while, and be stale by then.
-            let stays = if unreliable && rng.chance(mix.late) { rng.range(1, mix.late_most) } else { rng.below(2) };
+            let stays =
+                if unreliable && rng.chance(mix.late) { rng.range(1, mix.late_most) } else { rng.below(2) };
             self.begin(step, &decided, (now, stays), rng, log);
         }
         self.memory = decided.memory;
@@ -304,7 +318,9 @@ impl Controller {
         log.say(|| {
             let why = because.map_or(String::new(), |cause| format!(" because {}", cause.summary));
             let what = match step {
-                Step::Declare(next) => format!("{step}, sync {:?} next {:?}", names(&next.sync), names(&next.sync_next)),
+                Step::Declare(next) => {
+                    format!("{step}, sync {:?} next {:?}", names(&next.sync), names(&next.sync_next))
+                }
                 _ => step.to_string(),
             };
             format!("controller {}: {what}{why}", self.host)

@@ -98,7 +98,8 @@ impl World {
         }
         let kind = self.rng.pick(&self.mix.kinds);
         let (host, length) = (self.rng.host(), self.rng.range(5, self.mix.fault_length));
-        let primary = (0..2).find(|host| !self.hosts[*host].pg.is_down() && !self.hosts[*host].pg.standby_signal);
+        let primary =
+            (0..2).find(|host| !self.hosts[*host].pg.is_down() && !self.hosts[*host].pg.standby_signal);
         self.faults.count += 1;
         self.log.say(|| format!("FAULT {kind:?}, host {host}, {length} ticks"));
         self.inflict(kind, host, primary, self.now + length);
@@ -169,9 +170,9 @@ impl World {
     }
 
     fn undo_due(&mut self, now: Tick) {
-        let (due, later) = self.faults.undo.iter().partition(|(at, _)| *at <= now);
+        let (due, later): (Vec<_>, Vec<_>) = self.faults.undo.iter().partition(|(at, _)| *at <= now);
         self.faults.undo = later;
-        for (_, undo) in Vec::<(Tick, Undo)>::from(due) {
+        for (_, undo) in due {
             match undo {
                 Undo::Continue(host) => {
                     (self.hosts[host].pg.frozen, self.hosts[host].pg.deaf) = (false, false);
@@ -189,7 +190,8 @@ impl World {
     /// An operator asks whoever leads, as far as that one knows.
     fn ask(&mut self, kind: RequestKind) {
         let now = self.now;
-        let leader = (0..2).find(|host| self.hosts[*host].life == Life::Up && self.controllers[*host].leads(now));
+        let leader =
+            (0..2).find(|host| self.hosts[*host].life == Life::Up && self.controllers[*host].leads(now));
         let Some(leader) = leader else { return };
         self.faults.operations += 1;
         let operation = format!("op{}", self.faults.operations);
@@ -212,7 +214,10 @@ impl World {
     fn disk_back(&mut self) {
         let Some(host) = (0..2).find(|host| self.hosts[*host].pg.standby_signal) else { return };
         let pg = &mut self.hosts[host].pg;
-        let floor = pg.history.last().map_or(4, |switch| usize::try_from((switch.at.0 - 0x1000) / 8 + 1).unwrap_or(4));
+        let floor = pg
+            .history
+            .last()
+            .map_or(4, |switch| usize::try_from((switch.at.0 - 0x1000) / 8 + 1).unwrap_or(4));
         let back = usize::try_from(self.rng.range(1, 20)).unwrap_or(1);
         let len = pg.wal.len().saturating_sub(back).max(floor).min(pg.wal.len());
         pg.kill(self.now);

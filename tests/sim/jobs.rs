@@ -1,9 +1,7 @@
 //! Commands, carried out tick by tick. Each begins by checking what it needs; what it changes on disk stays when the
 //! member is killed half-way.
 
-use locum::model::{
-    Command, Reply, Server, Stamp, Standby, StandbyName, Unfinished, Upstream,
-};
+use locum::model::{Command, Reply, Server, Stamp, Standby, StandbyName, Unfinished, Upstream};
 
 use super::{
     Tick,
@@ -336,9 +334,7 @@ impl Job {
 
     fn rewind(&mut self, agent: &mut Agent, r: &mut Reach<'_>, upstream: &Upstream) -> Done {
         match self.phase {
-            0 if !matches!(agent.server.value, Server::Down(_)) => {
-                refused("the server runs: fence it first")
-            }
+            0 if !matches!(agent.server.value, Server::Down(_)) => refused("the server runs: fence it first"),
             0 => {
                 agent.disk.unfinished = Some(Unfinished::Rewind);
                 r.checks.rebuilds(agent.host);
@@ -372,9 +368,7 @@ impl Job {
                 agent.attest_down(self.stamp, r);
                 None
             }
-            0 if !matches!(agent.server.value, Server::Down(_)) => {
-                refused("the server runs: fence it first")
-            }
+            0 if !matches!(agent.server.value, Server::Down(_)) => refused("the server runs: fence it first"),
             0 => {
                 self.before = agent.disk.unfinished;
                 agent.disk.unfinished = Some(Unfinished::Clone);

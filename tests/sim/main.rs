@@ -43,7 +43,7 @@ pub(crate) fn host_of(node: &NodeId) -> Option<usize> {
 }
 
 /// Seeds of `schedules_hold`, unless LOCUM_SIM_SEEDS says otherwise: a minute of two cores at most.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 4_000;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
@@ -75,7 +75,8 @@ fn sweep(from: u64, seeds: u64, bug: Option<Bug>) -> (Option<(u64, String)>, Out
     });
     let seed = failed.into_inner();
     let failure = (seed != u64::MAX).then(|| {
-        let violation = run(seed, bug, false).0.violation.unwrap_or_else(|| "it does not happen again".into());
+        let violation =
+            run(seed, bug, false).0.violation.unwrap_or_else(|| "it does not happen again".into());
         (seed, violation)
     });
     (failure, total)
@@ -85,7 +86,9 @@ fn must_hold(from: u64, seeds: u64) {
     let (failure, total) = sweep(from, seeds, None);
     println!("{} schedules: {total}", total.runs);
     if let Some((seed, violation)) = failure {
-        panic!("seed {seed}: {violation}\nreplay: LOCUM_SIM_SEED={seed} cargo test --test sim replay -- --nocapture");
+        panic!(
+            "seed {seed}: {violation}\nreplay: LOCUM_SIM_SEED={seed} cargo test --test sim replay -- --nocapture"
+        );
     }
 }
 

@@ -100,17 +100,29 @@ impl Mix {
         self.policy.max_failovers = 1000;
         self.policy.on_crash = OnCrash::Failover;
         let wants: &[Kind] = match bug {
-            Bug::NoCompareAndSwap | Bug::NoLeaderGuard => {
-                &[Kind::FreezeController, Kind::StoreAway, Kind::KillStandby, Kind::Cut, Kind::Crash, Kind::KillMember]
-            }
+            Bug::NoCompareAndSwap | Bug::NoLeaderGuard => &[
+                Kind::FreezeController,
+                Kind::StoreAway,
+                Kind::KillStandby,
+                Kind::Cut,
+                Kind::Crash,
+                Kind::KillMember,
+            ],
             Bug::StaleEpoch => &[Kind::FreezeController, Kind::Crash, Kind::Hang, Kind::Cut],
-            Bug::PromiseNotKept => &[Kind::Crash, Kind::KillMember, Kind::KillMember, Kind::Hang, Kind::FreezeController],
+            Bug::PromiseNotKept => {
+                &[Kind::Crash, Kind::KillMember, Kind::KillMember, Kind::Hang, Kind::FreezeController]
+            }
             Bug::LateSameEpoch => &[Kind::KillStandby, Kind::Cut, Kind::Crash, Kind::FreezeController],
             Bug::NamesShown => &[Kind::BusyCheckpointer, Kind::KillStandby, Kind::Crash, Kind::HostLost],
             Bug::RecruitForgotten => &[Kind::KillMember, Kind::Hang, Kind::Cut, Kind::Deaf],
-            Bug::OldStoreBelieved => {
-                &[Kind::CopyStore, Kind::RestoreStore, Kind::Cut, Kind::KillStandby, Kind::Crash, Kind::KillMember]
-            }
+            Bug::OldStoreBelieved => &[
+                Kind::CopyStore,
+                Kind::RestoreStore,
+                Kind::Cut,
+                Kind::KillStandby,
+                Kind::Crash,
+                Kind::KillMember,
+            ],
             Bug::PositionsForgotten => &[Kind::DiskBack, Kind::Crash, Kind::HostLost, Kind::Cut],
             Bug::FenceLeavesProcesses => &[Kind::Hang, Kind::Deaf, Kind::Crash],
         };

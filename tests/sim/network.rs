@@ -53,7 +53,15 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    pub(crate) fn send(&mut self, from: usize, to: usize, message: Message, now: Tick, rng: &mut Rng, mix: &Mix) {
+    pub(crate) fn send(
+        &mut self,
+        from: usize,
+        to: usize,
+        message: Message,
+        now: Tick,
+        rng: &mut Rng,
+        mix: &Mix,
+    ) {
         let mut due = now + if from == to { 0 } else { rng.range(1, 3) };
         if self.unreliable && from != to {
             if rng.chance(mix.lose) {

@@ -18,12 +18,21 @@ pub(crate) const fn lsn(len: usize) -> Lsn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proc {
     Down,
-    Starting { until: Tick, standby: bool },
+    Starting {
+        until: Tick,
+        standby: bool,
+    },
     Standby,
-    Promoting { until: Tick },
+    Promoting {
+        until: Tick,
+    },
     Primary,
     /// A clean stop: no new commits; ends when the standbys have the shutdown checkpoint.
-    Stopping { until: Tick, limit: Tick, written: bool },
+    Stopping {
+        until: Tick,
+        limit: Tick,
+        written: bool,
+    },
 }
 
 /// A `primary_conninfo` with its slot.
@@ -238,8 +247,7 @@ impl Pg {
 
     pub(crate) fn stop(&mut self, now: Tick, rng: &mut Rng) {
         if self.proc == Proc::Primary {
-            self.proc =
-                Proc::Stopping { until: now + rng.range(2, 20), limit: now + 3000, written: false };
+            self.proc = Proc::Stopping { until: now + rng.range(2, 20), limit: now + 3000, written: false };
             self.waiters.clear();
         }
     }
@@ -311,7 +319,8 @@ impl Pg {
             _ => {}
         }
         let running = !self.is_down() && !matches!(self.proc, Proc::Starting { .. });
-        if running && self.checkpoint_due.is_some_and(|due| due <= now) && self.checkpointer_busy_until <= now {
+        if running && self.checkpoint_due.is_some_and(|due| due <= now) && self.checkpointer_busy_until <= now
+        {
             self.checkpoint_due = None;
             self.checkpoint_now();
         }

@@ -38,7 +38,8 @@ impl Stream<'_> {
             (Some(_), _) => self.go_on(standby, upstream),
             (None, Some(wanted)) if wanted.host == from && standby.retry_at <= self.now => {
                 standby.retry_at = self.now + self.rng.range(5, self.mix.wal_retry);
-                let open = self.links.open(self.host, from, self.now) && self.links.open(from, self.host, self.now);
+                let open =
+                    self.links.open(self.host, from, self.now) && self.links.open(from, self.host, self.now);
                 let slot = upstream.slots.contains(&wanted.slot);
                 if open && upstream.accepts() && slot && fits(standby, upstream) {
                     self.connect(standby, upstream, wanted.name);
@@ -60,8 +61,12 @@ impl Stream<'_> {
             standby.restartpoint_later(self.now, self.rng);
         }
         self.log.say(|| format!("host {} streams again as {name}", self.host));
-        let receiver =
-            Receiver { from: 1 - self.host, generation: upstream.generation, heard: self.now, name: name.clone() };
+        let receiver = Receiver {
+            from: 1 - self.host,
+            generation: upstream.generation,
+            heard: self.now,
+            name: name.clone(),
+        };
         standby.receiver = Some(receiver);
         standby.received = Some(standby.wal.len());
         let sender = Sender { flushed: standby.wal.len(), heard: self.now, streaming: false };
@@ -123,7 +128,8 @@ impl Stream<'_> {
     /// A walsender that hears nothing gives up; one whose standby is gone is told so, if the link lets it.
     fn drop_dead_sender(&mut self, standby: &Pg, upstream: &mut Pg) {
         let back = self.links.open(self.host, 1 - self.host, self.now);
-        let connected = standby.receiver.as_ref().filter(|_| !standby.is_down()).map(|receiver| receiver.name.clone());
+        let connected =
+            standby.receiver.as_ref().filter(|_| !standby.is_down()).map(|receiver| receiver.name.clone());
         let (now, timeout, frozen) = (self.now, self.mix.sender_timeout, upstream.frozen);
         upstream.senders.retain(|name, sender| {
             let gone = back && connected.as_ref() != Some(name);

@@ -81,7 +81,10 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>, traced: bool) -> (Outcome, Vec<St
     }
     let checks = &world.checks;
     let outcome = Outcome {
-        violation: checks.violation.clone().map(|text| format!("at {:.2} s: {text}", world.now as f64 / 100.0)),
+        violation: checks
+            .violation
+            .clone()
+            .map(|text| format!("at {:.2} s: {text}", world.now as f64 / 100.0)),
         runs: 1,
         ticks: world.now,
         faults: world.faults.count,

@@ -7,7 +7,9 @@ use super::{
     agent::{Agent, Asker, Reach},
     bug::Bug,
     checks::Checks,
-    controller::{Controller, Effect, LONG, Leading, Pending, QUICK, SHORT, SIGN_OF_LIFE, Task, Work, member},
+    controller::{
+        Controller, Effect, LONG, Leading, Pending, QUICK, SHORT, SIGN_OF_LIFE, Task, Work, member,
+    },
     faults::Faults,
     host::{Host, Life, clock},
     log::Log,
@@ -250,7 +252,9 @@ impl World {
             Life::Up => {}
         }
         match envelope.message {
-            Message::Order { id, stamp, command } => self.take_order(to, Asker { host: from, id }, stamp, command),
+            Message::Order { id, stamp, command } => {
+                self.take_order(to, Asker { host: from, id }, stamp, command)
+            }
             Message::Route { id, stamp, order } => {
                 let reply = self.hosts[to].route(stamp, order, &mut self.checks);
                 self.reply(to, Asker { host: from, id }, reply);
@@ -335,16 +339,18 @@ impl World {
         self.give_up_orders(host);
         let due = self.controllers[host].tasks.iter().any(|task| task.due <= self.now);
         if due {
-            let (now_due, later) =
-                std::mem::take(&mut self.controllers[host].tasks).into_iter().partition(|task| task.due <= self.now);
+            let tasks = std::mem::take(&mut self.controllers[host].tasks);
+            let (now_due, later): (Vec<Task>, Vec<Task>) =
+                tasks.into_iter().partition(|task| task.due <= self.now);
             self.controllers[host].tasks = later;
-            for task in Vec::<Task>::from(now_due) {
+            for task in now_due {
                 self.carry_on(host, task);
             }
         }
         let controller = &mut self.controllers[host];
         let how = (self.bug, self.network.unreliable);
-        let resign = controller.turn(self.now, &self.mix, &mut self.rng, &mut self.checks, &mut self.log, how);
+        let resign =
+            controller.turn(self.now, &self.mix, &mut self.rng, &mut self.checks, &mut self.log, how);
         if resign && self.store.answers(host, self.now) {
             if let Some(leading) = controller.leading {
                 self.store.resign(leading.created);
@@ -406,7 +412,11 @@ impl World {
             Work::Order { node, stamp, command } => {
                 let long = matches!(
                     command,
-                    Command::Rewind(..) | Command::Clone(..) | Command::Follow(_) | Command::Serve | Command::Recruit
+                    Command::Rewind(..)
+                        | Command::Clone(..)
+                        | Command::Follow(_)
+                        | Command::Serve
+                        | Command::Recruit
                 );
                 let id = self.expect_answer(host, task.key, member(&node), if long { LONG } else { SHORT });
                 self.send(host, member(&node), Message::Order { id, stamp, command });
@@ -431,7 +441,14 @@ impl World {
 
     fn expect_answer(&mut self, host: usize, key: locum::model::StepKey, to: usize, limit: Tick) -> u64 {
         self.next_message += 1;
-        let pending = Pending { key, to, deadline: self.now + limit, life_seen: self.now, lives: self.hosts[to].lives, broken: false };
+        let pending = Pending {
+            key,
+            to,
+            deadline: self.now + limit,
+            life_seen: self.now,
+            lives: self.hosts[to].lives,
+            broken: false,
+        };
         self.controllers[host].pending.insert(self.next_message, pending);
         self.next_message
     }
@@ -463,7 +480,7 @@ impl World {
         if self.network.unreliable && self.rng.chance(self.mix.lose) {
             return Err("the store's answer was lost".into());
         }
-        Ok(Effect::Declared { before, next: Box::new(next), revision })
+        Ok(Effect::Declared { before: Box::new(before), next: Box::new(next), revision })
     }
 
     /// Commits through every endpoint, and waits for the acknowledgements.
@@ -478,8 +495,10 @@ impl World {
             Some(sent) => sent,
             None => {
                 let known: Vec<usize> = self.controllers[host].nodes.keys().map(member).collect();
-                let ids: Vec<u32> =
-                    known.into_iter().map(|to| self.commit_through(host, to).map_or(0, |(_, id)| id)).collect();
+                let ids: Vec<u32> = known
+                    .into_iter()
+                    .map(|to| self.commit_through(host, to).map_or(0, |(_, id)| id))
+                    .collect();
                 (self.now, ids)
             }
         };
