@@ -45,7 +45,8 @@ impl Inner {
             Server::Down(_) => {
                 self.lead(upstream, None).await?;
                 self.start().await?;
-                self.await_server(|s| matches!(s, Server::Standby(_))).await
+                self.await_server(|s| matches!(s, Server::Standby(_))).await?;
+                self.drop_slots_of_a_former_term().await
             }
         }
     }

@@ -11,6 +11,15 @@ const STATEMENT: Duration = Duration::from_secs(5);
 const PREFIX: &str = "locum_";
 
 impl Inner {
+    /// Drops what is left of a term as primary: nobody streams from a standby through Locum's slots, and a slot that
+    /// nobody moves on keeps all WAL for ever.
+    pub(super) async fn drop_slots_of_a_former_term(&self) -> Result<(), Unable> {
+        const DROP: &str = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
+             WHERE slot_type = 'physical' AND NOT active AND starts_with(slot_name, 'locum_')";
+        self.sql().await?.run(DROP, STATEMENT).await?;
+        Ok(())
+    }
+
     /// Creates the slots that are missing, and drops those of Locum's that are not wanted and not in use.
     pub(super) async fn keep_slots(&self, wanted: &[String]) -> Result<(), Unable> {
         if let Some(bad) = wanted.iter().find(|name| !usable(name)) {

@@ -96,7 +96,8 @@ fn bring_back(
         // It streamed from this very primary in this epoch, under this name, so it has nothing of its own; and nothing
         // destructive is done to a member.
         let same = |member: &Member| member.node != *node || member.name == agent.standby_name;
-        if agent.unfinished.is_none() && intent.sync.iter().chain(&intent.sync_next).all(same) {
+        let failed = agent.failed.iter().any(|(what, _)| what == "follow");
+        if agent.unfinished.is_none() && !failed && intent.sync.iter().chain(&intent.sync_next).all(same) {
             return case.order(intent, node, Command::Follow(upstream));
         }
         return case.underway(format!("{node} leaves the sync set before its data directory is touched"));

@@ -516,12 +516,13 @@ fn nothing_is_brought_back_before_the_new_switch_is_stored() {
 fn a_member_of_the_set_is_neither_rewound_nor_cloned() {
     let mut view = healthy();
     view.server(&tokyo(), Server::Down(down(true)));
-    view.agent_mut(&tokyo()).failed = vec![("follow".into(), "no".into())];
     assert_eq!(
         orders(&decide(&view)),
         vec![(tokyo(), Command::Follow(upstream(&seoul(), &tokyo())))],
         "it streamed from this primary: it has nothing of its own"
     );
+    view.agent_mut(&tokyo()).failed = vec![("follow".into(), "no".into())];
+    assert_eq!(orders(&decide(&view)), vec![], "it leaves the set first");
     view.agent_mut(&tokyo()).unfinished = Some(Unfinished::Clone);
     assert_eq!(orders(&decide(&view)), vec![]);
 }

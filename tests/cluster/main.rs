@@ -1,4 +1,5 @@
 //! Real PostgreSQL servers, real processes. Nothing here sleeps and hopes.
+#![allow(clippy::disallowed_methods, reason = "what is timed here are real processes")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "tests")]
 
 mod agent_crash;

@@ -170,7 +170,7 @@ impl World {
     }
 
     fn undo_due(&mut self, now: Tick) {
-        let (due, later) = self.faults.undo.iter().partition(|(at, _)| *at <= now);
+        let (due, later): (Vec<_>, Vec<_>) = self.faults.undo.iter().partition(|(at, _)| *at <= now);
         self.faults.undo = later;
         for (_, undo) in due {
             match undo {

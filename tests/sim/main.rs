@@ -43,7 +43,7 @@ pub(crate) fn host_of(node: &NodeId) -> Option<usize> {
 }
 
 /// Seeds of `schedules_hold`, unless LOCUM_SIM_SEEDS says otherwise: a minute of two cores at most.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 4_000;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()

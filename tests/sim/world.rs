@@ -339,9 +339,9 @@ impl World {
         self.give_up_orders(host);
         let due = self.controllers[host].tasks.iter().any(|task| task.due <= self.now);
         if due {
-            let (now_due, later) = std::mem::take(&mut self.controllers[host].tasks)
-                .into_iter()
-                .partition(|task| task.due <= self.now);
+            let tasks = std::mem::take(&mut self.controllers[host].tasks);
+            let (now_due, later): (Vec<Task>, Vec<Task>) =
+                tasks.into_iter().partition(|task| task.due <= self.now);
             self.controllers[host].tasks = later;
             for task in now_due {
                 self.carry_on(host, task);
