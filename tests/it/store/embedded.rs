@@ -197,7 +197,6 @@ async fn giving_up_on_a_write_does_not_disturb_the_next() {
 /// `cargo test --test it store::embedded::costs -- --ignored --nocapture`
 #[tokio::test]
 #[ignore = "measures, asserts nothing"]
-#[expect(clippy::print_stdout, reason = "a measurement for whoever runs it")]
 async fn costs() {
     let folder = tempfile::tempdir_in(".").expect("folder");
     let store = Arc::new(open(&folder.path().join("store.db")));

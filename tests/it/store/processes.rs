@@ -52,7 +52,6 @@ impl Drop for Member {
 /// Not a test: what [`Member`] runs.
 #[tokio::test]
 #[ignore = "run by other tests, as another process"]
-#[expect(clippy::print_stdout, reason = "how it reports")]
 async fn member() {
     let (Ok(path), Ok(rounds)) = (env::var(FILE), env::var(ROUNDS)) else { return };
     let store = Embedded::open(Path::new(&path)).expect("open");
