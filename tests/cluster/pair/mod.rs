@@ -101,6 +101,10 @@ impl LivePair {
             host.member.start();
         }
         pair.whole(0).await;
+        // Under the name that its member gave it: the connection from before that is no longer there.
+        let adopted = "SELECT count(*) = 1 AND bool_and(application_name LIKE 'locum%' AND state = 'streaming') \
+                       FROM pg_stat_replication";
+        pair.host(pair.primary().await).node.becomes(adopted, "t").await;
         pair
     }
 
