@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::{
     model::{
-        Cause, Command, EndpointFacts, EndpointKind, Incident, IncidentId, IncidentKind, Intent, MarkName,
-        Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Stamp, Step, View,
+        Cause, Command, EndpointFacts, EndpointKind, Incident, IncidentId, IncidentKind, Intent, LiveRpo,
+        MarkName, Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Stamp, Step, View,
     },
     planner::Plan,
 };
@@ -176,13 +176,13 @@ impl Tracker {
         self.close();
         let wall = self.wall.1 - jiff::SignedDuration::try_from(now.since(self.wall.0)).unwrap_or_default();
         let live = view.rpo.clone();
-        let rpo = live.as_ref().map_or_else(RpoAtOnset::default, |live| RpoAtOnset {
-            live_bytes: live.bytes,
-            live_ms: live.ms,
+        let rpo = RpoAtOnset {
+            live_bytes: live.as_ref().and_then(|live| live.bytes),
+            live_ms: live.as_ref().and_then(|live| live.ms),
             // Only a failover can lose anything.
-            acknowledged_is_safe: live.acknowledged_is_safe || kind != IncidentKind::Failover,
+            acknowledged_is_safe: kind != IncidentKind::Failover || is_safe(next, live.as_ref()),
             ..RpoAtOnset::default()
-        });
+        };
         self.counts = counts(view);
         self.open = Some(Incident {
             id: IncidentId(format!("{}-e{}v{}", wall.strftime("%Y%m%d-%H%M%S"), next.epoch, next.version)),
@@ -311,6 +311,15 @@ fn onset(view: &View, kind: EndpointKind, target: Option<&NodeId>) -> Option<Mon
         },
     });
     served.max(probed)
+}
+
+/// True if every acknowledged commit was on a standby. The sets that a vacancy keeps say so as of the declaration; the
+/// last reading may be from before the set was proven, or from before it was emptied.
+fn is_safe(next: &Intent, live: Option<&LiveRpo>) -> bool {
+    match &next.primary {
+        None => !next.sync.is_empty() && !next.sync_next.is_empty(),
+        Some(_) => live.is_some_and(|live| live.acknowledged_is_safe),
+    }
 }
 
 fn counts(view: &View) -> (u64, u64) {
