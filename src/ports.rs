@@ -109,8 +109,9 @@ pub trait Store: Send + Sync {
     async fn renew(&self, lease: LeaseId) -> Result<bool, StoreError>;
     /// Ends a lease and deletes its keys.
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError>;
-    /// Waits until the store's revision is beyond `since`, and returns it. Never returns early; may coalesce.
-    async fn changed(&self, since: Revision) -> Result<Revision, StoreError>;
+    /// Waits until a key that begins with `prefix` has changed beyond `since`, and returns the store's revision, which is
+    /// beyond `since`. May coalesce; may also return for a change elsewhere, so that whoever waits looks again.
+    async fn changed(&self, prefix: &str, since: Revision) -> Result<Revision, StoreError>;
 }
 
 /// A client session of a primary.

@@ -167,8 +167,8 @@ async fn declare(
     (cause, suspected): (Option<crate::model::Cause>, Option<Mono>),
     decided: Mono,
 ) -> Result<Effect, String> {
-    let revision = basis.as_ref().map(|(_, revision)| *revision);
-    match deps.records.declare(&leadership, revision, &next).await {
+    let before = basis.as_ref().map(|(intent, revision)| (intent, *revision));
+    match deps.records.declare(&leadership, before, &next).await {
         Ok(Declared::Stored(revision)) => {
             let before = Box::new(basis.map(|(intent, _)| intent));
             Ok(Effect::Declared { before, next: Box::new(next), revision, cause, suspected, decided })

@@ -11,6 +11,7 @@ mod finding;
 mod ids;
 mod incident;
 mod intent;
+pub mod lease;
 mod lsn;
 mod policy;
 mod rebase;
@@ -33,6 +34,7 @@ pub use incident::{
     Cause, Incident, IncidentKind, Mark, MarkName, Objectives, Phase, RpoAtOnset, Verdict, Verdicts,
 };
 pub use intent::{Durability, Handover, Intent, Member};
+pub use lease::{LeaseRecord, Reign};
 pub use lsn::{BadLsn, Lsn, Switch, Timeline};
 pub use policy::{OnCrash, Policy};
 pub use rpo::{LiveRpo, PositionLog};

@@ -230,7 +230,7 @@ impl Store for Embedded {
         self.write(move |tx, _| tables::revoke(tx, lease)).await
     }
 
-    async fn changed(&self, since: Revision) -> Result<Revision, StoreError> {
+    async fn changed(&self, _prefix: &str, since: Revision) -> Result<Revision, StoreError> {
         let mut news = self.shared.news.subscribe();
         loop {
             let failed = news.borrow().failed;

@@ -156,7 +156,7 @@ impl Store for Memory {
         Ok(())
     }
 
-    async fn changed(&self, since: Revision) -> Result<Revision, StoreError> {
+    async fn changed(&self, _prefix: &str, since: Revision) -> Result<Revision, StoreError> {
         let mut revisions = self.revision.subscribe();
         loop {
             let revision = self.with(|state, _| state.revision);

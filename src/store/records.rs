@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    model::{ClusterName, Incident, IncidentId, Intent, NodeId},
+    model::{ClusterName, Incident, IncidentId, Intent, LeaseRecord, NodeId, Reign},
     ports::{Entry, Guard, LeaseId, Outcome, Revision, Store, StoreError, Write},
 };
 
@@ -18,6 +18,8 @@ pub const INCIDENTS_KEPT: usize = 1_000;
 pub struct Records {
     store: Arc<dyn Store>,
     prefix: String,
+    /// Outside the prefix: its frequent writes must not wake those who wait for a change of the records.
+    lease: String,
 }
 
 /// The right to write as the leader, for as long as the lease runs.
@@ -58,7 +60,7 @@ impl Records {
     #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "callers hand over a name they made for this")]
     pub fn new(store: Arc<dyn Store>, cluster: ClusterName) -> Self {
-        Self { store, prefix: format!("/locum/{cluster}/") }
+        Self { store, prefix: format!("/locum/{cluster}/"), lease: format!("/locum/{cluster}.lease") }
     }
 
     fn key(&self, name: &str) -> String {
@@ -134,26 +136,97 @@ impl Records {
         entry.map(|entry| Ok((parse(&entry)?, entry.modified))).transpose()
     }
 
-    /// Replaces the intent that was read with revision `basis` (None: there was none) by `next`.
+    /// Replaces the intent that was read as `basis` (None: there was none) by `next`. The reign changes with it, in the
+    /// same transaction: from then on nobody of the old one renews the primary lease.
     ///
     /// # Errors
     /// Those of the store. After [`StoreError::Outage`] it may be stored or not: read it again.
     pub async fn declare(
         &self,
         leadership: &Leadership,
-        basis: Option<Revision>,
+        basis: Option<(&Intent, Revision)>,
+        next: &Intent,
+    ) -> Result<Declared, StoreError> {
+        self.replace(vec![self.leads(leadership)], basis, next).await
+    }
+
+    /// The same for a member that does not lead, where the rules allow it: the primary's own agent that empties its sync
+    /// set, and a member that stops in order. Never for another reign.
+    ///
+    /// # Errors
+    /// Those of the store; [`StoreError::Refused`] if the reign would change.
+    pub async fn amend(&self, basis: (&Intent, Revision), next: &Intent) -> Result<Declared, StoreError> {
+        if Reign::of(basis.0) != Reign::of(next) {
+            return Err(StoreError::Refused("only the leader declares another primary".to_owned()));
+        }
+        self.replace(Vec::new(), Some(basis), next).await
+    }
+
+    async fn replace(
+        &self,
+        mut guards: Vec<Guard>,
+        basis: Option<(&Intent, Revision)>,
         next: &Intent,
     ) -> Result<Declared, StoreError> {
         let key = self.key("intent");
-        let based = match basis {
-            Some(revision) => Guard::Modified(key.clone(), revision),
+        guards.push(match basis {
+            Some((_, revision)) => Guard::Modified(key.clone(), revision),
             None => Guard::Absent(key.clone()),
-        };
-        let writes = vec![put(key, next)?];
-        Ok(match self.store.commit(vec![self.leads(leadership), based], writes).await? {
+        });
+        let mut writes = vec![put(key, next)?];
+        let reign = Reign::of(next);
+        if basis.is_none_or(|(before, _)| Reign::of(before) != reign) {
+            writes.push(put(self.key("epoch"), &reign)?);
+        }
+        Ok(match self.store.commit(guards, writes).await? {
             Outcome::Committed(revision) => Declared::Stored(revision),
             Outcome::GuardFailed => Declared::Conflict,
         })
+    }
+
+    /// Who reigns, and the revision that renewals of the primary lease are guarded by. None: nobody was ever declared.
+    ///
+    /// # Errors
+    /// Those of the store; [`StoreError::Refused`] if it cannot be read as one.
+    pub async fn reign(&self) -> Result<Option<(Reign, Revision)>, StoreError> {
+        let entry = self.store.get(&self.key("epoch")).await?;
+        entry.map(|entry| Ok((parse(&entry)?, entry.modified))).transpose()
+    }
+
+    /// The last renewal of the primary lease, and its revision. None: there was none.
+    ///
+    /// # Errors
+    /// Those of the store; [`StoreError::Refused`] if it cannot be read as one.
+    pub async fn lease(&self) -> Result<Option<(LeaseRecord, Revision)>, StoreError> {
+        let entry = self.store.get(&self.lease).await?;
+        entry.map(|entry| Ok((parse(&entry)?, entry.modified))).transpose()
+    }
+
+    /// Renews the primary lease, if the reign that was read with revision `reign` still stands and nobody has renewed
+    /// since `last` (None: the key was not there).
+    ///
+    /// # Errors
+    /// Those of the store. After [`StoreError::Outage`] it may be renewed or not: read it again.
+    pub async fn renew_primary(
+        &self,
+        reign: Revision,
+        last: Option<Revision>,
+        record: &LeaseRecord,
+    ) -> Result<Outcome, StoreError> {
+        let own = match last {
+            Some(revision) => Guard::Modified(self.lease.clone(), revision),
+            None => Guard::Absent(self.lease.clone()),
+        };
+        let guards = vec![Guard::Modified(self.key("epoch"), reign), own];
+        self.store.commit(guards, vec![put(self.lease.clone(), record)?]).await
+    }
+
+    /// Waits until the primary lease may have been renewed beyond `since`; returns the store's revision.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn lease_changed(&self, since: Revision) -> Result<Revision, StoreError> {
+        self.store.changed(&self.lease, since).await
     }
 
     fn leads(&self, leadership: &Leadership) -> Guard {
@@ -239,12 +312,12 @@ impl Records {
         Ok(entries)
     }
 
-    /// Waits until the store's revision is beyond `since`, and returns it.
+    /// Waits until a record may have changed beyond `since`; returns the store's revision.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn changed(&self, since: Revision) -> Result<Revision, StoreError> {
-        self.store.changed(since).await
+        self.store.changed(&self.prefix, since).await
     }
 }
 

@@ -240,7 +240,7 @@ async fn a_key_that_ran_out_guards_nothing(b: Bench) {
 }
 
 async fn wait(store: &Arc<dyn Store>, since: Revision) -> Revision {
-    tokio::time::timeout(PATIENCE, store.changed(since)).await.expect("it wakes").expect("changed")
+    tokio::time::timeout(PATIENCE, store.changed("", since)).await.expect("it wakes").expect("changed")
 }
 
 async fn a_wait_ends_with_a_change_of_either_handle(b: Bench) {

@@ -83,7 +83,7 @@ async fn nobody_sees_a_leader_gone_while_a_write_of_its_is_under_way() {
     let half =
         "BEGIN IMMEDIATE; INSERT INTO kv VALUES ('intent', 'a', 2, 2, NULL); UPDATE meta SET revision = 2";
     leader.execute_batch(half).expect("begin");
-    let mut waiting = store.changed(since);
+    let mut waiting = store.changed("", since);
     let quiet = tokio::time::timeout(Duration::from_millis(200), &mut waiting).await;
     assert!(quiet.is_err(), "nothing that counts has changed: {quiet:?}");
     clock.advance(ttl);
@@ -152,7 +152,7 @@ async fn a_write_of_the_same_process_wakes_without_waiting_for_the_next_look() {
     let mut at_once = 0;
     for _ in 0..20 {
         let since = committed(&store, vec![], vec![put("a", "")]).await;
-        let mut waiting = store.changed(since);
+        let mut waiting = store.changed("", since);
         let early = tokio::time::timeout(Duration::from_millis(5), &mut waiting).await;
         assert!(early.is_err(), "{early:?}");
         let next = committed(&store, vec![], vec![put("a", "")]).await;
@@ -221,6 +221,6 @@ async fn costs() {
         time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
     };
     let before = busy();
-    let _ = tokio::time::timeout(Duration::from_secs(10), store.changed(Revision(10_000))).await;
+    let _ = tokio::time::timeout(Duration::from_secs(10), store.changed("", Revision(10_000))).await;
     println!("idle wait: {:.3} % of a core", (busy() - before) * 10.0);
 }

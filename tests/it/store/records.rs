@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use locum::{
     model::{
-        Cause, ClusterName, Durability, Epoch, Incarnation, Incident, IncidentId, IncidentKind, Intent, Mark,
-        MarkName, Mono, NodeId, Objectives, RpoAtOnset,
+        Cause, ClusterName, Durability, Epoch, Incarnation, Incident, IncidentId, IncidentKind, Intent,
+        LeaseRecord, Mark, MarkName, Mono, NodeId, Objectives, Reign, RpoAtOnset,
     },
     ports::{Outcome, StoreError},
     store::{Declared, INCIDENTS_KEPT, Leadership, Records, Registration},
@@ -87,6 +87,8 @@ facts! {
     of_two_who_declare_on_one_basis_one_is_refused
     an_expired_leader_declares_nothing_more
     a_leader_elected_again_is_not_its_former_self
+    the_primary_lease_is_renewed_by_one_holder_under_one_reign
+    who_does_not_lead_amends_but_declares_nobody
     a_registration_stays_and_is_written_once
     an_incident_is_kept_and_brought_up_to_date
     only_the_leader_writes_incidents
@@ -125,7 +127,8 @@ async fn an_intent_is_read_as_it_was_declared(t: Two) {
     };
     assert_eq!(t.two.intent().await.expect("intent"), Some((intent(), first)));
     let next = intent().vacated();
-    let Declared::Stored(second) = t.one.declare(&leadership, Some(first), &next).await.expect("declare")
+    let Declared::Stored(second) =
+        t.one.declare(&leadership, Some((&intent(), first)), &next).await.expect("declare")
     else {
         panic!("conflict")
     };
@@ -139,8 +142,9 @@ async fn of_two_who_declare_on_one_basis_one_is_refused(t: Two) {
     for basis in [None, Some(())] {
         let basis = match basis {
             None => None,
-            Some(()) => t.one.intent().await.expect("intent").map(|(_, revision)| revision),
+            Some(()) => t.one.intent().await.expect("intent"),
         };
+        let basis = basis.as_ref().map(|(intent, revision)| (intent, *revision));
         let (one, two) = tokio::join!(
             t.one.declare(&leadership, basis, &ours),
             t.two.declare(&leadership, basis, &theirs)
@@ -156,12 +160,12 @@ async fn an_expired_leader_declares_nothing_more(t: Two) {
         panic!("conflict")
     };
     t.bench.clock.advance(TTL);
-    let late = t.one.declare(&old, Some(basis), &intent().vacated()).await.expect("declare");
+    let late = t.one.declare(&old, Some((&intent(), basis)), &intent().vacated()).await.expect("declare");
     assert_eq!(late, Declared::Conflict, "though nobody else leads yet");
     let new = lead(&t.two, "b").await;
-    let late = t.one.declare(&old, Some(basis), &intent().vacated()).await.expect("declare");
+    let late = t.one.declare(&old, Some((&intent(), basis)), &intent().vacated()).await.expect("declare");
     assert_eq!(late, Declared::Conflict);
-    let next = t.two.declare(&new, Some(basis), &intent().vacated()).await.expect("declare");
+    let next = t.two.declare(&new, Some((&intent(), basis)), &intent().vacated()).await.expect("declare");
     assert!(matches!(next, Declared::Stored(_)));
 }
 
@@ -174,6 +178,52 @@ async fn a_leader_elected_again_is_not_its_former_self(t: Two) {
     t.one.resign(former).await.expect("resign");
     assert_eq!(t.two.leader().await.expect("leader"), Some(node("a")), "the former self ends nothing");
     assert!(t.one.renew(&now).await.expect("renew"));
+}
+
+fn lease(epoch: u64, count: u64) -> LeaseRecord {
+    LeaseRecord { node: node("a"), incarnation: Incarnation(1), epoch: Epoch(epoch), ttl_ms: 3_000, count }
+}
+
+async fn the_primary_lease_is_renewed_by_one_holder_under_one_reign(t: Two) {
+    let leadership = lead(&t.one, "a").await;
+    assert_eq!(t.one.reign().await.expect("reign"), None);
+    let Declared::Stored(basis) = t.one.declare(&leadership, None, &intent()).await.expect("declare") else {
+        panic!("conflict")
+    };
+    let (reign, at) = t.two.reign().await.expect("reign").expect("a reign");
+    assert_eq!(reign, Reign::of(&intent()));
+    let Outcome::Committed(first) = t.two.renew_primary(at, None, &lease(1, 0)).await.expect("renew") else {
+        panic!("refused")
+    };
+    assert_eq!(t.one.lease().await.expect("lease"), Some((lease(1, 0), first)));
+    let again = t.one.renew_primary(at, None, &lease(1, 1)).await.expect("renew");
+    assert_eq!(again, Outcome::GuardFailed, "somebody renewed meanwhile");
+    // Another version of the same reign leaves the lease alone.
+    let next = intent().raised();
+    let declared = t.one.declare(&leadership, Some((&intent(), basis)), &next).await.expect("declare");
+    let Declared::Stored(basis) = declared else { panic!("conflict") };
+    let renewed = t.two.renew_primary(at, Some(first), &lease(1, 1)).await.expect("renew");
+    let Outcome::Committed(second) = renewed else { panic!("refused") };
+    // A vacancy ends it.
+    let vacant = next.vacated();
+    let declared = t.one.declare(&leadership, Some((&next, basis)), &vacant).await.expect("declare");
+    assert!(matches!(declared, Declared::Stored(_)));
+    let late = t.two.renew_primary(at, Some(second), &lease(1, 2)).await.expect("renew");
+    assert_eq!(late, Outcome::GuardFailed);
+    assert_eq!(t.one.lease().await.expect("lease"), Some((lease(1, 1), second)));
+}
+
+async fn who_does_not_lead_amends_but_declares_nobody(t: Two) {
+    let leadership = lead(&t.one, "a").await;
+    let Declared::Stored(basis) = t.one.declare(&leadership, None, &intent()).await.expect("declare") else {
+        panic!("conflict")
+    };
+    let refused = t.two.amend((&intent(), basis), &intent().vacated()).await;
+    assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    let next = intent().raised();
+    assert!(matches!(t.two.amend((&intent(), basis), &next).await.expect("amend"), Declared::Stored(_)));
+    let late = t.two.amend((&intent(), basis), &next).await.expect("amend");
+    assert_eq!(late, Declared::Conflict, "it was based on what is no more");
 }
 
 async fn a_registration_stays_and_is_written_once(t: Two) {
