@@ -137,6 +137,13 @@ impl Member for Host {
         Ok(self.answer(reply))
     }
 
+    async fn vouch(&self, stamp: Stamp, ttl: Duration) -> Result<bool, NoAnswer> {
+        match &self.agent {
+            Some(agent) => Ok(agent.vouch(stamp, ttl).await),
+            None => Err(NoAnswer(format!("{} has no PostgreSQL", self.node))),
+        }
+    }
+
     async fn sessions(&self) -> Result<Vec<Session>, NoAnswer> {
         match &self.agent {
             Some(agent) => Ok(agent.sessions().await),

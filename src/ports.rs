@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Command, EndpointName, Incident, MemberFacts, Mono, NodeId, Reply, RequestKind, RouteOrder, Snapshot,
-    Stamp,
+    Command, EndpointName, Incident, LeaseRecord, MemberFacts, Mono, NodeId, Reign, Reply, RequestKind,
+    RouteOrder, Snapshot, Stamp,
 };
 
 /// The only place time comes from.
@@ -114,6 +114,28 @@ pub trait Store: Send + Sync {
     async fn changed(&self, prefix: &str, since: Revision) -> Result<Revision, StoreError>;
 }
 
+/// The primary lease, as the agent of a primary renews it.
+#[async_trait]
+pub trait Lease: Send + Sync {
+    /// Who reigns, and the revision that renewals are guarded by.
+    async fn reign(&self) -> Result<Option<(Reign, Revision)>, StoreError>;
+    /// The last renewal.
+    async fn last(&self) -> Result<Option<(LeaseRecord, Revision)>, StoreError>;
+    /// Renews, if the reign that was read with revision `reign` stands and nobody has renewed since `last`.
+    async fn renew(
+        &self,
+        reign: Revision,
+        last: Option<Revision>,
+        record: &LeaseRecord,
+    ) -> Result<Outcome, StoreError>;
+}
+
+/// The other members, as far as they are known.
+pub trait Peers: Send + Sync {
+    /// One of them. None: nobody has told yet where it is reached.
+    fn member(&self, node: &NodeId) -> Option<Arc<dyn Member>>;
+}
+
 /// A client session of a primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
@@ -149,6 +171,8 @@ pub trait Member: Send + Sync {
         stamp: Stamp,
         order: RouteOrder,
     ) -> Result<Answer, NoAnswer>;
+    /// Asks for its word that it knows of no higher epoch than the stamp's and takes part in none for `ttl`.
+    async fn vouch(&self, stamp: Stamp, ttl: Duration) -> Result<bool, NoAnswer>;
     /// The client sessions of its primary.
     async fn sessions(&self) -> Result<Vec<Session>, NoAnswer>;
     /// Lets an endpoint forward nothing more from these clients, named by the endpoint's local ports toward the

@@ -259,6 +259,9 @@ impl State {
         self.facts.standby_name = promise.standby_name.clone();
         self.facts.unfinished = promise.unfinished;
         self.facts.lost = promise.lost.clone();
+        let noted = promise.admitted.as_ref();
+        let of_term = noted.filter(|(under, _)| promise.primary_since.is_some_and(|s| s.same_epoch(*under)));
+        self.facts.admitted = of_term.map(|(_, nodes)| nodes.clone());
         if promise.recruited.is_none() {
             self.recruited = None;
             self.refresh();
@@ -307,6 +310,8 @@ fn outline(facts: &AgentFacts) -> AgentFacts {
     let mut still = facts.clone();
     still.server.at = Mono(0);
     still.job = still.job.map(|_| String::new());
+    still.serves_until = still.serves_until.map(|_| Mono(0));
+    still.vouched_until = still.vouched_until.map(|_| Mono(0));
     match &mut still.server.value {
         Server::Primary(p) => {
             p.flushed = Lsn(0);

@@ -14,6 +14,7 @@ use super::{
     orders::Unable,
     peek,
     promise::{Promise, PromiseFile},
+    right::{Known, Serving},
 };
 use crate::{
     config,
@@ -36,6 +37,9 @@ pub(super) struct Inner {
     pub(super) instance: Instance,
     pub(super) access: Access,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) serving: Serving,
+    /// What was last read of the store for a renewal.
+    pub(super) known: Mutex<Known>,
     pub(super) board: Board,
     /// The promise file. Held while it is written, so that no answer overtakes it.
     pub(super) promise: Mutex<PromiseFile>,
@@ -63,6 +67,7 @@ impl Inner {
         cfg: &config::Postgres,
         node: &NodeId,
         state_dir: &Path,
+        serving: Serving,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, AgentError> {
         let access =
@@ -84,6 +89,10 @@ impl Inner {
             address: cfg.address.clone(),
             standby_name: promise.held().standby_name.clone(),
             no_failover: cfg.no_failover,
+            serves_until: None,
+            admitted: None,
+            // A word given before this start counts again from here.
+            vouched_until: promise.held().vouched.map(|(_, length)| clock.now().plus(length)),
             server: Seen { value: Server::Unknown, at: clock.now() },
             unfinished: None,
             job: None,
@@ -99,6 +108,8 @@ impl Inner {
             instance,
             access,
             clock,
+            serving,
+            known: Mutex::default(),
             board,
             promise: Mutex::new(promise),
             attached: watch::Sender::new(None),

@@ -14,18 +14,22 @@ mod promise;
 mod promote;
 mod rebuild;
 mod recruit;
+mod right;
 mod slots;
+mod vouch;
 mod watch;
 
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::{sync::watch as channel, task::JoinHandle};
 
 pub use error::AgentError;
 use inner::Inner;
+pub use right::Serving;
 
 use crate::{
     app::Probe,
@@ -53,10 +57,12 @@ impl Agent {
         app: Option<&config::App>,
         node: &NodeId,
         state_dir: &Path,
+        serving: Serving,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, AgentError> {
-        let inner = Arc::new(Inner::new(cfg, node, state_dir, Arc::clone(&clock))?);
-        let mut tasks = vec![tokio::spawn(watch::run(Arc::clone(&inner)))];
+        let inner = Arc::new(Inner::new(cfg, node, state_dir, serving, Arc::clone(&clock))?);
+        let mut tasks =
+            vec![tokio::spawn(watch::run(Arc::clone(&inner))), tokio::spawn(right::run(Arc::clone(&inner)))];
         let app = app.map(|app| Arc::new(Probe::start(app, clock)));
         if let Some(app) = &app {
             tasks.push(tokio::spawn(mind_app(Arc::clone(&inner), Arc::clone(app))));
@@ -81,6 +87,11 @@ impl Agent {
     /// anything happens. The command goes on even if the caller does not wait.
     pub async fn order(&self, stamp: Stamp, command: Command) -> Reply {
         self.inner.order(stamp, command).await
+    }
+
+    /// Its word to the primary of a stamp's epoch, for so long. False: it promised a higher one.
+    pub async fn vouch(&self, stamp: Stamp, ttl: Duration) -> bool {
+        self.inner.vouch(stamp, ttl).await
     }
 
     /// The client sessions of its server over TCP; none if it does not answer.

@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,12 @@ pub(super) struct Promise {
     pub(super) upstream: Option<Upstream>,
     /// What the last rewind or clone gave up.
     pub(super) lost: Option<LostTail>,
+    /// Who may be promoted in its place, noted under this stamp: whom it asks before it serves without the store.
+    #[serde(default)]
+    pub(super) admitted: Option<(Stamp, Vec<NodeId>)>,
+    /// The word given to the primary of this stamp's epoch, as a length: it counts again in full after a restart.
+    #[serde(default)]
+    pub(super) vouched: Option<(Stamp, Duration)>,
 }
 
 /// The file, and the lock that keeps a second agent out.
@@ -115,6 +122,8 @@ impl Promise {
             paused: None,
             upstream: None,
             lost: None,
+            admitted: None,
+            vouched: None,
         }
     }
 }

@@ -43,7 +43,9 @@ impl Inner {
                 return Err(Unable::Refused("the server is no running standby".into()));
             }
         }
+        self.keep_word(stamp).await?;
         let postmaster = self.running_standby()?;
+        self.claim(stamp).await?;
         // Inherited names may name itself; nothing leads it anywhere any more.
         let names = format_names(names).map_err(Unable::Refused)?;
         let settings = [
@@ -153,6 +155,8 @@ impl Inner {
                 if self.instance.has_standby_signal().await? {
                     return self.start_to_promote(stamp).await;
                 }
+                // Nobody is let in before its right to serve is confirmed.
+                self.claim(stamp).await?;
                 self.start().await?;
             }
         }

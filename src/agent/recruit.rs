@@ -42,6 +42,8 @@ struct Look {
 impl Inner {
     /// Cuts the standby and attests. Safe to repeat.
     pub(super) async fn recruit(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+        self.running_standby()?;
+        self.keep_word(stamp).await?;
         let postmaster = self.running_standby()?;
         let sql = self.sql().await?;
         self.undo_pause(&sql).await?;

@@ -10,14 +10,16 @@ use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch, task::JoinH
 
 use super::args::RunArgs;
 use crate::{
-    agent::Agent,
+    agent::{Agent, Serving},
     api,
     clock::SystemClock,
     config::Config,
     controller::{self, Deps, Feed},
     endpoint::Proxy,
+    fence_command::FenceCommand,
     member::Host,
     model::RouteOrder,
+    peers::PeerBook,
     ports::{Clock, Console, Local},
     postgres::ThroughEndpoint,
     store::{Embedded, Records, Registration, RpoHistory},
@@ -69,7 +71,7 @@ impl Running {
     async fn start(config: &Config, stopped: watch::Receiver<bool>) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let public = bind("api.listen", config.api.listen).await?;
-        let peers = bind("api.peer_listen", config.api.peer_listen).await?;
+        let peer_port = bind("api.peer_listen", config.api.peer_listen).await?;
         make_dir("state_dir", &config.state_dir)?;
         if let Some(parent) = config.store.parent() {
             make_dir("store.embedded", parent)?;
@@ -83,12 +85,19 @@ impl Running {
         for endpoint in &config.endpoints {
             endpoints.insert(endpoint.name.clone(), Proxy::bind(endpoint, clock.clone())?);
         }
+        let peers = PeerBook::open(config.node.clone(), &config.state_dir, connect(config, &clock));
         let agent = match &config.postgres {
             Some(postgres) => Some(Agent::start(
                 postgres,
                 config.app.as_ref(),
                 &config.node,
                 &config.state_dir,
+                Serving {
+                    ttl: config.policy.lease_ttl,
+                    hang: config.policy.hang,
+                    lease: Arc::new(records.clone()),
+                    peers: peers.clone(),
+                },
                 clock.clone(),
             )?),
             None => None,
@@ -100,13 +109,14 @@ impl Running {
             }
         }
         let host = Host::new(config.node.clone(), agent, endpoints, clock.clone());
-        let (console, loop_task) = controller::start(deps(config, &host, records.clone(), history, clock));
+        let (console, loop_task) =
+            controller::start(deps(config, &host, &peers, records.clone(), history, clock));
         let console: Arc<dyn Console> = Arc::new(console);
         let local: Arc<dyn Local> = host.clone();
         let servers = vec![
             serve(api::serve(public, console, config.api.token.clone(), wait(stopped.clone()))),
             serve(api::peer::serve(
-                peers,
+                peer_port,
                 config.cluster.clone(),
                 local,
                 config.api.token.clone(),
@@ -132,6 +142,7 @@ impl Running {
 fn deps(
     config: &Config,
     host: &Arc<Host>,
+    peers: &Arc<PeerBook>,
     records: Records,
     history: RpoHistory,
     clock: Arc<dyn Clock>,
@@ -142,19 +153,7 @@ fn deps(
         peer_address: config.api.peer_address.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let connect = {
-        let (cluster, token, clock) = (config.cluster.clone(), config.api.token.clone(), clock.clone());
-        move |peer: &Registration| {
-            let remote = api::peer::Remote::new(
-                cluster.clone(),
-                peer.node.clone(),
-                peer.peer_address.clone(),
-                token.clone(),
-                clock.clone(),
-            );
-            Feed { node: peer.node.clone(), facts: remote.facts(), member: remote }
-        }
-    };
+    let peers = Arc::clone(peers);
     Deps {
         cluster: config.cluster.clone(),
         node: config.node.clone(),
@@ -165,13 +164,31 @@ fn deps(
         leader_ttl: config.leader_ttl,
         records,
         local: host.feed(),
-        connect: Box::new(connect),
+        connect: Box::new(move |registration| peers.feed(registration)),
         client: Arc::new(ThroughEndpoint::new(
             config.postgres.as_ref().map_or("", |postgres| &postgres.verify),
         )),
+        fencer: config.fence_command.clone().map(|program| {
+            Arc::new(FenceCommand::new(program, config.cluster.clone())) as Arc<dyn controller::Fencer>
+        }),
         clock,
         history: Some(history),
     }
+}
+
+/// How another member is connected.
+fn connect(config: &Config, clock: &Arc<dyn Clock>) -> Box<dyn Fn(&Registration) -> Feed + Send + Sync> {
+    let (cluster, token, clock) = (config.cluster.clone(), config.api.token.clone(), Arc::clone(clock));
+    Box::new(move |peer| {
+        let remote = api::peer::Remote::new(
+            cluster.clone(),
+            peer.node.clone(),
+            peer.peer_address.clone(),
+            token.clone(),
+            Arc::clone(&clock),
+        );
+        Feed { node: peer.node.clone(), facts: remote.facts(), member: remote }
+    })
 }
 
 /// Makes a directory that is not there yet, as `locum config check` promises; only its owner may enter.

@@ -11,6 +11,8 @@ const DETECT_MIN: Duration = Duration::from_millis(200);
 const HANG_MIN: Duration = Duration::from_millis(200);
 /// A lease is renewed three times in its life; below this a busy disk ends it.
 const LEADER_TTL_MIN: Duration = Duration::from_millis(500);
+/// The lease is renewed every 200 ms and ends 200 ms early; below this a store's election ends it.
+const LEASE_TTL_MIN: Duration = Duration::from_secs(1);
 /// Commits that wait for no time at all would make every standby restart an exposure.
 const WRITE_WAIT_MIN: Duration = Duration::from_millis(50);
 /// Probing more often than this is load, not knowledge.
@@ -139,6 +141,12 @@ fn times(config: &Config, problems: &mut Vec<Problem>) {
         ("policy.detect", policy.detect, DETECT_MIN, "members report ten times a second"),
         ("policy.hang", policy.hang, HANG_MIN, "a probe of a busy primary takes that long"),
         ("policy.leader_ttl", config.leader_ttl, LEADER_TTL_MIN, "a busy disk would end the leader's lease"),
+        (
+            "policy.lease_ttl",
+            policy.lease_ttl,
+            LEASE_TTL_MIN,
+            "a store that is slow for a moment would stop PostgreSQL",
+        ),
         ("policy.write_wait", policy.write_wait, WRITE_WAIT_MIN, "a blip would end the promise of sync"),
         ("policy.handover", policy.handover, HANDOVER_MIN, "no switchover is over sooner"),
     ];

@@ -50,6 +50,8 @@ pub struct Config {
     pub postgres: Option<Postgres>,
     /// Thresholds and choices.
     pub policy: Policy,
+    /// The program that makes sure of a node that cannot be asked.
+    pub fence_command: Option<PathBuf>,
     /// The endpoints in this member.
     pub endpoints: Vec<Endpoint>,
     /// The app server of this host.

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use figment::value::Value;
 
 use super::{parse_bytes, units};
-use crate::model::{Durability, EndpointKind, OnCrash};
+use crate::model::{Durability, EndpointKind, GuardMode, OnCrash};
 
 /// A text.
 pub(super) fn text(value: &Value) -> Result<String, String> {
@@ -147,6 +147,11 @@ pub(super) fn on_crash(value: &Value) -> Result<OnCrash, String> {
         );
     }
     choice(value, &[("failover", OnCrash::Failover), ("restart", OnCrash::Restart)])
+}
+
+/// What happens when the right to serve has run out.
+pub(super) fn guard(value: &Value) -> Result<GuardMode, String> {
+    choice(value, &[("enforce", GuardMode::Enforce), ("observe", GuardMode::Observe)])
 }
 
 /// What an endpoint leads to.

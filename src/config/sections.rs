@@ -14,7 +14,7 @@ use super::{
     reader::Reader,
 };
 use crate::model::{
-    ClusterName, Durability, EndpointKind, EndpointName, NodeId, Objectives, OnCrash, Policy,
+    ClusterName, Durability, EndpointKind, EndpointName, GuardMode, NodeId, Objectives, OnCrash, Policy,
 };
 
 /// Where the token is unless `api.token_file` says otherwise.
@@ -61,7 +61,7 @@ pub(super) fn parse(figment: Figment) -> Parsed {
     let store = store(&mut reader);
     let ApiDraft { api, token_file } = api(&mut reader);
     let postgres = postgres(&mut reader);
-    let (policy, leader_ttl) = policy(&mut reader);
+    let (policy, leader_ttl, fence_command) = policy(&mut reader);
     let endpoints = endpoints(&mut reader);
     let app = app(&mut reader);
     let (settings, problems) = reader.finish();
@@ -78,6 +78,7 @@ pub(super) fn parse(figment: Figment) -> Parsed {
             api,
             postgres: postgres?,
             policy,
+            fence_command,
             endpoints: endpoints?,
             app: app?,
         })
@@ -231,9 +232,10 @@ fn masked(connection: &str) -> String {
     connection.split_whitespace().map(hide).collect::<Vec<_>>().join(" ")
 }
 
-fn policy(reader: &mut Reader) -> (Policy, Duration) {
+fn policy(reader: &mut Reader) -> (Policy, Duration, Option<PathBuf>) {
     let default = Policy::default();
     let mut section = reader.section("policy");
+    let fence_command = section.maybe("fence_command", parse::path, show_path);
     let policy = Policy {
         durability: section
             .or("durability", default.durability, parse::durability, |d| quote(durability(*d))),
@@ -253,10 +255,15 @@ fn policy(reader: &mut Reader) -> (Policy, Duration) {
             parse::size,
             show_size,
         ),
+        lease_ttl: section.or("lease_ttl", default.lease_ttl, parse::duration, show_duration),
+        guard: section.or("guard", default.guard, parse::guard, |mode| quote(guard(*mode))),
+        freeze_max: section.or("freeze_max", default.freeze_max, parse::duration, show_duration),
+        veto_max: section.or("veto_max", default.veto_max, parse::duration, show_duration),
+        has_fence_command: fence_command.is_some(),
     };
     let leader_ttl = section.or("leader_ttl", LEADER_TTL, parse::duration, show_duration);
     section.finish();
-    (policy, leader_ttl)
+    (policy, leader_ttl, fence_command)
 }
 
 const fn durability(durability: Durability) -> &'static str {
@@ -271,6 +278,13 @@ const fn on_crash(on_crash: OnCrash) -> &'static str {
     match on_crash {
         OnCrash::Failover => "failover",
         OnCrash::Restart => "restart",
+    }
+}
+
+const fn guard(mode: GuardMode) -> &'static str {
+    match mode {
+        GuardMode::Enforce => "enforce",
+        GuardMode::Observe => "observe",
     }
 }
 

@@ -46,6 +46,25 @@ impl Controller {
                 self.spawn(work, key, now);
                 return;
             }
+            Step::Amend(next) => {
+                let Some((basis, revision)) = self.world.intent.clone() else { return };
+                let deps = self.deps.clone();
+                let work = async move {
+                    match deps.records.amend((&basis, revision), &next).await {
+                        Ok(Declared::Stored(revision)) => Ok(Effect::Amended(Box::new(next), revision)),
+                        Ok(Declared::Conflict) => Err("somebody else replaced the intent first".to_owned()),
+                        Err(error) => Err(error.to_string()),
+                    }
+                };
+                return self.spawn(work, key, now);
+            }
+            Step::FenceCommand { node, stamp } => {
+                let Some(fencer) = self.deps.fencer.clone() else { return };
+                let work = async move {
+                    fencer.fence(&node, stamp).await.map(|()| Effect::FencedByCommand(node, stamp))
+                };
+                return self.spawn(work, key, now);
+            }
             Step::Order { node, command, stamp } => {
                 let Some(feed) = self.feeds.get(&node).cloned() else { return };
                 if command == Command::Serve {
@@ -153,7 +172,15 @@ impl Controller {
                     .declared(before.as_ref().as_ref(), &next)
                     .into_iter()
                     .for_each(|id| self.world.answered(&id));
-                self.world.adopt(*next, revision);
+                self.world.adopt(*next, revision, now);
+            }
+            Effect::Amended(next, revision) => {
+                tracing::warn!(stamp = %next.stamp(), "amended without a leader: writes wait for no standby now");
+                self.world.adopt(*next, revision, now);
+            }
+            Effect::FencedByCommand(node, stamp) => {
+                tracing::warn!(%node, %stamp, "the fence command has made sure of it");
+                self.world.fenced_by_command = Some((node, stamp));
             }
         }
     }

@@ -11,12 +11,13 @@ mod recorder;
 mod sampler;
 mod show;
 mod track;
+mod watch;
 mod world;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, watch as channel},
     task::JoinHandle,
 };
 
@@ -24,8 +25,8 @@ pub use console::Handle;
 
 use crate::{
     model::{
-        ClusterName, Incident, IncidentKind, Intent, MemberFacts, Mono, NodeId, Objectives, Policy, Request,
-        Seen, Stamp, StepKey,
+        ClusterName, Incident, IncidentKind, Intent, LeaseRecord, MemberFacts, Mono, NodeId, Objectives,
+        Policy, Request, Seen, Stamp, StepKey,
     },
     planner::{self, Memory},
     ports::{Client, Clock, Member, Revision},
@@ -45,7 +46,14 @@ pub struct Feed {
     /// How to order it.
     pub member: Arc<dyn Member>,
     /// Its facts, already on this member's clock.
-    pub facts: watch::Receiver<Option<Seen<MemberFacts>>>,
+    pub facts: channel::Receiver<Option<Seen<MemberFacts>>>,
+}
+
+/// Makes sure of a node that cannot be asked: the fence command of the configuration.
+#[async_trait::async_trait]
+pub trait Fencer: Send + Sync {
+    /// Ok: the node's PostgreSQL can acknowledge nothing more until a person lets it. Bounded by a deadline of its own.
+    async fn fence(&self, node: &NodeId, stamp: Stamp) -> Result<(), String>;
 }
 
 /// What a controller needs from its surroundings.
@@ -72,6 +80,8 @@ pub struct Deps {
     pub connect: Box<dyn Fn(&Registration) -> Feed + Send + Sync>,
     /// The client that verifies.
     pub client: Arc<dyn Client>,
+    /// The fence command, where one is configured.
+    pub fencer: Option<Arc<dyn Fencer>>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Where the live RPO is kept.
@@ -84,6 +94,8 @@ pub(crate) enum Event {
     Facts(NodeId, Box<Seen<MemberFacts>>),
     /// What the store holds now, or why it cannot be read.
     Store(Result<Box<Stored>, String>),
+    /// The primary lease, as read under an intent that was known to stand before. None: it was never renewed.
+    Lease(Option<LeaseRecord>, Option<Stamp>),
     /// Leadership gained, or lost.
     Leads(Option<Leading>),
     /// A step ended.
@@ -99,6 +111,8 @@ pub(crate) struct Stored {
     pub(crate) members: Vec<Registration>,
     /// The last incident.
     pub(crate) last: Option<Incident>,
+    /// When the read began.
+    pub(crate) asked: Mono,
 }
 
 /// A leadership, and until when it may be believed without a renewal.
@@ -134,6 +148,10 @@ pub(crate) enum Effect {
     Drained(Stamp),
     /// Commits through the endpoints succeeded.
     Verified(Stamp),
+    /// This member, which does not lead, amended the intent.
+    Amended(Box<Intent>, Revision),
+    /// The fence command has made sure of a node.
+    FencedByCommand(NodeId, Stamp),
 }
 
 /// Starts the loop and everything that feeds it.
@@ -156,7 +174,9 @@ struct Controller {
     recorder: recorder::Recorder,
     publisher: console::Publisher,
     feeds: BTreeMap<NodeId, Feed>,
-    resigner: watch::Sender<bool>,
+    resigner: channel::Sender<bool>,
+    /// The stamp of the intent that is known to stand: the lease is read again when it changes.
+    intents: channel::Sender<Option<Stamp>>,
     tasks: Vec<JoinHandle<()>>,
     last_incident: Option<Incident>,
 }
@@ -172,7 +192,8 @@ impl Controller {
             recorder: recorder::Recorder::new(deps.records.clone()),
             publisher,
             feeds: BTreeMap::new(),
-            resigner: watch::Sender::new(false),
+            resigner: channel::Sender::new(false),
+            intents: channel::Sender::new(None),
             tasks: Vec::new(),
             last_incident: None,
             events,
@@ -183,7 +204,8 @@ impl Controller {
     async fn run(&mut self, mut inbox: mpsc::Receiver<Event>) {
         self.listen(self.deps.local.clone());
         self.tasks.push(election::start(self.deps.clone(), self.events.clone(), self.resigner.subscribe()));
-        self.tasks.push(world::watch_store(self.deps.clone(), self.events.clone()));
+        self.tasks.push(watch::records(self.deps.clone(), self.events.clone()));
+        self.tasks.push(watch::lease(self.deps.clone(), self.events.clone(), self.intents.subscribe()));
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -210,9 +232,10 @@ impl Controller {
                 if self.world.leading.is_none() && stored.last.is_some() {
                     self.last_incident.clone_from(&stored.last);
                 }
-                self.world.stored(*stored);
+                self.world.stored(*stored, self.deps.clock.now());
             }
             Event::Store(Err(error)) => self.world.store_error = Some(error),
+            Event::Lease(record, under) => self.world.lease_read(record, under, self.deps.clock.now()),
             Event::Leads(leading) => self.lead(leading),
             Event::Ended(ended) => self.ended(*ended),
             Event::Asked(request) => self.ask(request),
@@ -222,17 +245,19 @@ impl Controller {
     /// Plans once and begins what is planned.
     fn turn(&mut self) {
         let now = self.deps.clock.now();
+        self.world.turned(now);
         let view = self.world.view(now);
+        let stands = view.intent.as_ref().map(Intent::stamp);
+        self.intents.send_if_modified(|known| std::mem::replace(known, stands) != stands);
         let plan = planner::plan(&view, &self.memory, &self.deps.policy, now);
         self.tracker.observe(&view, &plan, now, self.deps.clock.wall());
         self.record();
         self.operations.observe(&view, self.tracker.open().or(self.last_incident.as_ref()));
         let resign = view.leading && self.world.leads_beside_the_primary(now, self.tracker.open().is_some());
         self.resigner.send_if_modified(|wish| std::mem::replace(wish, resign) != resign);
-        if view.leading {
-            for step in &plan.steps {
-                self.begin(step.clone(), &plan, now);
-            }
+        // What a member that does not lead may do is for the planner to say.
+        for step in &plan.steps {
+            self.begin(step.clone(), &plan, now);
         }
         self.memory = plan.memory.clone();
         let incidents = (self.tracker.open(), self.last_incident.as_ref());

@@ -40,6 +40,11 @@ impl Operations {
                 operation.state = OperationState::Done;
                 dealt.push(operation.id.clone());
             }
+            let accepted = before.map_or(0, |before| before.incarnation.0) < next.incarnation.0;
+            if operation.state == OperationState::Pending && operation.kind == "accept-store" && accepted {
+                operation.state = OperationState::Done;
+                dealt.push(operation.id.clone());
+            }
             if operation.state == OperationState::Pending && taken.as_ref() == Some(&operation.id) {
                 operation.state = OperationState::Running;
                 dealt.push(operation.id.clone());
@@ -66,6 +71,7 @@ impl Operations {
             RequestKind::Switchover { .. } => "switchover",
             RequestKind::Pause => "pause",
             RequestKind::Resume => "resume",
+            RequestKind::AcceptStore => "accept-store",
         };
         self.list.push_back(Operation {
             id: request.operation.clone(),

@@ -2,16 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
     time::Duration,
 };
 
-use tokio::{sync::mpsc, task::JoinHandle};
-
-use super::{Deps, Event, Leading, Stored, sampler::Sampler};
+use super::{Deps, Leading, Stored, sampler::Sampler};
 use crate::{
     model::{
-        Attempt, Intent, LiveRpo, MemberFacts, Mono, NodeId, NodeView, Request, Seen, Stamp, StepKey, View,
+        Attempt, Intent, LeaseRecord, LeaseSeen, LiveRpo, MemberFacts, Mono, NodeId, NodeView, Request, Seen,
+        Stamp, StepKey, View,
     },
     ports::Revision,
     store::Registration,
@@ -21,8 +19,9 @@ use crate::{
 const REQUESTS: usize = 16;
 /// Failovers remembered for the flap limit.
 const FAILOVERS: usize = 64;
-/// The store is read again this long after it failed.
-const STORE_RETRY: Duration = Duration::from_millis(250);
+/// A turn of the loop that comes this much later than the one before means that this member was stalled. Shorter: busy
+/// machines distrust themselves all the time. Longer: what was not heard in a stall is taken for silence.
+const STALL: Duration = Duration::from_millis(250);
 /// A leader beside the primary hands over leadership only after this long without change.
 const SETTLED: Duration = Duration::from_secs(3);
 
@@ -42,6 +41,14 @@ pub(super) struct World {
     pub(super) underway: BTreeSet<StepKey>,
     pub(super) attempts: BTreeMap<StepKey, Attempt>,
     failovers: VecDeque<Mono>,
+    /// When the intent that is known was adopted.
+    adopted: Mono,
+    /// The highest stamp of an intent that was ever read.
+    remembered: Option<Stamp>,
+    lease: LeaseSeen,
+    pub(super) fenced_by_command: Option<(NodeId, Stamp)>,
+    turned: Mono,
+    awake_since: Mono,
     sampler: Sampler,
 }
 
@@ -63,6 +70,12 @@ impl World {
             underway: BTreeSet::new(),
             attempts: BTreeMap::new(),
             failovers: VecDeque::new(),
+            adopted: Mono::default(),
+            remembered: None,
+            lease: LeaseSeen::default(),
+            fenced_by_command: None,
+            turned: deps.clock.now(),
+            awake_since: deps.clock.now(),
             sampler: Sampler::default(),
         }
     }
@@ -79,23 +92,59 @@ impl World {
         self.sampler.sample(self.intent.as_ref().map(|(intent, _)| intent), &self.nodes);
     }
 
-    /// The store was read. An intent older than one already known is a late read.
-    pub(super) fn stored(&mut self, stored: Stored) {
+    /// The loop has come round. One that comes late was stalled: its facts are old, and lay in its sockets.
+    pub(super) fn turned(&mut self, now: Mono) {
+        let late = now.since(self.turned);
+        if late > STALL {
+            tracing::warn!(?late, "this member was stalled");
+            self.awake_since = now;
+        }
+        self.turned = now;
+    }
+
+    /// The primary lease was read, under an intent that stood before the read began.
+    pub(super) fn lease_read(&mut self, record: Option<LeaseRecord>, under: Option<Stamp>, now: Mono) {
+        let known = self.lease.last.take();
+        self.lease.last = record.map(|record| match known {
+            Some(known) if known.value == record => known,
+            _ => Seen { value: record, at: now },
+        });
+        self.lease.read_under = under;
+    }
+
+    /// The store was read. An intent older than one already known is a late read, unless the read began after that one
+    /// was known: then the store has gone back, and what this member remembers says so.
+    pub(super) fn stored(&mut self, stored: Stored, now: Mono) {
         self.store_error = None;
         self.leader = stored.leader;
         self.registrations = stored.members.into_iter().map(|member| (member.node.clone(), member)).collect();
+        let late = stored.asked <= self.adopted;
         match stored.intent {
-            Some((intent, revision)) => self.adopt(intent, revision),
+            Some((intent, revision)) if self.goes_back(&intent) && !late => {
+                self.intent = Some((intent, revision));
+            }
+            Some((intent, revision)) => self.adopt(intent, revision, now),
+            None if late => {}
             // The store was wiped: what this member remembers is no intent any more, and the planner will say so.
             None => self.intent = None,
         }
     }
 
-    pub(super) fn adopt(&mut self, intent: Intent, revision: Revision) {
+    fn goes_back(&self, intent: &Intent) -> bool {
+        self.remembered.is_some_and(|remembered| intent.stamp() < remembered)
+    }
+
+    pub(super) fn adopt(&mut self, intent: Intent, revision: Revision, now: Mono) {
         let known = self.intent.as_ref();
-        if known.is_some_and(|(_, known)| *known >= revision) {
+        if self.goes_back(&intent) || known.is_some_and(|(known, _)| known.stamp() > intent.stamp()) {
             return;
         }
+        if known.is_some_and(|(known, _)| *known == intent) {
+            // A store that was moved may count its revisions anew.
+            self.intent = Some((intent, revision));
+            return;
+        }
+        (self.adopted, self.remembered) = (now, Some(intent.stamp()));
         let epoch_changed = known.is_none_or(|(known, _)| known.epoch != intent.epoch);
         if epoch_changed {
             self.intent_since = self.nodes.get(&self.node).map_or(Mono::default(), |node| node.heard);
@@ -142,6 +191,13 @@ impl World {
     /// What the planner sees.
     pub(super) fn view(&self, now: Mono) -> View {
         View {
+            node: Some(self.node.clone()),
+            leader: self.leader.clone(),
+            awake_since: self.awake_since,
+            store_error: self.store_error.clone(),
+            remembered: self.remembered,
+            lease: self.lease.clone(),
+            fenced_by_command: self.fenced_by_command.clone(),
             leading: self.leading.as_ref().is_some_and(|leading| now < leading.until),
             members: self.members.clone(),
             intent: self.intent.as_ref().map(|(intent, _)| intent.clone()),
@@ -167,32 +223,4 @@ impl World {
             now.since(self.intent_since) > SETTLED && self.underway.is_empty() && self.requests.is_empty();
         here && other && settled && !incident && intent.handover.is_none()
     }
-}
-
-/// Reads the store whenever it changes.
-pub(super) fn watch_store(deps: Arc<Deps>, events: mpsc::Sender<Event>) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        let mut since = Revision::default();
-        loop {
-            let read = read(&deps).await;
-            let failed = read.is_err();
-            if events.send(Event::Store(read.map(Box::new).map_err(|error| error.to_string()))).await.is_err()
-            {
-                return;
-            }
-            match deps.records.changed(since).await {
-                Ok(revision) if !failed => since = revision,
-                _ => tokio::time::sleep(STORE_RETRY).await,
-            }
-        }
-    })
-}
-
-async fn read(deps: &Deps) -> Result<Stored, crate::ports::StoreError> {
-    Ok(Stored {
-        last: deps.records.last_incident().await?,
-        intent: deps.records.intent().await?,
-        leader: deps.records.leader().await?,
-        members: deps.records.members().await?,
-    })
 }

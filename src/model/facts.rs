@@ -37,6 +37,13 @@ pub struct AgentFacts {
     pub standby_name: StandbyName,
     /// Never to be promoted, by configuration.
     pub no_failover: bool,
+    /// Until when it has the right to serve as the primary it was declared to be. None: it has none.
+    pub serves_until: Option<Mono>,
+    /// Whom it asks before it serves without the store, as noted durably in its epoch as primary. None: not noted yet, so
+    /// it does not serve without the store.
+    pub admitted: Option<Vec<NodeId>>,
+    /// Until when it has given its word not to take part in a higher epoch. None: it has not.
+    pub vouched_until: Option<Mono>,
     /// The server.
     pub server: Seen<Server>,
     /// A rewind or clone that began and has not ended: the data directory must not be started.

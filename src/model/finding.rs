@@ -43,6 +43,14 @@ pub enum Finding {
     Exposed,
     /// The names in `synchronous_standby_names` are not the ones Locum set.
     NamesChanged { node: NodeId },
+    /// The declared primary runs without the right to serve.
+    NoRightToServe { node: NodeId },
+    /// The member beside the primary was stopped in order.
+    Unattended { node: NodeId },
+    /// The store does not answer: no failover, and no change of anything, until it does.
+    StoreLost,
+    /// A standby's WAL receiver has held up a failover for longer than `veto_max`.
+    VetoLasts { node: NodeId },
     /// The store is empty or older than what agents remember.
     StoreNotBelieved,
     /// More failovers than `max_failovers` within `flap_window`.
@@ -78,6 +86,22 @@ impl fmt::Display for Finding {
             Self::NamesChanged { node } => {
                 write!(f, "synchronous_standby_names of {node} was changed by somebody else")
             }
+            Self::NoRightToServe { node } => {
+                write!(
+                    f,
+                    "primary {node} has no right to serve: its lease has run out and nobody vouches for it"
+                )
+            }
+            Self::Unattended { node } => write!(f, "the member beside primary {node} was stopped in order"),
+            Self::StoreLost => f.write_str(
+                "the store does not answer; until it does nobody can be promoted and nothing changed",
+            ),
+            Self::VetoLasts { node } => {
+                write!(
+                    f,
+                    "nothing is heard from the primary, but {node} still receives its WAL; a person must look"
+                )
+            }
             Self::StoreNotBelieved => f.write_str("the store is older than what the agents remember"),
             Self::Flapping => f.write_str("too many failovers in a short time"),
             Self::Paused => f.write_str("automatic action is paused"),
@@ -112,6 +136,12 @@ pub enum Hold {
     Underway { what: String },
     /// The silence of a member is no proof: its PostgreSQL may be serving. A lease or fence is needed to go on.
     SilenceIsNoProof { node: NodeId },
+    /// A silent primary's lease is still being renewed: it reaches the store, so it is not lost.
+    LeaseIsRenewed { node: NodeId },
+    /// A standby still receives new WAL of a silent primary.
+    WalStillComes { node: NodeId },
+    /// The old primary's lease must run out first.
+    LeaseRuns { left: Duration },
     /// A switchover is refused or rolled back; each blocker.
     Blocked { blockers: Vec<String> },
 }
@@ -136,7 +166,9 @@ impl fmt::Display for Hold {
             }
             Self::Paused => f.write_str("paused by an operator; `locum resume` lifts it"),
             Self::StoreNotBelieved => {
-                f.write_str("the store is older than what the agents remember; a person must accept it")
+                f.write_str(
+                    "the store is older than what the agents remember; `locum store accept` believes it all the same",
+                )
             }
             Self::Grace { finding, left } => write!(f, "{finding}; acts in {left:.1?} unless it passes"),
             Self::Flapping => f.write_str("too many failovers in a short time; a person must look"),
@@ -151,6 +183,15 @@ impl fmt::Display for Hold {
                     f,
                     "nothing is heard from {node}, and silence is no proof that its PostgreSQL has stopped"
                 )
+            }
+            Self::LeaseIsRenewed { node } => {
+                write!(f, "nothing is heard from {node}, but it renews its lease: it reaches the store, and serves")
+            }
+            Self::WalStillComes { node } => {
+                write!(f, "nothing is heard from the primary, but {node} still receives new WAL from it")
+            }
+            Self::LeaseRuns { left } => {
+                write!(f, "the old primary's lease runs out in {left:.1?}; until then it may acknowledge commits")
             }
             Self::Blocked { blockers } => write!(f, "blocked: {}", blockers.join("; ")),
         }

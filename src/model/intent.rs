@@ -58,6 +58,18 @@ pub struct Intent {
     pub handover: Option<Handover>,
     /// Automatic action is suspended by a person.
     pub paused: bool,
+    /// Who may be promoted. Grows only after the primary's agent has durably noted whom it must ask before it serves
+    /// without the store; so this is never more than what the primary knows.
+    #[serde(default)]
+    pub promotable: Vec<NodeId>,
+    /// The member beside the primary runs. False: it was stopped in order, so that nothing would stop this primary from
+    /// acknowledging commits; nobody is promoted until it is back or a person asks for it.
+    #[serde(default = "yes")]
+    pub attended: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// A standby as a member of a sync set: the node, and the exact name its walreceiver streams under.
@@ -86,6 +98,8 @@ impl Intent {
             durability,
             handover: None,
             paused: false,
+            promotable: Vec::new(),
+            attended: true,
         }
     }
 
@@ -114,7 +128,8 @@ impl Intent {
     /// Its sync set is empty in the very same write: what it inherits may name itself.
     #[must_use]
     pub fn declared(&self, node: NodeId) -> Self {
-        Self { primary: Some(node), sync: Vec::new(), sync_next: Vec::new(), ..self.clone() }.raised()
+        Self { primary: Some(node), sync: Vec::new(), sync_next: Vec::new(), attended: true, ..self.clone() }
+            .raised()
     }
 
     /// Declares `node` primary of the next epoch in one write: a hand-over, where the old primary has already
@@ -134,10 +149,26 @@ impl Intent {
                 primary: Some(old),
                 sync: Vec::new(),
                 sync_next: Vec::new(),
+                attended: true,
                 ..self.clone()
             }
             .raised(),
         )
+    }
+
+    /// What a person's word makes of a store that is not believed: a new life of it, with the highest epoch that anybody
+    /// remembers. The running primary keeps its place, and nothing is promised until it is proven anew.
+    #[must_use]
+    pub fn accepted(remembered: Stamp, primary: NodeId, durability: Durability) -> Self {
+        let incarnation = remembered.incarnation.next();
+        let first = Self::first(incarnation, remembered.epoch, primary, durability);
+        Self { version: remembered.version.next(), ..first }
+    }
+
+    /// Nothing is promised any more: safe from anywhere, as long as the store is told before PostgreSQL is.
+    #[must_use]
+    pub fn unpromised(&self) -> Self {
+        Self { sync: Vec::new(), sync_next: Vec::new(), ..self.clone() }.raised()
     }
 
     /// This intent with the next version: for every change that keeps the epoch.

@@ -33,6 +33,12 @@ impl Reign {
         Self { incarnation: intent.incarnation, epoch: intent.epoch, primary: intent.primary.clone() }
     }
 
+    /// True if a lease was renewed under this reign.
+    #[must_use]
+    pub fn is_of_lease(&self, lease: &LeaseRecord) -> bool {
+        (self.incarnation, self.epoch) == (lease.incarnation, lease.epoch)
+    }
+
     /// True if a stamp belongs to this reign.
     #[must_use]
     pub fn is_of(&self, stamp: Stamp) -> bool {

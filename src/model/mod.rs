@@ -36,11 +36,11 @@ pub use incident::{
 pub use intent::{Durability, Handover, Intent, Member};
 pub use lease::{LeaseRecord, Reign};
 pub use lsn::{BadLsn, Lsn, Switch, Timeline};
-pub use policy::{OnCrash, Policy};
+pub use policy::{GuardMode, OnCrash, Policy};
 pub use rpo::{LiveRpo, PositionLog};
 pub use snapshot::{
     AppStatus, EndpointStatus, FindingText, NodeStatus, Operation, OperationState, Role, RpoStatus, Snapshot,
 };
 pub use step::{Command, Reply, Step, StepKey, Upstream};
 pub use time::{Mono, Seen};
-pub use view::{Attempt, NodeView, Request, RequestKind, View};
+pub use view::{Attempt, LeaseSeen, NodeView, Request, RequestKind, View};

@@ -16,6 +16,16 @@ pub enum OnCrash {
     Restart,
 }
 
+/// What the guard does when the right to serve has run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GuardMode {
+    /// It freezes PostgreSQL, and kills it in the end.
+    Enforce,
+    /// It only reports what it would have done.
+    Observe,
+}
+
 /// The policy. `config` fills it from `locum.toml`; see `locum config example` for each key in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -44,6 +54,17 @@ pub struct Policy {
     pub flap_window: Duration,
     /// A switchover is refused while the standby lacks more bytes than this.
     pub max_switchover_lag: u64,
+    /// How long a primary may serve on its last renewal. Shorter: a store that is slow for as long stops a sound primary.
+    /// Longer: a failover that must wait for it (async) takes longer.
+    pub lease_ttl: Duration,
+    /// What happens when that time is over.
+    pub guard: GuardMode,
+    /// How long a server stays frozen, so that it can go on when its right returns, before it is killed.
+    pub freeze_max: Duration,
+    /// How long a standby that still receives WAL may hold up a failover until a person is asked.
+    pub veto_max: Duration,
+    /// A fence command is configured: a way to make sure of a silent primary without waiting for its lease.
+    pub has_fence_command: bool,
 }
 
 impl Default for Policy {
@@ -61,6 +82,11 @@ impl Default for Policy {
             max_failovers: 3,
             flap_window: Duration::from_secs(600),
             max_switchover_lag: 16 << 20,
+            lease_ttl: Duration::from_secs(3),
+            guard: GuardMode::Enforce,
+            freeze_max: Duration::from_secs(10),
+            veto_max: Duration::from_secs(30),
+            has_fence_command: false,
         }
     }
 }

@@ -53,6 +53,9 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         address,
         standby_name,
         no_failover,
+        serves_until,
+        admitted,
+        vouched_until,
         server: Seen { value, at },
         unfinished,
         job,
@@ -67,6 +70,9 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         address,
         standby_name,
         no_failover,
+        serves_until: shift.maybe(serves_until),
+        admitted,
+        vouched_until: shift.maybe(vouched_until),
         server: Seen { value: server(value, shift), at: shift.instant(at) },
         unfinished,
         job,
@@ -174,7 +180,7 @@ mod tests {
     use crate::model::{EndpointKind, EndpointName, Lsn, Mode, NodeId, Stamp, StandbyName, Timeline};
 
     /// Facts with these instants in every place where there can be one; `kind` chooses the server.
-    fn facts(sent_at: Mono, kind: u8, at: [Mono; 7]) -> MemberFacts {
+    fn facts(sent_at: Mono, kind: u8, at: [Mono; 9]) -> MemberFacts {
         let node = NodeId::new("a").expect("good name");
         let server = match kind {
             0 => Server::Down(Down {
@@ -219,6 +225,9 @@ mod tests {
             address: "a:5432".into(),
             standby_name: StandbyName("locum_a_1".into()),
             no_failover: false,
+            serves_until: Some(at[7]),
+            admitted: None,
+            vouched_until: Some(at[8]),
             server: Seen { value: server, at: at[0] },
             unfinished: None,
             job: None,
@@ -249,7 +258,7 @@ mod tests {
         fn every_instant_is_as_long_ago_here_as_it_was_there(
             sent in 0u64..1 << 50,
             received in 0u64..1 << 50,
-            ages in proptest::array::uniform7(0u64..1 << 40),
+            ages in proptest::array::uniform9(0u64..1 << 40),
             kind in 0u8..3,
         ) {
             let there = ages.map(|age| Mono(sent.saturating_sub(age)));
@@ -262,7 +271,7 @@ mod tests {
         fn there_and_back_changes_nothing(
             sent in 1u64 << 40..1 << 50,
             received in 1u64 << 40..1 << 50,
-            ages in proptest::array::uniform7(0u64..1 << 40),
+            ages in proptest::array::uniform9(0u64..1 << 40),
             kind in 0u8..3,
         ) {
             let original = facts(Mono(sent), kind, ages.map(|age| Mono(sent - age)));
@@ -272,7 +281,7 @@ mod tests {
 
     #[test]
     fn what_was_before_the_receivers_boot_becomes_its_boot() {
-        let rebased = facts(Mono(1_000), 1, [Mono(0); 7]).rebased(Mono(10));
-        assert_eq!(rebased, facts(Mono(10), 1, [Mono(0); 7]));
+        let rebased = facts(Mono(1_000), 1, [Mono(0); 9]).rebased(Mono(10));
+        assert_eq!(rebased, facts(Mono(10), 1, [Mono(0); 9]));
     }
 }

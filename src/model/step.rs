@@ -48,6 +48,8 @@ pub enum Command {
     PauseReplay,
     /// Let replay go on.
     ResumeReplay,
+    /// Note durably who may be promoted in this primary's place: whom it must ask before it serves without the store.
+    Admit(Vec<NodeId>),
     /// Have exactly these physical slots, of those whose names begin with `locum_`.
     KeepSlots(Vec<String>),
 }
@@ -70,6 +72,7 @@ impl Command {
             Self::ProveNames => "prove names",
             Self::PauseReplay => "pause replay",
             Self::ResumeReplay => "resume replay",
+            Self::Admit(_) => "admit",
             Self::KeepSlots(_) => "keep slots",
         }
     }
@@ -93,6 +96,10 @@ pub enum Reply {
 pub enum Step {
     /// Replace the stored intent, if it still is the one the plan was made on.
     Declare(Intent),
+    /// The same by a member that does not lead: the primary's own, where the rules allow it.
+    Amend(Intent),
+    /// Run the fence command of the configuration against a node.
+    FenceCommand { node: NodeId, stamp: Stamp },
     /// Order an agent.
     Order { node: NodeId, command: Command, stamp: Stamp },
     /// Order an endpoint.
@@ -126,6 +133,8 @@ impl Step {
     pub fn key(&self) -> StepKey {
         let (node, epoch, what) = match self {
             Self::Declare(intent) => (None, intent.epoch, "declare".to_owned()),
+            Self::Amend(intent) => (None, intent.epoch, "amend".to_owned()),
+            Self::FenceCommand { node, stamp } => (Some(node), stamp.epoch, "fence command".to_owned()),
             Self::Order { node, command, stamp } => (Some(node), stamp.epoch, format!("{command:?}")),
             Self::Route { member, endpoint, order, stamp } => {
                 (Some(member), stamp.epoch, format!("{endpoint} {order:?}"))
@@ -145,6 +154,8 @@ impl fmt::Display for Step {
                 Some(node) => write!(f, "declare {} with primary {node}", intent.stamp()),
                 None => write!(f, "declare {} with no primary", intent.stamp()),
             },
+            Self::Amend(intent) => write!(f, "amend {}", intent.stamp()),
+            Self::FenceCommand { node, stamp } => write!(f, "fence {node} by command ({stamp})"),
             Self::Order { node, command, stamp } => write!(f, "{} {node} ({stamp})", command.name()),
             Self::Route { member, endpoint, order, stamp } => {
                 let what = match order {

@@ -2,14 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::AgentFacts;
-use super::{EndpointFacts, EndpointName, Intent, LiveRpo, Mono, NodeId, Seen, Stamp, StepKey};
+use super::{
+    AgentFacts, EndpointFacts, EndpointName, Intent, LeaseRecord, LiveRpo, Mono, NodeId, Seen, Stamp, StepKey,
+};
 
 /// What the leader knows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct View {
+    /// This member.
+    pub node: Option<NodeId>,
     /// This member holds the leader lease.
     pub leading: bool,
+    /// Who holds it, as far as this member knows.
+    pub leader: Option<NodeId>,
+    /// Since when this member has run without a stall: what it had not heard by then says nothing.
+    pub awake_since: Mono,
+    /// The store does not answer, and why.
+    pub store_error: Option<String>,
+    /// The highest stamp of an intent that this member ever read.
+    pub remembered: Option<Stamp>,
+    /// The last renewal of the primary lease.
+    pub lease: LeaseSeen,
+    /// A node that the fence command has confirmed to be fenced, and under which stamp.
+    pub fenced_by_command: Option<(NodeId, Stamp)>,
     /// The members that the store lists: who must be heard before a first cluster is declared.
     pub members: BTreeSet<NodeId>,
     /// The stored intent; None: the store holds none.
@@ -30,6 +45,16 @@ pub struct View {
     pub attempts: BTreeMap<StepKey, Attempt>,
     /// When the last failovers were decided: what the flap limit counts.
     pub failovers: Vec<Mono>,
+}
+
+/// What is known of the primary lease.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LeaseSeen {
+    /// The last renewal, and when this member first saw it. None: none was ever seen.
+    pub last: Option<Seen<LeaseRecord>>,
+    /// The intent under which it was read: the read began after that intent was known to stand. If that intent declares a
+    /// vacancy, there can be no later renewal.
+    pub read_under: Option<Stamp>,
 }
 
 /// What is known of one member.
@@ -75,6 +100,8 @@ pub enum RequestKind {
     Pause,
     /// Lift the suspension.
     Resume,
+    /// Believe a store that was wiped or restored, on a person's word.
+    AcceptStore,
 }
 
 impl View {

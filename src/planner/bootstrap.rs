@@ -20,10 +20,6 @@ pub(super) fn plan(case: &mut Case<'_>) {
     let missing: Vec<NodeId> =
         case.view.members.iter().filter(|node| seen(node).is_none()).cloned().collect();
     let agents: Vec<_> = case.view.members.iter().filter_map(|node| Some((node, heard(node)?))).collect();
-    if agents.iter().any(|(_, agent)| agent.promise.is_some_and(|stamp| stamp.epoch > Epoch(0))) {
-        case.find(Finding::StoreNotBelieved);
-        return case.hold(Hold::StoreNotBelieved);
-    }
     let is_primary = |server: &Server| matches!(server, Server::Primary(primary) if primary.writable);
     let primaries: Vec<(NodeId, Option<SystemId>)> = agents
         .iter()

@@ -5,14 +5,14 @@ use std::cmp::Reverse;
 use super::{case::Case, health};
 use crate::model::{AgentFacts, Durability, Intent, Lsn, NodeId, ReplayState, Server, Standby};
 
-/// True if an agent promised something later than the store holds: the store was wiped or restored.
-pub(super) fn store_is_older_than_a_promise(case: &Case<'_>, intent: &Intent) -> bool {
-    let later = |agent: &AgentFacts| agent.promise.is_some_and(|stamp| stamp > intent.stamp());
-    case.view.nodes.values().filter_map(|node| node.agent.as_ref()).any(later)
-}
-
 /// What forbids promoting `node` in whatever way the pen is taken. Positions are not judged here.
 pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result<(), String> {
+    if !intent.attended {
+        return Err("the member beside the primary was stopped in order; start it again".into());
+    }
+    if !intent.promotable.contains(node) {
+        return Err("the primary has not confirmed yet that it may be promoted".into());
+    }
     let agent = case.heard(node).ok_or("its member is not heard")?;
     let standby = standby_of(agent)?;
     let silent = case.now.since(agent.server.at);
@@ -37,7 +37,7 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
     if intent.switch.is_some_and(|switch| !standby.history.contains(&switch)) {
         return Err("its timeline history lacks the present primary's switch".into());
     }
-    if !intent.sync.is_empty() && !in_both_sets(intent, node) {
+    if !intent.sync.is_empty() && !intent.in_sync(node) {
         return Err("it is not in the sync set".into());
     }
     let greatest = case.greatest(node, intent.epoch);
@@ -61,13 +61,6 @@ fn standby_of(agent: &AgentFacts) -> Result<&Standby, String> {
         Server::Starting => Err("its PostgreSQL does not answer yet".into()),
         Server::Unknown => Err("its PostgreSQL was not looked at yet".into()),
     }
-}
-
-/// A failover must satisfy the set that is and the set that is being moved to.
-fn in_both_sets(intent: &Intent, node: &NodeId) -> bool {
-    let within =
-        |set: &[crate::model::Member]| set.is_empty() || set.iter().any(|member| member.node == *node);
-    within(&intent.sync) && within(&intent.sync_next)
 }
 
 fn within_loss(case: &Case<'_>) -> Result<(), String> {

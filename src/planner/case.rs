@@ -100,6 +100,11 @@ impl<'a> Case<'a> {
         &mut self.plan.memory
     }
 
+    /// Since when a standby has lacked WAL without taking more of it; None: it lacks none, or takes it.
+    pub(super) fn stalled_since(&self, node: &NodeId) -> Option<Mono> {
+        self.plan.memory.stalled.get(node).map(|(_, since)| *since)
+    }
+
     // ---- what to do ---------------------------------------------------------------------------
 
     pub(super) fn hold(&mut self, hold: Hold) {

@@ -2,7 +2,7 @@
 
 use super::{app, case::Case, health, health::Health, rejoin, switchover, sync_set, vacancy};
 use crate::model::{
-    Cause, Command, Durability, EndpointKind, Finding, Hold, Intent, Mode, NodeId, OnCrash, Primary,
+    Cause, Command, Durability, EndpointKind, Finding, Hold, Intent, Mode, NodeId, OnCrash, Primary, Reign,
     RouteOrder, Server, Step,
 };
 
@@ -92,6 +92,11 @@ fn serve(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primary)
     if intent.durability != case.policy.durability {
         return case.declare(Intent { durability: case.policy.durability, ..intent.clone() }.raised());
     }
+    if !intent.attended {
+        // Its member is back, and leads the guard again.
+        return case.declare(Intent { attended: true, ..intent.clone() }.raised());
+    }
+    admit(case, intent, node);
     rejoin::plan(case, intent, node, primary);
     sync_set::plan(case, intent, node, primary);
 }
@@ -186,21 +191,65 @@ fn serve_again(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     case.order(intent, node, Command::Serve);
 }
 
-/// Nothing is heard from the primary's member. Inferred evidence: it needs every sync standby's corroboration, and a
-/// standby that still streams vetoes. Without a sync set nothing short of a fence or an expired lease would do.
+/// Nothing is heard from the primary's member. Inferred evidence: it needs corroboration. A lease that is being renewed
+/// shows that it is only this member that does not hear it, and a standby that still receives new WAL vetoes.
+///
+/// With a sync set, recruiting its members makes a silent primary harmless. In async its lease must run out, which the
+/// vacancy waits for. In a sync mode without a set nothing short of its own agent's word would do.
 fn silent(case: &mut Case<'_>, intent: &Intent, node: &NodeId, mut evidence: Vec<String>) {
-    let streams = |member: &crate::model::Member| {
-        case.heard(&member.node)
-            .is_none_or(|agent| matches!(&agent.server.value, Server::Standby(standby) if standby.streaming))
-    };
-    let proven = !intent.sync.is_empty() && !intent.sync_next.is_empty();
-    if !proven || intent.sync.iter().chain(&intent.sync_next).any(streams) || health::flapping(case) {
+    if lease_is_renewed(case, intent, node) {
+        return case.hold(Hold::LeaseIsRenewed { node: node.clone() });
+    }
+    if let Some(standby) = health::still_receives(case) {
+        let silent = case.stood(&Finding::PrimaryUnreachable { node: node.clone() }).unwrap_or_default();
+        if silent > case.policy.veto_max {
+            case.find(Finding::VetoLasts { node: standby.clone() });
+        }
+        return case.hold(Hold::WalStillComes { node: standby });
+    }
+    let promised = !intent.sync.is_empty() && !intent.sync_next.is_empty();
+    let recruitable = |member: &crate::model::Member| case.is_standby(&member.node);
+    let recruits = promised && intent.sync.iter().chain(&intent.sync_next).all(recruitable);
+    if !recruits && intent.durability != Durability::Async {
         return case.hold(Hold::SilenceIsNoProof { node: node.clone() });
+    }
+    if health::flapping(case) {
+        case.find(Finding::Flapping);
+        return case.hold(Hold::Flapping);
     }
     if let Err(reasons) = vacancy::could_be_filled(case, intent) {
         return case.hold(Hold::NoCandidate { reasons });
     }
-    evidence.push("no standby of the sync set receives WAL from it".to_owned());
+    evidence.push("no standby receives new WAL from it, and its lease is not renewed".to_owned());
     let summary = Finding::PrimaryUnreachable { node: node.clone() }.to_string();
+    case.suspect(case.view.nodes.get(node).map(|view| view.heard));
     case.declare_because(intent.vacated(), Cause { summary, evidence });
+}
+
+/// True if the primary's lease was renewed within `detect`: its member is alive and reaches the store.
+fn lease_is_renewed(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
+    case.view.lease.last.as_ref().is_some_and(|seen| {
+        let its_own = seen.value.node == *node && Reign::of(intent).is_of_lease(&seen.value);
+        its_own && case.now.since(seen.at) <= case.policy.detect
+    })
+}
+
+/// Keeps the list of who may be promoted: the primary's agent notes a node first, then the store lists it.
+fn admit(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
+    let Some(agent) = case.heard(node) else { return };
+    let system = agent.system;
+    let fit = |other: &NodeId| {
+        let known = case.view.agent(other);
+        known.is_some_and(|known| !known.no_failover && known.system == system && known.promise.is_some())
+    };
+    let mut wanted: Vec<NodeId> = intent.promotable.iter().filter(|other| *other != node).cloned().collect();
+    wanted.extend(case.others(Some(node)).into_iter().filter(|other| fit(other)).cloned());
+    wanted.sort();
+    wanted.dedup();
+    if agent.admitted.as_ref() != Some(&wanted) {
+        return case.order(intent, node, Command::Admit(wanted));
+    }
+    if intent.promotable != wanted {
+        case.declare(Intent { promotable: wanted, ..intent.clone() }.raised());
+    }
 }

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::model::{
     AgentFacts, AppFacts, Control, ControlState, Down, Durability, EndpointFacts, EndpointKind, EndpointName,
-    Epoch, Incarnation, Intent, LiveRpo, Lsn, Member, Mode, Mono, NodeId, NodeView, Primary, Probe,
-    ReplayState, Seen, Server, Slot, Stamp, Standby, StandbyName, Switch, SystemId, Timeline, Upstream,
-    Version, View, WalSender,
+    Epoch, Incarnation, Intent, LeaseRecord, LeaseSeen, LiveRpo, Lsn, Member, Mode, Mono, NodeId, NodeView,
+    Primary, Probe, ReplayState, Seen, Server, Slot, Stamp, Standby, StandbyName, Switch, SystemId, Timeline,
+    Upstream, Version, View, WalSender,
 };
 
 pub(super) const NOW: Mono = Mono(100_000_000_000);
@@ -42,6 +42,7 @@ pub(super) fn intent() -> Intent {
         version: Version(10),
         sync: set(&[tokyo()]),
         sync_next: set(&[tokyo()]),
+        promotable: vec![tokyo()],
         switch: Some(SWITCH),
         ..Intent::first(Incarnation(1), Epoch(3), seoul(), Durability::Sync)
     }
@@ -62,6 +63,9 @@ fn agent(node: &NodeId, server: Server, stamp: Stamp) -> AgentFacts {
         address: format!("{node}:5432"),
         standby_name: name_of(node),
         no_failover: false,
+        serves_until: None,
+        admitted: None,
+        vouched_until: None,
         server: Seen { value: server, at: NOW },
         unfinished: None,
         job: None,
@@ -145,6 +149,13 @@ fn member(node: &NodeId, server: Server, stamp: Stamp) -> NodeView {
     NodeView { heard: NOW, agent: Some(agent(node, server, stamp)), endpoints }
 }
 
+/// A lease of seoul's that was last renewed so long ago, and was read under a stamp.
+pub(super) fn lease_seen(ms: u64, read_under: Option<Stamp>) -> LeaseSeen {
+    let record =
+        LeaseRecord { node: seoul(), incarnation: Incarnation(1), epoch: Epoch(3), ttl_ms: 3_000, count: 7 };
+    LeaseSeen { last: Some(Seen { value: record, at: ago(ms) }), read_under }
+}
+
 /// Everything is as it should be.
 pub(super) fn healthy() -> View {
     let intent = intent();
@@ -169,7 +180,10 @@ pub(super) fn healthy() -> View {
         intent: Some(intent),
         ..View::default()
     };
-    view.agent_mut(&seoul()).primary_since = Some(stamp);
+    let agent = view.agent_mut(&seoul());
+    agent.primary_since = Some(stamp);
+    agent.serves_until = Some(Mono(NOW.0 + 2_000_000));
+    agent.admitted = Some(vec![tokyo()]);
     view
 }
 

@@ -32,6 +32,12 @@ pub(super) enum Health<'a> {
 /// Judges the declared primary.
 pub(super) fn of_primary<'a>(case: &Case<'a>, intent: &Intent, node: &NodeId) -> Health<'a> {
     let Some(agent) = case.heard(node) else {
+        let awake = case.now.since(case.view.awake_since);
+        if awake < case.policy.detect {
+            // This member was stalled itself: what it did not hear meanwhile says nothing of anybody else.
+            let finding = Finding::PrimaryUnreachable { node: node.clone() };
+            return Health::Suspected { finding, left: case.policy.detect - awake };
+        }
         let heard = case.view.nodes.get(node).map(|view| case.now.since(view.heard));
         let age = heard.map_or("never".to_owned(), |age| format!("{age:.1?} ago"));
         return Health::Silent { evidence: vec![format!("the member of {node} was last heard {age}")] };
@@ -112,6 +118,7 @@ pub(super) fn find_all(case: &mut Case<'_>, intent: &Intent) {
     find_apps(case, intent);
     find_endpoints(case, intent);
     note_positions(case, intent);
+    note_advances(case);
 }
 
 fn find_primary(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
@@ -127,7 +134,15 @@ fn find_primary(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
         Health::Silent { .. } => _ = case.find(Finding::PrimaryUnreachable { node: node.clone() }),
         Health::Good(_) | Health::NotYet | Health::StoppedByUs => {}
     }
-    let Some(Server::Primary(primary)) = case.heard(node).map(|agent| &agent.server.value) else { return };
+    if !intent.attended {
+        case.find(Finding::Unattended { node: node.clone() });
+    }
+    let Some(agent) = case.heard(node) else { return };
+    let Server::Primary(primary) = &agent.server.value else { return };
+    let taken = agent.primary_since.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
+    if taken && agent.serves_until.is_none_or(|until| until <= case.now) {
+        case.find(Finding::NoRightToServe { node: node.clone() });
+    }
     if primary.names.is_none() {
         case.find(Finding::NamesChanged { node: node.clone() });
     }
@@ -282,6 +297,33 @@ fn note_positions(case: &mut Case<'_>, intent: &Intent) {
             _ => _ = greatest.insert(node, (intent.epoch, standby.flushed)),
         }
     }
+}
+
+/// Notes which standbys have come further.
+fn note_advances(case: &mut Case<'_>) {
+    let now = case.now;
+    for node in case.others(None) {
+        let position = case.heard(node).and_then(|agent| match &agent.server.value {
+            Server::Standby(standby) if standby.streaming => Some(standby.flushed),
+            _ => None,
+        });
+        let Some(position) = position else {
+            case.memory().advanced.remove(node);
+            continue;
+        };
+        // First sight says nothing about when it came that far.
+        let known = case.memory().advanced.entry(node.clone()).or_insert((position, Mono::default()));
+        if known.0 < position {
+            *known = (position, now);
+        }
+    }
+}
+
+/// A standby that received new WAL within `detect`.
+pub(super) fn still_receives(case: &mut Case<'_>) -> Option<NodeId> {
+    let (now, detect) = (case.now, case.policy.detect);
+    let young = |at: &Mono| now.since(*at) <= detect;
+    case.memory().advanced.iter().find(|(_, (_, at))| young(at)).map(|(node, _)| node.clone())
 }
 
 /// Too many failovers in a short time: the next one needs a person.

@@ -5,10 +5,12 @@
 //! the lines that are unticked and may be done now, so a controller that dies half-way is replaced by one that reads
 //! the same checklist.
 
+mod alone;
 mod app;
 mod bootstrap;
 mod candidate;
 mod case;
+mod disbelief;
 mod establish;
 #[cfg(test)]
 mod fixture;
@@ -38,6 +40,8 @@ pub struct Memory {
     pub greatest: BTreeMap<NodeId, (Epoch, Lsn)>,
     /// Since when each standby that lacks WAL has flushed no more of it, and how far it had come.
     pub stalled: BTreeMap<NodeId, (Lsn, Mono)>,
+    /// How far each standby had come, and when it last came further: who still receives WAL of a silent primary.
+    pub advanced: BTreeMap<NodeId, (Lsn, Mono)>,
     /// When the switchover under way was first seen, by its operation.
     pub handover: Option<(String, Mono)>,
 }
@@ -68,15 +72,18 @@ pub fn plan(view: &View, memory: &Memory, policy: &Policy, now: Mono) -> Plan {
 }
 
 fn decide(case: &mut case::Case<'_>) {
+    if case.view.store_error.is_some() {
+        case.find(Finding::StoreLost);
+    }
+    if disbelief::plan(case, case.view.intent.as_ref()) {
+        return;
+    }
     let Some(intent) = case.view.intent.clone() else {
         return bootstrap::plan(case);
     };
-    if candidate::store_is_older_than_a_promise(case, &intent) {
-        case.find(Finding::StoreNotBelieved);
-        return case.hold(Hold::StoreNotBelieved);
-    }
     health::find_all(case, &intent);
     if !case.view.leading {
+        alone::plan(case, &intent);
         return case.hold(Hold::NotLeader);
     }
     if requests::plan(case, &intent) {

@@ -24,6 +24,12 @@ enum Change {
     Drained(Stamp),
     Request(RequestKind),
     Failovers(usize),
+    /// The last renewal was so many milliseconds ago, and was read under this stamp.
+    Lease(u64, Option<Stamp>),
+    NotPromotable,
+    Unattended,
+    At(NodeId),
+    LedBy(Option<NodeId>),
 }
 
 fn a_node() -> impl Strategy<Value = NodeId> {
@@ -119,6 +125,11 @@ fn a_change() -> impl Strategy<Value = Change> {
         1 => a_stamp().prop_map(Change::Drained),
         1 => request.prop_map(Change::Request),
         1 => (0usize..6).prop_map(Change::Failovers),
+        3 => (select(vec![100u64, 2_000, 4_000]), proptest::option::of(a_stamp())).prop_map(|(ms, under)| Change::Lease(ms, under)),
+        1 => Just(Change::NotPromotable),
+        1 => Just(Change::Unattended),
+        1 => a_node().prop_map(Change::At),
+        1 => proptest::option::of(a_node()).prop_map(Change::LedBy),
     ]
 }
 
@@ -149,6 +160,11 @@ fn apply(view: &mut View, change: Change) {
         Change::Drained(stamp) => view.drained = Some(stamp),
         Change::Request(kind) => view.requests.push(Request { operation: "op-2".into(), kind }),
         Change::Failovers(count) => view.failovers = vec![ago(1_000); count],
+        Change::Lease(ms, under) => view.lease = lease_seen(ms, under),
+        Change::NotPromotable => view.intent_mut().promotable.clear(),
+        Change::Unattended => view.intent_mut().attended = false,
+        Change::At(node) => view.node = Some(node),
+        Change::LedBy(node) => view.leader = node,
     }
 }
 
@@ -166,11 +182,19 @@ fn check(view: &View, plan: &Plan) -> Result<(), TestCaseError> {
     let stamp = intent.stamp();
     let declares = plan.steps.iter().filter(|step| matches!(step, Step::Declare(_))).count();
     prop_assert!(declares <= 1, "two declarations");
-    prop_assert!(view.leading || plan.steps.is_empty(), "acts without leading");
+    prop_assert!(
+        view.leading || plan.steps.iter().all(|step| is_its_own(view, intent, step)),
+        "acts without leading"
+    );
     prop_assert!(!plan.steps.is_empty() || !plan.holds.is_empty(), "does nothing and does not say why");
     for step in &plan.steps {
         match step {
             Step::Declare(next) => check_declaration(view, intent, next)?,
+            Step::Amend(next) => prop_assert_eq!(next, &intent.unpromised()),
+            Step::FenceCommand { node, stamp: carried } => {
+                prop_assert_eq!(*carried, stamp);
+                prop_assert!(intent.primary.is_none() && intent.previous.as_ref() == Some(node));
+            }
             Step::Order { node, command, stamp: carried } => {
                 prop_assert_eq!(*carried, stamp, "an order of another intent");
                 check_order(intent, node, command)?;
@@ -189,6 +213,39 @@ fn check(view: &View, plan: &Plan) -> Result<(), TestCaseError> {
         }
     }
     Ok(())
+}
+
+/// What the member beside the primary may do without leading: promise less, and have its own server agree.
+fn is_its_own(view: &View, intent: &Intent, step: &Step) -> bool {
+    let beside = view.node.is_some() && view.node == intent.primary;
+    beside
+        && match step {
+            Step::Amend(_) => true,
+            Step::Order { node, command: Command::SetNames(names), .. } => {
+                Some(node) == view.node.as_ref() && names.is_empty() && intent.sync.is_empty()
+            }
+            _ => false,
+        }
+}
+
+/// One of the ways in which the pen may have been taken from the old primary.
+fn pen_is_taken(view: &View, intent: &Intent) -> bool {
+    let recruited = |node: &NodeId| match view.agent(node).map(|agent| &agent.server.value) {
+        Some(Server::Standby(standby)) => standby.recruited.is_some_and(|by| by.same_epoch(intent.stamp())),
+        _ => false,
+    };
+    let mut members = intent.sync.iter().chain(&intent.sync_next);
+    let promised = !intent.sync.is_empty() && !intent.sync_next.is_empty();
+    let fenced =
+        intent.previous.as_ref().is_none_or(|old| match view.agent(old).map(|agent| &agent.server.value) {
+            Some(Server::Down(down)) => down.fenced.is_some_and(|by| by.same_epoch(intent.stamp())),
+            _ => false,
+        });
+    let final_read = view.lease.read_under.is_some_and(|under| under.same_epoch(intent.stamp()));
+    let out = view.lease.last.as_ref().is_none_or(|last| NOW.since(last.at) > last.value.ttl());
+    (promised && members.all(|member| recruited(&member.node)))
+        || fenced
+        || (intent.durability == Durability::Async && !promised && final_read && out)
 }
 
 fn check_order(intent: &Intent, node: &NodeId, command: &Command) -> Result<(), TestCaseError> {
@@ -218,6 +275,13 @@ fn check_order(intent: &Intent, node: &NodeId, command: &Command) -> Result<(), 
             let heir = intent.handover.as_ref().is_some_and(|handover| handover.to == *node);
             prop_assert!(intent.primary.is_none() || heir, "a recruit under a primary that serves");
         }
+        Command::Admit(nodes) => {
+            prop_assert!(declared && !nodes.contains(node));
+            prop_assert!(
+                intent.promotable.iter().all(|other| other == node || nodes.contains(other)),
+                "forgets one"
+            );
+        }
         Command::PauseReplay | Command::ResumeReplay | Command::KeepSlots(_) => {}
     }
     Ok(())
@@ -242,6 +306,13 @@ fn check_declaration(view: &View, intent: &Intent, next: &Intent) -> Result<(), 
             _ => false,
         };
         prop_assert!(again || recruited, "declares {}, which was not recruited in this epoch", chosen);
+        prop_assert!(
+            again || intent.handover.is_some() || pen_is_taken(view, intent),
+            "the old primary holds the pen"
+        );
+        prop_assert!(
+            again || intent.handover.is_some() || (intent.attended && intent.promotable.contains(chosen))
+        );
         prop_assert!(next.sync.is_empty() && next.sync_next.is_empty(), "the set outlives its primary");
     }
     let removal = !intent.sync.is_empty() && intent.sync_next.is_empty() && next.epoch == intent.epoch;

@@ -12,6 +12,10 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) -> bool {
             let blockers = vec!["a switchover is under way; try again when it has ended".to_owned()];
             case.step(Step::Refuse { operation: request.operation.clone(), blockers });
         }
+        RequestKind::AcceptStore => {
+            let blockers = vec!["the store is believed already".to_owned()];
+            case.step(Step::Refuse { operation: request.operation.clone(), blockers });
+        }
         RequestKind::Pause => case.declare(Intent { paused: true, ..intent.clone() }.raised()),
         RequestKind::Resume => case.declare(Intent { paused: false, ..intent.clone() }.raised()),
         // Taken already: the store told of the declaration before its own answer came.

@@ -51,7 +51,7 @@ fn target(case: &Case<'_>, intent: &Intent, primary: &Primary, present: &[Member
 
 /// True if writes have waited long enough for this member; in strict mode they wait for as long as it may come back as
 /// it is.
-fn given_up(case: &Case<'_>, intent: &Intent, primary: &Primary, member: &Member) -> bool {
+pub(super) fn given_up(case: &Case<'_>, intent: &Intent, primary: &Primary, member: &Member) -> bool {
     let named_anew = case.heard(&member.node).is_some_and(|agent| agent.standby_name != member.name);
     let streams = primary.senders.iter().any(|sender| sender.name == member.name && sender.streaming);
     let lost = health::standby_lost_for(case, &member.node).unwrap_or_default();
@@ -60,9 +60,19 @@ fn given_up(case: &Case<'_>, intent: &Intent, primary: &Primary, member: &Member
         // Writes go on waiting, for whoever comes: an empty set promises nothing, and lets the member be cloned.
         Durability::SyncStrict => named_anew || !streams && rejoin::is_hopeless(case, intent, &member.node),
         Durability::Sync => {
-            stalled(case, &member.node) || !streams && (named_anew || lost >= case.policy.write_wait)
+            let waits = commits_wait_for(case, &member.node) >= case.policy.write_wait;
+            let gone =
+                case.stood(&Finding::StandbyUnreachable { node: member.node.clone() }).is_some() && waits;
+            stalled(case, &member.node)
+                || gone
+                || !streams && (named_anew || lost >= case.policy.write_wait || waits)
         }
     }
+}
+
+/// For how long a standby has lacked WAL without taking more of it: for so long have commits waited for it at most.
+fn commits_wait_for(case: &Case<'_>, node: &NodeId) -> std::time::Duration {
+    case.stalled_since(node).map_or(std::time::Duration::ZERO, |since| case.now.since(since))
 }
 
 fn stalled(case: &Case<'_>, node: &NodeId) -> bool {

@@ -2,11 +2,13 @@
 //!
 //! SAFETY, "Taking the pen from the old primary": which way applies is decided by the intent's sync sets, never by
 //! the name of the mode. Both sets filled: recruiting every member is enough, and no clock or answer of the old
-//! primary is involved. Otherwise only the old agent's attestation that no process is left takes the pen.
+//! primary is involved. Otherwise the pen is taken by the old agent's attestation that no process is left, by the fence
+//! command, or by the lease that has run out; whichever comes first.
 
 use super::{candidate, case::Case};
 use crate::model::{
-    Cause, Command, Down, Durability, EndpointKind, Hold, Intent, Lsn, Mode, NodeId, RouteOrder, Server,
+    Cause, Command, Down, Durability, EndpointKind, Hold, Intent, Lsn, Member, Mode, NodeId, RouteOrder,
+    Server, Step, lease,
 };
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
@@ -18,13 +20,14 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
     let standing = standing(case, intent);
     let pen = match pen(case, intent, &standing) {
         Ok(pen) => pen,
-        Err(missing) => {
-            case.hold(Hold::Pen { missing });
+        Err(hold) => {
+            case.hold(hold);
+            fence_by_command(case, intent);
             return reinstate(case, intent);
         }
     };
     let eligible: Vec<(NodeId, Lsn)> =
-        standing.into_iter().filter(|(_, lsn)| holds_enough(intent, &pen, *lsn)).collect();
+        standing.into_iter().filter(|(_, lsn)| holds_enough(case, intent, &pen, *lsn)).collect();
     match candidate::best(&eligible) {
         Some((node, _)) => case.declare(with_app_of(case, intent.declared(node.clone()), node)),
         None => {
@@ -44,6 +47,8 @@ enum Pen {
     Recruited,
     /// No process of the old primary is left. What it had at its end, once that is known.
     Fenced { wal_end: Option<Lsn> },
+    /// Its right to serve has run out, or the fence command has made sure of it. What it had is not known.
+    Expired,
 }
 
 fn cut_endpoints(case: &mut Case<'_>, intent: &Intent) {
@@ -87,36 +92,81 @@ fn standing(case: &Case<'_>, intent: &Intent) -> Vec<(NodeId, Lsn)> {
         .collect()
 }
 
-fn pen(case: &Case<'_>, intent: &Intent, standing: &[(NodeId, Lsn)]) -> Result<Pen, String> {
+fn pen(case: &Case<'_>, intent: &Intent, standing: &[(NodeId, Lsn)]) -> Result<Pen, Hold> {
     let both = !intent.sync.is_empty() && !intent.sync_next.is_empty();
-    let missing: Vec<&str> = intent
-        .sync
-        .iter()
-        .chain(&intent.sync_next)
-        .filter(|member| !standing.iter().any(|(node, _)| *node == member.node))
-        .map(|member| member.node.as_str())
-        .collect();
+    let members = || intent.sync.iter().chain(&intent.sync_next);
+    let is_missing = |member: &&Member| candidate::recruited_at(case, intent, &member.node).is_none();
+    let missing: Vec<&str> = members().filter(is_missing).map(|member| member.node.as_str()).collect();
     if both && missing.is_empty() {
         return Ok(Pen::Recruited);
     }
     let Some(old) = &intent.previous else { return Ok(Pen::Fenced { wal_end: None }) };
-    match fenced(case, intent, old) {
-        Some(down) => Ok(Pen::Fenced { wal_end: down.wal_end }),
-        None if both => Err(format!(
+    if let Some(down) = fenced(case, intent, old) {
+        return Ok(Pen::Fenced { wal_end: down.wal_end });
+    }
+    if both {
+        let missing = format!(
             "neither is {} recruited nor has the agent of {old} attested the fence",
             missing.join(", ")
-        )),
-        None => Err(format!(
-            "no standby is proven to hold every commit, so the agent of {old} must attest the fence"
-        )),
+        );
+        return Err(Hold::Pen { missing });
+    }
+    if intent.durability != Durability::Async {
+        let missing =
+            format!("no standby is proven to hold every commit, so the agent of {old} must attest the fence");
+        return Err(Hold::Pen { missing });
+    }
+    if is_fenced_by_command(case, intent, old) {
+        return Ok(Pen::Expired);
+    }
+    // Whoever is to be promoted must have been recruited: from then on it vouches for nobody.
+    match lease_left(case, intent) {
+        Some(left) if left.is_zero() && !standing.is_empty() => Ok(Pen::Expired),
+        Some(left) if left.is_zero() => Err(Hold::Pen { missing: "nobody is recruited yet".into() }),
+        Some(left) => Err(Hold::LeaseRuns { left }),
+        None => Err(Hold::Pen { missing: "its lease is being read".into() }),
     }
 }
 
-/// After a fence: in a sync mode the candidate must hold everything the old primary had; in async the loss was
-/// judged by its live RPO before.
-fn holds_enough(intent: &Intent, pen: &Pen, lsn: Lsn) -> bool {
+/// How long the old primary's lease may still run. None: it was not read since the vacancy made renewals impossible.
+///
+/// By this member's own clock, from when it first saw the last renewal; that a key is not there proves nothing, but a
+/// primary without a lease was never let serve.
+fn lease_left(case: &Case<'_>, intent: &Intent) -> Option<std::time::Duration> {
+    let seen = &case.view.lease;
+    seen.read_under.filter(|stamp| stamp.same_epoch(intent.stamp()))?;
+    let last = seen.last.as_ref();
+    Some(last.map_or(std::time::Duration::ZERO, |last| {
+        lease::expired_from(last.at, last.value.ttl()).since(case.now)
+    }))
+}
+
+fn is_fenced_by_command(case: &Case<'_>, intent: &Intent, old: &NodeId) -> bool {
+    case.view
+        .fenced_by_command
+        .as_ref()
+        .is_some_and(|(node, stamp)| node == old && stamp.same_epoch(intent.stamp()))
+}
+
+/// Where one is configured, and the old primary's agent cannot be heard, the fence command makes sure of it.
+fn fence_by_command(case: &mut Case<'_>, intent: &Intent) {
+    let Some(old) = intent.previous.clone().filter(|_| case.policy.has_fence_command) else { return };
+    if case.heard(&old).is_none() && !is_fenced_by_command(case, intent, &old) {
+        case.step(Step::FenceCommand { node: old, stamp: intent.stamp() });
+    }
+}
+
+/// After a recruit the candidate must hold what any member of the sets holds. After a fence in a sync mode, everything
+/// the old primary had; in async the loss was judged by its live RPO before.
+fn holds_enough(case: &Case<'_>, intent: &Intent, pen: &Pen, lsn: Lsn) -> bool {
     match pen {
-        Pen::Recruited => true,
+        Pen::Recruited => {
+            let members = intent.sync.iter().chain(&intent.sync_next);
+            members
+                .filter_map(|member| candidate::recruited_at(case, intent, &member.node))
+                .all(|other| lsn >= other)
+        }
+        Pen::Expired => true,
         Pen::Fenced { .. } if intent.durability == Durability::Async => true,
         Pen::Fenced { wal_end } => wal_end.is_some_and(|end| lsn >= end),
     }

@@ -3,11 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     model::{ClusterName, Incident, IncidentId, Intent, LeaseRecord, NodeId, Reign},
-    ports::{Entry, Guard, LeaseId, Outcome, Revision, Store, StoreError, Write},
+    ports::{Entry, Guard, Lease, LeaseId, Outcome, Revision, Store, StoreError, Write},
 };
 
 /// How many incidents are kept; the oldest go first. Years of them at a failover a day, some 4 MB.
@@ -318,6 +319,26 @@ impl Records {
     /// Those of the store.
     pub async fn changed(&self, since: Revision) -> Result<Revision, StoreError> {
         self.store.changed(&self.prefix, since).await
+    }
+}
+
+#[async_trait]
+impl Lease for Records {
+    async fn reign(&self) -> Result<Option<(Reign, Revision)>, StoreError> {
+        self.reign().await
+    }
+
+    async fn last(&self) -> Result<Option<(LeaseRecord, Revision)>, StoreError> {
+        self.lease().await
+    }
+
+    async fn renew(
+        &self,
+        reign: Revision,
+        last: Option<Revision>,
+        record: &LeaseRecord,
+    ) -> Result<Outcome, StoreError> {
+        self.renew_primary(reign, last, record).await
     }
 }
 

@@ -67,6 +67,9 @@ mod tests {
         async fn route(&self, _: &EndpointName, _: Stamp, _: RouteOrder) -> Result<Answer, NoAnswer> {
             Err(NoAnswer("not asked".into()))
         }
+        async fn vouch(&self, _: Stamp, _: Duration) -> Result<bool, NoAnswer> {
+            Err(NoAnswer("not asked".into()))
+        }
         async fn sessions(&self) -> Result<Vec<Session>, NoAnswer> {
             Ok(Vec::new())
         }

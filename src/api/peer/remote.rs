@@ -10,7 +10,7 @@ use tokio::{sync::watch, task::AbortHandle, time::timeout};
 
 use super::{
     stream::{self, Heard},
-    wire::{self, OrderCall, ParkCall, Returned, RouteCall},
+    wire::{self, OrderCall, ParkCall, Returned, RouteCall, VouchCall},
 };
 use crate::{
     model::{ClusterName, Command, EndpointName, NodeId, RouteOrder, Stamp},
@@ -201,6 +201,11 @@ impl Member for Remote {
         let call = RouteCall { endpoint: endpoint.clone(), stamp, order };
         let request = self.peer.post(wire::ROUTE, &call);
         self.peer.local(self.peer.quick(request).await?)
+    }
+
+    async fn vouch(&self, stamp: Stamp, ttl: Duration) -> Result<bool, NoAnswer> {
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        self.peer.quick(self.peer.post(wire::VOUCH, &VouchCall { stamp, ttl_ms })).await
     }
 
     async fn sessions(&self) -> Result<Vec<Session>, NoAnswer> {

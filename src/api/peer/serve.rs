@@ -27,7 +27,7 @@ use super::{
         token::Token,
     },
     lines::{self, line},
-    wire::{self, OrderCall, ParkCall, Returned, RouteCall},
+    wire::{self, OrderCall, ParkCall, Returned, RouteCall, VouchCall},
 };
 use crate::{
     model::{ClusterName, NodeId},
@@ -85,6 +85,7 @@ fn router(shared: Shared) -> Router {
         .route(wire::FACTS, get(facts))
         .route(wire::ORDER, post(order))
         .route(wire::ROUTE, post(route))
+        .route(wire::VOUCH, post(vouch))
         .route(wire::SESSIONS, get(sessions))
         .route(wire::PARK, post(park))
         .fallback(unknown_path)
@@ -152,6 +153,12 @@ async fn route(State(shared): State<Shared>, body: Read) -> Result<Response, Ref
     let RouteCall { endpoint, stamp, order } = error::body(body)?;
     let local = Arc::clone(&shared.local);
     carry_out(&shared, async move { local.route(&endpoint, stamp, order).await })
+}
+
+async fn vouch(State(shared): State<Shared>, body: Read) -> Result<Response, Refusal> {
+    let VouchCall { stamp, ttl_ms } = error::body(body)?;
+    let local = Arc::clone(&shared.local);
+    carry_out(&shared, async move { local.vouch(stamp, Duration::from_millis(ttl_ms)).await })
 }
 
 async fn park(State(shared): State<Shared>, body: Read) -> Result<Response, Refusal> {

@@ -18,6 +18,8 @@ pub(super) const FACTS: &str = "/peer/facts";
 pub(super) const ORDER: &str = "/peer/order";
 /// An order to an endpoint.
 pub(super) const ROUTE: &str = "/peer/route";
+/// The word for a primary that the store has left alone.
+pub(super) const VOUCH: &str = "/peer/vouch";
 /// The client sessions of the primary.
 pub(super) const SESSIONS: &str = "/peer/sessions";
 /// The connections of an endpoint that may not forward.
@@ -34,6 +36,14 @@ pub(super) const MESSAGE_BYTES: usize = 2 << 20;
 pub(super) struct OrderCall {
     pub(super) stamp: Stamp,
     pub(super) command: Command,
+}
+
+/// Body of [`VOUCH`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VouchCall {
+    pub(super) stamp: Stamp,
+    pub(super) ttl_ms: u64,
 }
 
 /// Body of [`ROUTE`].

@@ -1,0 +1,248 @@
+//! The right to serve: by a lease in the store, else by the word of everybody who could be promoted.
+//!
+//! Nothing else is asked, in every mode. The store's silence is by itself no reason to stop a primary; silence of the
+//! store *and* of somebody who could be promoted is, because that one may have been (SAFETY, "The right to serve").
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
+
+use super::{inner::Inner, orders::Unable};
+use crate::{
+    model::{LeaseRecord, Mono, NodeId, Reign, Server, Stamp, Version, lease},
+    ports::{Lease, Outcome, Peers, Revision, StoreError},
+};
+
+/// Between two renewals: several within `detect`, because who watches takes a renewal for a sign of life.
+const RENEW: Duration = Duration::from_millis(200);
+/// How long the store may take over one call before it counts as silent.
+const CALL: Duration = Duration::from_millis(800);
+/// How long those who could be promoted may take over their word.
+const ASK: Duration = Duration::from_millis(500);
+/// How often a renewal that others got in the way of is tried again at once.
+const TRIES: u32 = 3;
+
+/// What serving depends on.
+#[derive(Clone)]
+pub struct Serving {
+    /// How long one renewal lasts.
+    pub ttl: Duration,
+    /// For how long PostgreSQL may fail to complete a commit of the agent's own until the lease is no longer renewed.
+    pub hang: Duration,
+    /// Where the lease is.
+    pub lease: Arc<dyn Lease>,
+    /// Whom to ask when the store is silent.
+    pub peers: Arc<dyn Peers>,
+}
+
+/// What was last read of the store, so that a renewal is one call.
+#[derive(Default)]
+pub(super) struct Known {
+    reign: Option<(Reign, Revision)>,
+    /// None: not read. Some(None): there is no lease.
+    last: Option<Option<(LeaseRecord, Revision)>>,
+}
+
+/// Why a lease was not renewed.
+enum Denied {
+    /// Another reign stands, and does not name this node.
+    Deposed(Reign),
+    /// A reign stands that names this node, but for another epoch than the one it serves in: an order will say so.
+    NotYet,
+    /// The store does not answer, or what it says is older than what is known here.
+    Silent(String),
+}
+
+/// Renews for as long as there is something to renew, for ever.
+pub(super) async fn run(inner: Arc<Inner>) {
+    let mut unwell_since: Option<Mono> = None;
+    loop {
+        sleep(RENEW.min(inner.serving.ttl / 8)).await;
+        let now = inner.now();
+        let well = inner.board.read(|s| match &s.facts.server.value {
+            Server::Primary(primary) => primary.probe.failing_since.map_or(Ok(()), Err),
+            _ => Err(now),
+        });
+        unwell_since = match well {
+            Ok(()) => None,
+            Err(since) => Some(unwell_since.unwrap_or(since).min(since)),
+        };
+        let down = inner.board.read(|s| {
+            !matches!(s.facts.server.value, Server::Primary(_) | Server::Starting | Server::Unknown)
+        });
+        let hangs = unwell_since.is_some_and(|since| now.since(since) >= inner.serving.hang);
+        if down || hangs {
+            inner.note_expiry();
+            continue;
+        }
+        inner.maintain().await;
+    }
+}
+
+impl Inner {
+    /// One round: renew, else ask for the others' word, else let the right run out.
+    async fn maintain(self: &Arc<Self>) {
+        let held = self.held().await;
+        let serves = held.primary_since.filter(|since| held.promise.is_some_and(|p| p.same_epoch(*since)));
+        let Some(stamp) = serves else { return self.note_expiry() };
+        match self.renew(stamp).await {
+            Ok(()) | Err(Denied::NotYet) => {}
+            Err(Denied::Deposed(reign)) => self.step_down(&reign).await,
+            Err(Denied::Silent(why)) => {
+                let left = self
+                    .board
+                    .read(|s| s.facts.serves_until)
+                    .map_or(Duration::ZERO, |until| until.since(self.now()));
+                if left < self.serving.ttl / 2 && !self.ask_for_word(stamp).await {
+                    tracing::warn!(%why, ?left, "the right to serve is not confirmed");
+                }
+            }
+        }
+        self.note_expiry();
+    }
+
+    /// Confirms the right to serve under a stamp before a server is started or promoted: nobody is let in before.
+    pub(super) async fn claim(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+        match self.renew(stamp).await {
+            Ok(()) => Ok(()),
+            Err(Denied::Silent(why)) if !self.ask_for_word(stamp).await => {
+                Err(Unable::Failed(format!("its right to serve could not be confirmed: {why}")))
+            }
+            Err(Denied::Silent(_)) => Ok(()),
+            Err(Denied::NotYet) => Err(Unable::Failed("the store declares it under another epoch".into())),
+            Err(Denied::Deposed(reign)) => {
+                let who = reign.primary.as_ref().map_or("nobody", NodeId::as_str);
+                Err(Unable::Refused(format!("the store declares {who} the primary of epoch {}", reign.epoch)))
+            }
+        }
+    }
+
+    /// Renews the lease. What was known of the store is read again when somebody else has written meanwhile.
+    async fn renew(&self, stamp: Stamp) -> Result<(), Denied> {
+        let mut known = self.known.lock().await;
+        for _ in 0..TRIES {
+            let reign = self.reign(&mut known).await?;
+            let its_own = known
+                .reign
+                .as_ref()
+                .is_some_and(|(reign, _)| reign.is_of(stamp) && reign.primary.as_ref() == Some(&self.node));
+            if !its_own {
+                // What was remembered may be old: only what was just read ends a reign.
+                known.reign = None;
+                self.reign(&mut known).await?;
+                let (read, _) = known.reign.as_ref().ok_or_else(|| Denied::Silent("no reign".into()))?;
+                if !(read.is_of(stamp) && read.primary.as_ref() == Some(&self.node)) {
+                    return Err(self.judge(read, stamp));
+                }
+                continue;
+            }
+            let last = self.last(&mut known).await?;
+            let count = last.as_ref().map_or(0, |(record, _)| record.count + 1);
+            let ttl_ms = u64::try_from(self.serving.ttl.as_millis()).unwrap_or(u64::MAX);
+            let (incarnation, epoch) = (stamp.incarnation, stamp.epoch);
+            let record = LeaseRecord { node: self.node.clone(), incarnation, epoch, ttl_ms, count };
+            let asked = self.now();
+            let last = last.map(|(_, revision)| revision);
+            match called(self.serving.lease.renew(reign, last, &record)).await {
+                Ok(Outcome::Committed(revision)) => {
+                    known.last = Some(Some((record, revision)));
+                    self.grant(lease::holder_until(asked, self.serving.ttl));
+                    return Ok(());
+                }
+                Ok(Outcome::GuardFailed) => *known = Known::default(),
+                Err(why) => {
+                    // It may have been renewed all the same.
+                    known.last = None;
+                    return Err(Denied::Silent(why));
+                }
+            }
+        }
+        Err(Denied::Silent("somebody else writes the lease all the time".into()))
+    }
+
+    async fn reign(&self, known: &mut Known) -> Result<Revision, Denied> {
+        if known.reign.is_none() {
+            known.reign = called(self.serving.lease.reign()).await.map_err(Denied::Silent)?;
+        }
+        let missing = || Denied::Silent("the store knows of no primary".into());
+        known.reign.as_ref().map(|(_, revision)| *revision).ok_or_else(missing)
+    }
+
+    async fn last(&self, known: &mut Known) -> Result<Option<(LeaseRecord, Revision)>, Denied> {
+        if let Some(last) = &known.last {
+            return Ok(last.clone());
+        }
+        let last = called(self.serving.lease.last()).await.map_err(Denied::Silent)?;
+        known.last = Some(last.clone());
+        Ok(last)
+    }
+
+    fn judge(&self, reign: &Reign, stamp: Stamp) -> Denied {
+        let newer = (reign.incarnation, reign.epoch) > (stamp.incarnation, stamp.epoch);
+        match (newer, reign.primary.as_ref() == Some(&self.node)) {
+            (_, true) => Denied::NotYet,
+            (true, false) => Denied::Deposed(reign.clone()),
+            // An older reign is a store that was put back, and one of this very epoch that names another is none.
+            (false, false) => {
+                Denied::Silent(format!("the store holds epoch {}, older than this one", reign.epoch))
+            }
+        }
+    }
+
+    fn grant(&self, until: Mono) {
+        self.board.update(|s| s.facts.serves_until = s.facts.serves_until.max(Some(until)));
+    }
+
+    fn note_expiry(&self) {
+        let now = self.now();
+        self.board.update(|s| s.facts.serves_until = s.facts.serves_until.filter(|until| *until > now));
+    }
+
+    /// Asks everybody who could be promoted. True: all of them gave their word, or there is nobody.
+    async fn ask_for_word(&self, stamp: Stamp) -> bool {
+        let noted = self.held().await.admitted.filter(|(since, _)| since.same_epoch(stamp));
+        let Some((_, nodes)) = noted else { return false };
+        let (asked, ttl) = (self.now(), self.serving.ttl);
+        let ask = |node: NodeId| async move {
+            let Some(member) = self.serving.peers.member(&node) else { return false };
+            matches!(timeout(ASK, member.vouch(stamp, ttl)).await, Ok(Ok(true)))
+        };
+        let all = join_all(nodes.into_iter().map(ask)).await.into_iter().all(|given| given);
+        if all {
+            self.grant(lease::holder_until(asked, ttl));
+        }
+        all
+    }
+
+    /// Another reign stands: nothing more may be acknowledged here, whether or not anybody can say so.
+    async fn step_down(self: &Arc<Self>, reign: &Reign) {
+        let stamp = Stamp { incarnation: reign.incarnation, epoch: reign.epoch, version: Version(0) };
+        tracing::warn!(%stamp, "the store declares another epoch: this primary ends itself");
+        self.board.update(|s| s.facts.serves_until = None);
+        if let Err(error) = self.remember(move |p| p.promise = p.promise.max(Some(stamp))).await {
+            tracing::error!(?error, "the higher epoch could not be written down");
+        }
+        if let Err(unable) = self.fence(stamp).await {
+            tracing::error!(?unable, "this primary could not end itself; the guard will");
+        }
+    }
+
+    /// Notes durably who may be promoted in this primary's place.
+    pub(super) async fn admit(self: &Arc<Self>, stamp: Stamp, nodes: &[NodeId]) -> Result<(), Unable> {
+        let serves = self.held().await.primary_since.is_some_and(|since| since.same_epoch(stamp));
+        if !serves {
+            return Err(Unable::Refused("it is not the primary of this epoch".into()));
+        }
+        let nodes = nodes.to_vec();
+        self.remember(move |p| p.admitted = Some((stamp, nodes))).await
+    }
+}
+
+/// A call to the store, in time and in words.
+async fn called<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, String> {
+    match timeout(CALL, call).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the store did not answer within {CALL:?}")),
+    }
+}

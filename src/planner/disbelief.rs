@@ -1,0 +1,84 @@
+//! A store that was wiped or put back from a copy: not believed until a person accepts it.
+//!
+//! What an agent promised, and what this member read before, are the memory that such a store lacks.
+
+use std::time::Duration;
+
+use super::case::Case;
+use crate::model::{Epoch, Finding, Hold, Intent, NodeId, RequestKind, Server, Stamp, Step};
+
+/// A store is accepted on facts no older than this.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// True if the store is not believed: nothing else is decided then.
+pub(super) fn plan(case: &mut Case<'_>, intent: Option<&Intent>) -> bool {
+    let Some(remembered) = remembered(case).filter(|stamp| *stamp > known(intent)) else { return false };
+    case.find(Finding::StoreNotBelieved);
+    case.hold(Hold::StoreNotBelieved);
+    if case.view.leading {
+        answer_requests(case, remembered);
+    }
+    true
+}
+
+fn known(intent: Option<&Intent>) -> Stamp {
+    intent.map_or(Stamp::default(), Intent::stamp)
+}
+
+/// The highest of each part that anybody remembers. None: nobody remembers a declared epoch.
+fn remembered(case: &Case<'_>) -> Option<Stamp> {
+    let promises = case.view.nodes.values().filter_map(|node| node.agent.as_ref()?.promise);
+    let all: Vec<Stamp> =
+        promises.chain(case.view.remembered).filter(|stamp| stamp.epoch > Epoch(0)).collect();
+    let highest = all.iter().max().copied()?;
+    // An epoch only grows over the lives of a store, so the highest one is wanted whatever life it is of.
+    Some(Stamp { epoch: all.iter().map(|stamp| stamp.epoch).max()?, ..highest })
+}
+
+fn answer_requests(case: &mut Case<'_>, remembered: Stamp) {
+    let Some(request) = case.view.requests.first().cloned() else { return };
+    let accepted = match request.kind {
+        RequestKind::AcceptStore => who_serves(case),
+        RequestKind::Switchover { .. } | RequestKind::Pause | RequestKind::Resume => {
+            Err(vec!["the store is not believed; `locum store accept` first".to_owned()])
+        }
+    };
+    match accepted {
+        Ok(primary) => case.declare(Intent::accepted(remembered, primary, case.policy.durability)),
+        Err(blockers) => case.step(Step::Refuse { operation: request.operation, blockers }),
+    }
+}
+
+/// The node that keeps its place: the one that runs as a primary; where none runs, the one that was it last.
+fn who_serves(case: &Case<'_>) -> Result<NodeId, Vec<String>> {
+    let heard = |node: &NodeId| case.view.fresh(node, case.now, FRESH);
+    let missing: Vec<String> = case
+        .view
+        .members
+        .iter()
+        .filter(|node| case.view.nodes.get(*node).is_none_or(|view| case.now.since(view.heard) > FRESH))
+        .map(|node| format!("nothing is heard from {node}, which may remember more; start its member first"))
+        .collect();
+    if !missing.is_empty() {
+        return Err(missing);
+    }
+    let runs = |node: &&NodeId| {
+        heard(node)
+            .is_some_and(|agent| matches!(&agent.server.value, Server::Primary(primary) if primary.writable))
+    };
+    let running: Vec<&NodeId> = case.view.members.iter().filter(runs).collect();
+    match running.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => {
+            let last = case.view.members.iter().filter_map(|node| Some((heard(node)?.primary_since?, node)));
+            let last = last.max_by_key(|(since, _)| *since).map(|(_, node)| node.clone());
+            last.ok_or_else(|| {
+                vec!["no node runs as a primary, and none remembers that it was one".to_owned()]
+            })
+        }
+        several => {
+            let names = several.iter().map(|node| node.as_str()).collect::<Vec<_>>().join(" and ");
+            Err(vec![format!("{names} both take writes; stop the wrong one first")])
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Taking the pen across hosts: silence, leases, who may be promoted, a store that is not believed.
+
+use super::*;
+
+fn silent(view: &mut View, ms: u64) {
+    view.nodes.get_mut(&seoul()).expect("seoul").heard = ago(ms);
+}
+
+fn asynchronous(view: &mut View) {
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next, intent.durability) = (vec![], vec![], Durability::Async);
+}
+
+fn in_async() -> Policy {
+    Policy { durability: Durability::Async, ..Policy::default() }
+}
+
+#[test]
+fn a_silent_primary_whose_lease_is_renewed_is_left_alone() {
+    let mut view = healthy();
+    silent(&mut view, 60_000);
+    view.lease = lease_seen(300, None);
+    let plan = decide(&view);
+    assert_eq!((declared(&plan), &plan.holds), (None, &vec![Hold::LeaseIsRenewed { node: seoul() }]));
+    view.lease = lease_seen(501, None);
+    assert!(declared(&decide(&view)).is_some(), "its last sign of life is older than `detect`");
+}
+
+#[test]
+fn another_epochs_lease_is_no_sign_of_life() {
+    let mut view = healthy();
+    silent(&mut view, 60_000);
+    view.lease = lease_seen(100, None);
+    view.lease.last.as_mut().expect("a lease").value.epoch = Epoch(2);
+    assert!(declared(&decide(&view)).is_some());
+}
+
+#[test]
+fn a_standby_that_still_receives_new_wal_vetoes_what_is_only_inferred() {
+    let mut view = healthy();
+    silent(&mut view, 60_000);
+    let advanced = |ms| Memory { advanced: [(tokyo(), (FLUSHED, ago(ms)))].into(), ..Memory::default() };
+    let held = plan(&view, &advanced(400), &Policy::default(), NOW);
+    assert_eq!((declared(&held), &held.holds), (None, &vec![Hold::WalStillComes { node: tokyo() }]));
+    let acts = plan(&view, &advanced(600), &Policy::default(), NOW);
+    assert!(declared(&acts).is_some(), "a receiver that is connected and gets nothing proves nothing");
+    // It is first-hand evidence's turn: no veto.
+    silent(&mut view, 0);
+    view.server(&seoul(), Server::Down(down(true)));
+    assert!(declared(&plan(&view, &advanced(0), &Policy::default(), NOW)).is_some());
+}
+
+#[test]
+fn a_veto_that_lasts_asks_for_a_person() {
+    let mut view = healthy();
+    silent(&mut view, 60_000);
+    let since = [(Finding::PrimaryUnreachable { node: seoul() }, ago(31_000))].into();
+    let memory = Memory { since, advanced: [(tokyo(), (FLUSHED, ago(10)))].into(), ..Memory::default() };
+    let plan = plan(&view, &memory, &Policy::default(), NOW);
+    assert!(plan.findings.contains(&Finding::VetoLasts { node: tokyo() }));
+}
+
+#[test]
+fn what_a_stalled_leader_did_not_hear_is_no_silence() {
+    let mut view = healthy();
+    silent(&mut view, 60_000);
+    view.awake_since = ago(100);
+    let plan = decide(&view);
+    assert_eq!(declared(&plan), None);
+    assert!(matches!(plan.holds.as_slice(), [Hold::Grace { .. }]), "{:?}", plan.holds);
+}
+
+#[test]
+fn silence_in_async_ends_the_epoch_but_not_the_wait() {
+    let mut view = healthy();
+    silent(&mut view, 600);
+    asynchronous(&mut view);
+    view.lease = lease_seen(600, None);
+    let next = declared(&plan(&view, &Memory::default(), &in_async(), NOW)).cloned().expect("declares");
+    assert_eq!((next.epoch, &next.primary), (Epoch(4), &None));
+
+    *view.intent_mut() = next;
+    recruit(&mut view);
+    let stamp = view.intent_mut().stamp();
+    let decide = |view: &View| plan(view, &Memory::default(), &in_async(), NOW);
+    let held = decide(&view);
+    assert_eq!(declared(&held), None);
+    assert!(matches!(held.holds[0], Hold::Pen { .. }), "the lease was not read since: {:?}", held.holds);
+
+    view.lease = lease_seen(3_000, Some(stamp));
+    let held = decide(&view);
+    assert_eq!(declared(&held), None, "clocks drift: one part in a hundred is added");
+    assert!(matches!(held.holds[0], Hold::LeaseRuns { .. }), "{:?}", held.holds);
+
+    view.lease = lease_seen(3_030, Some(stamp));
+    assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(tokyo()));
+    view.standby_mut(&tokyo()).recruited = None;
+    assert_eq!(declared(&decide(&view)), None, "who is not recruited may still vouch for the old primary");
+}
+
+#[test]
+fn an_expired_lease_is_not_enough_in_a_sync_mode() {
+    let mut view = vacant();
+    silent(&mut view, 60_000);
+    recruit(&mut view);
+    let stamp = view.intent_mut().stamp();
+    (view.intent_mut().sync, view.intent_mut().sync_next) = (vec![], vec![]);
+    view.lease = lease_seen(60_000, Some(stamp));
+    let plan = decide(&view);
+    assert_eq!(declared(&plan), None, "it may have acknowledged what no standby has");
+    assert!(matches!(plan.holds[0], Hold::Pen { .. }));
+}
+
+#[test]
+fn the_fence_command_spares_the_wait_for_the_lease() {
+    let mut view = vacant();
+    silent(&mut view, 60_000);
+    asynchronous(&mut view);
+    recruit(&mut view);
+    let stamp = view.intent_mut().stamp();
+    view.lease = lease_seen(700, Some(stamp));
+    let policy = Policy { has_fence_command: true, ..in_async() };
+    let decide = |view: &View| plan(view, &Memory::default(), &policy, NOW);
+    assert!(decide(&view).steps.contains(&Step::FenceCommand { node: seoul(), stamp }));
+    view.fenced_by_command = Some((seoul(), stamp));
+    assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(tokyo()));
+    let earlier = Stamp { epoch: Epoch(3), ..stamp };
+    view.fenced_by_command = Some((seoul(), earlier));
+    assert_eq!(declared(&decide(&view)), None, "of an earlier epoch: it may have been started since");
+}
+
+#[test]
+fn nobody_is_promoted_before_the_primary_has_confirmed_it_or_while_it_is_unattended() {
+    for spoil in
+        [|intent: &mut Intent| intent.promotable.clear(), |intent: &mut Intent| intent.attended = false]
+    {
+        let mut view = healthy();
+        view.server(&seoul(), Server::Down(down(true)));
+        spoil(view.intent_mut());
+        let plan = decide(&view);
+        assert_eq!(declared(&plan), None);
+        assert!(plan.holds.iter().any(|hold| matches!(hold, Hold::NoCandidate { .. })), "{:?}", plan.holds);
+    }
+}
+
+#[test]
+fn the_primary_notes_who_may_be_promoted_before_the_store_lists_it() {
+    let mut view = healthy();
+    view.intent_mut().promotable.clear();
+    view.agent_mut(&seoul()).admitted = None;
+    let plan = decide(&view);
+    assert_eq!((declared(&plan), orders(&plan)), (None, vec![(seoul(), Command::Admit(vec![tokyo()]))]));
+    view.agent_mut(&seoul()).admitted = Some(vec![tokyo()]);
+    assert_eq!(declared(&decide(&view)).map(|next| next.promotable.clone()), Some(vec![tokyo()]));
+}
+
+#[test]
+fn a_member_that_is_back_attends_again() {
+    let mut view = healthy();
+    view.intent_mut().attended = false;
+    let plan = decide(&view);
+    assert!(plan.findings.contains(&Finding::Unattended { node: seoul() }));
+    assert_eq!(declared(&plan).map(|next| next.attended), Some(true));
+}
+
+/// Seoul's own member, which does not lead and does not hear the leader; tokyo takes nothing more.
+fn left_alone() -> (View, Memory) {
+    let mut view = healthy();
+    (view.leading, view.node, view.leader) = (false, Some(seoul()), Some(tokyo()));
+    view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(5_000);
+    view.primary_mut(&seoul()).senders[0].flushed = Lsn(FLUSHED.0 - 8);
+    let stalled = [(tokyo(), (Lsn(FLUSHED.0 - 8), ago(500)))].into();
+    let since = [(Finding::StandbyUnreachable { node: tokyo() }, ago(10))].into();
+    (view, Memory { since, stalled, ..Memory::default() })
+}
+
+#[test]
+fn without_a_leader_the_primarys_own_member_empties_the_set_store_first() {
+    let (mut view, memory) = left_alone();
+    let decide = |view: &View| plan(view, &memory, &Policy::default(), NOW);
+    let expected = intent().unpromised();
+    assert_eq!(decide(&view).steps, vec![Step::Amend(expected.clone())]);
+    *view.intent_mut() = expected;
+    assert_eq!(orders(&decide(&view)), vec![(seoul(), Command::SetNames(vec![]))]);
+}
+
+#[test]
+fn it_leaves_the_set_alone_where_a_leader_is_heard_or_writes_do_not_wait() {
+    let (view, memory) = left_alone();
+    let acts =
+        |view: &View, memory: &Memory, policy: &Policy| !plan(view, memory, policy, NOW).steps.is_empty();
+    let policy = Policy::default();
+    let mut led = view.clone();
+    led.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(100);
+    assert!(!acts(&led, &memory, &policy));
+    let mut strict = view.clone();
+    strict.intent_mut().durability = Durability::SyncStrict;
+    assert!(!acts(&strict, &memory, &policy));
+    let young = Memory { stalled: [(tokyo(), (Lsn(FLUSHED.0 - 8), ago(400)))].into(), ..memory.clone() };
+    assert!(!acts(&view, &young, &policy), "not for `write_wait` yet");
+    let mut elsewhere = view;
+    elsewhere.node = Some(tokyo());
+    assert!(!acts(&elsewhere, &memory, &policy), "only the member beside the primary may");
+}
+
+#[test]
+fn of_several_recruits_only_one_that_holds_all_is_declared() {
+    let osaka = node("osaka");
+    let mut view = vacant();
+    let third = view.nodes[&tokyo()].clone();
+    view.nodes.insert(osaka.clone(), third);
+    view.agent_mut(&osaka).standby_name = name_of(&osaka);
+    let both = set(&[osaka.clone(), tokyo()]);
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next) = (both.clone(), both);
+    intent.promotable = vec![osaka.clone(), tokyo()];
+    recruit(&mut view);
+    assert_eq!(declared(&decide(&view)), None, "one of two recruited: the other may still acknowledge");
+
+    let stamp = view.intent_mut().stamp();
+    let further = Lsn(FLUSHED.0 + 64);
+    let standby = view.standby_mut(&osaka);
+    (standby.recruited, standby.streaming) = (Some(stamp), false);
+    (standby.flushed, standby.replayed) = (further, further);
+    assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(osaka.clone()));
+    view.agent_mut(&osaka).no_failover = true;
+    assert_eq!(declared(&decide(&view)), None, "tokyo lacks what osaka may have acknowledged");
+}
+
+#[test]
+fn a_wiped_or_older_store_is_accepted_only_on_a_persons_word() {
+    let promised = Stamp { incarnation: Incarnation(1), epoch: Epoch(5), version: Version(20) };
+    for wiped in [true, false] {
+        let mut view = healthy();
+        if wiped {
+            view.intent = None;
+        }
+        view.agent_mut(&tokyo()).promise = Some(promised);
+        let plan = decide(&view);
+        assert_eq!(plan.steps, vec![]);
+        assert_eq!(plan.holds, vec![Hold::StoreNotBelieved]);
+        view.requests = vec![Request { operation: "op".into(), kind: RequestKind::AcceptStore }];
+        let next = declared(&decide(&view)).cloned().expect("accepts");
+        assert_eq!((next.incarnation, next.epoch, next.primary), (Incarnation(2), Epoch(5), Some(seoul())));
+        assert!(
+            next.sync.is_empty() && next.promotable.is_empty(),
+            "nothing is promised until it is proven anew"
+        );
+        view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(5_000);
+        assert!(matches!(decide(&view).steps.as_slice(), [Step::Refuse { .. }]), "it may remember more");
+    }
+}
+
+#[test]
+fn what_this_member_read_before_is_remembered_too() {
+    let mut view = healthy();
+    view.remembered = Some(Stamp { version: Version(11), ..intent().stamp() });
+    assert_eq!(decide(&view).holds, vec![Hold::StoreNotBelieved]);
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_a_finding() {
+    let mut view = healthy();
+    view.store_error = Some("no answer".into());
+    assert!(decide(&view).findings.contains(&Finding::StoreLost));
+}
