@@ -159,6 +159,7 @@ fn fence_by_command(case: &mut Case<'_>, intent: &Intent) {
 /// After a recruit the candidate must hold what any member of the sets holds. After a fence in a sync mode, everything
 /// the old primary had; in async the loss was judged by its live RPO before.
 fn holds_enough(case: &Case<'_>, intent: &Intent, pen: &Pen, lsn: Lsn) -> bool {
+    let promised = !intent.sync.is_empty() && !intent.sync_next.is_empty();
     match pen {
         Pen::Recruited => {
             let members = intent.sync.iter().chain(&intent.sync_next);
@@ -167,7 +168,8 @@ fn holds_enough(case: &Case<'_>, intent: &Intent, pen: &Pen, lsn: Lsn) -> bool {
                 .all(|other| lsn >= other)
         }
         Pen::Expired => true,
-        Pen::Fenced { .. } if intent.durability == Durability::Async => true,
+        // A set that is not empty was promised to hold everything, whatever the mode is called by now.
+        Pen::Fenced { .. } if intent.durability == Durability::Async && !promised => true,
         Pen::Fenced { wal_end } => wal_end.is_some_and(|end| lsn >= end),
     }
 }

@@ -228,6 +228,48 @@ fn of_several_recruits_only_one_that_holds_all_is_declared() {
 }
 
 #[test]
+fn a_vacancy_still_knows_whose_history_counts() {
+    let mut view = vacant();
+    fence(&mut view, Some(FLUSHED));
+    recruit(&mut view);
+    let (keeps, lacks) = (vec![SWITCH], vec![]);
+    for (history, chosen) in [(keeps, Some(tokyo())), (lacks, Some(seoul()))] {
+        view.standby_mut(&tokyo()).history = history;
+        assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), chosen);
+    }
+}
+
+#[test]
+fn nobody_else_is_promoted_before_the_last_switch_is_recorded() {
+    let mut view = vacant();
+    view.intent_mut().settled = false;
+    fence(&mut view, Some(FLUSHED));
+    recruit(&mut view);
+    let next = declared(&decide(&view)).cloned();
+    assert_eq!(
+        next.and_then(|next| next.primary),
+        Some(seoul()),
+        "only the old one has its own history for sure"
+    );
+}
+
+#[test]
+fn a_mode_that_became_async_does_not_undo_what_the_set_promised() {
+    let osaka = node("osaka");
+    let mut view = vacant();
+    let both = set(&[osaka, tokyo()]);
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next, intent.durability) = (both.clone(), both, Durability::Async);
+    recruit(&mut view);
+    fence(&mut view, Some(Lsn(FLUSHED.0 + 64)));
+    assert_ne!(
+        declared(&decide(&view)).and_then(|next| next.primary.clone()),
+        Some(tokyo()),
+        "osaka may hold more"
+    );
+}
+
+#[test]
 fn a_wiped_or_older_store_is_accepted_only_on_a_persons_word() {
     let promised = Stamp { incarnation: Incarnation(1), epoch: Epoch(5), version: Version(20) };
     for wiped in [true, false] {
