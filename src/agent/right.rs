@@ -217,7 +217,7 @@ impl Inner {
 
     /// Another reign stands: nothing more may be acknowledged here, whether or not anybody can say so.
     async fn step_down(self: &Arc<Self>, reign: &Reign) {
-        let stamp = Stamp { incarnation: reign.incarnation, epoch: reign.epoch, version: Version(0) };
+        let stamp = Stamp { incarnation: reign.incarnation, epoch: reign.epoch, version: Version(1) };
         tracing::warn!(%stamp, "the store declares another epoch: this primary ends itself");
         self.board.update(|s| s.facts.serves_until = None);
         if let Err(error) = self.remember(move |p| p.promise = p.promise.max(Some(stamp))).await {

@@ -168,13 +168,11 @@ impl Intent {
         )
     }
 
-    /// What a person's word makes of a store that is not believed: a new life of it, with the highest epoch that anybody
-    /// remembers. The running primary keeps its place, and nothing is promised until it is proven anew.
+    /// What a person's word makes of a store that is not believed: the first intent of a new life of it, which every agent
+    /// has promised as `life`. The running primary keeps its place, and nothing is promised until it is proven anew.
     #[must_use]
-    pub fn accepted(remembered: Stamp, primary: NodeId, durability: Durability) -> Self {
-        let incarnation = remembered.incarnation.next();
-        let first = Self::first(incarnation, remembered.epoch, primary, durability);
-        Self { version: remembered.version.next(), ..first }
+    pub fn accepted(life: Stamp, primary: NodeId, durability: Durability) -> Self {
+        Self::first(life.incarnation, life.epoch, primary, durability)
     }
 
     /// Nothing is promised any more: safe from anywhere, as long as the store is told before PostgreSQL is.

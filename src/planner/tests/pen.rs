@@ -92,6 +92,9 @@ fn silence_in_async_ends_the_epoch_but_not_the_wait() {
     assert_eq!(declared(&held), None, "clocks drift: one part in a hundred is added");
     assert!(matches!(held.holds[0], Hold::LeaseRuns { .. }), "{:?}", held.holds);
 
+    view.lease = LeaseSeen { last: None, read_under: Some(stamp) };
+    assert_eq!(declared(&decide(&view)), None, "one that never took a lease has nothing that would stop it");
+
     view.lease = lease_seen(3_030, Some(stamp));
     assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(tokyo()));
     view.standby_mut(&tokyo()).recruited = None;
@@ -282,12 +285,25 @@ fn a_wiped_or_older_store_is_accepted_only_on_a_persons_word() {
         assert_eq!(plan.steps, vec![]);
         assert_eq!(plan.holds, vec![Hold::StoreNotBelieved]);
         view.requests = vec![Request { operation: "op".into(), kind: RequestKind::AcceptStore }];
+        let asked = vec![(seoul(), Command::Promise), (tokyo(), Command::Promise)];
+        assert_eq!(
+            orders(&decide(&view)),
+            asked,
+            "late orders of the earlier life must not be obeyed any more"
+        );
+        let life = Stamp { incarnation: Incarnation(2), epoch: Epoch(5), version: Version(0) };
+        for node in [seoul(), tokyo()] {
+            view.agent_mut(&node).promise = Some(life);
+        }
         let next = declared(&decide(&view)).cloned().expect("accepts");
         assert_eq!((next.incarnation, next.epoch, next.primary), (Incarnation(2), Epoch(5), Some(seoul())));
         assert!(
             next.sync.is_empty() && next.promotable.is_empty(),
             "nothing is promised until it is proven anew"
         );
+        let mut later = view.clone();
+        later.agent_mut(&tokyo()).primary_since = Some(promised);
+        assert!(matches!(decide(&later).steps.as_slice(), [Step::Refuse { .. }]), "seoul is an old primary");
         view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(5_000);
         assert!(matches!(decide(&view).steps.as_slice(), [Step::Refuse { .. }]), "it may remember more");
     }
