@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod controller;
 pub mod endpoint;
+pub mod guard;
 pub mod member;
 pub mod model;
 pub mod planner;
