@@ -16,6 +16,8 @@ use rustix::{
 
 use super::family::{Children, Proc};
 
+/// What the groups are called, before the number of the postmaster.
+const PREFIX: &str = "locum-guard-";
 /// How often the processes are moved until none is left outside. Each pass takes the children born during the last.
 const PASSES: usize = 50;
 
@@ -25,15 +27,21 @@ pub(super) struct Cgroup {
     procs: File,
     freeze: File,
     events: File,
-    kill: File,
+    /// From Linux 5.14 on.
+    kill: Option<File>,
 }
 
 impl Cgroup {
     /// Moves a postmaster and all its children into a group of their own, or takes the one they are in already.
     pub(super) fn enclose(proc: &Proc, postmaster: u32, children: &Children) -> io::Result<Self> {
-        let own = format!("locum-guard-{postmaster}");
+        let own = format!("{PREFIX}{postmaster}");
         let present = group_of(postmaster)?;
-        let path = if present.ends_with(&own) { present } else { present.join(own) };
+        let path = if present.ends_with(&own) {
+            present
+        } else {
+            remove_forgotten(&present);
+            present.join(own)
+        };
         match fs::create_dir(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
@@ -43,7 +51,7 @@ impl Cgroup {
             procs: File::options().read(true).write(true).open(path.join("cgroup.procs"))?,
             freeze: open("cgroup.freeze")?,
             events: File::open(path.join("cgroup.events"))?,
-            kill: open("cgroup.kill")?,
+            kill: open("cgroup.kill").ok(),
             path: path.clone(),
         };
         let filled = group.fill(proc, postmaster, children);
@@ -56,12 +64,13 @@ impl Cgroup {
             let inside = self.members()?;
             let (mut moved, mut failed) = (0, None);
             let mut take = |pid: u32| {
-                if inside.contains(&pid) {
+                // A zombie is nowhere, and to move it succeeds without end.
+                if inside.contains(&pid) || proc.works_here(pid) == Some(false) {
                     return;
                 }
                 match (&self.procs).write_pid(pid) {
                     Ok(()) => moved += 1,
-                    // It has gone meanwhile, or is a zombie.
+                    // It has gone meanwhile.
                     Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {}
                     Err(error) => failed = Some(error),
                 }
@@ -88,9 +97,9 @@ impl Cgroup {
         self.freeze.write_all_at(if frozen { b"1" } else { b"0" }, 0)
     }
 
-    /// SIGKILL to all of it, those included that are born meanwhile.
-    pub(super) fn kill(&self) -> io::Result<()> {
-        self.kill.write_all_at(b"1", 0)
+    /// SIGKILL to all of it, those included that are born meanwhile. False: this kernel cannot.
+    pub(super) fn kill(&self) -> bool {
+        self.kill.as_ref().is_some_and(|file| file.write_all_at(b"1", 0).is_ok())
     }
 
     /// True: every process stands still.
@@ -137,6 +146,17 @@ trait WritePid {
 impl WritePid for &File {
     fn write_pid(self, pid: u32) -> io::Result<()> {
         self.write_all_at(pid.to_string().as_bytes(), 0)
+    }
+}
+
+/// Removes the groups of servers that ended while they had no guard.
+fn remove_forgotten(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            // One with somebody in it cannot be removed, and stays.
+            let _ = fs::remove_dir(entry.path());
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
 use crate::model::{GuardFacts, Stamp};
 
 /// Between two tries to get a guard.
-const AGAIN: Duration = Duration::from_millis(100);
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// A request of the agent.
 pub(super) struct Request {

@@ -98,7 +98,9 @@ impl Rule {
         self.armed = Some(stamp);
         let deadline = self.deadline.map_or(deadline, |before| before.max(deadline));
         self.deadline = Some(deadline);
-        if self.state == GuardState::Off {
+        // That it would have been killed, while nothing is enforced, is over too once it may serve again.
+        let was_killed = self.state == GuardState::Killed && deadline > now;
+        if self.state == GuardState::Off || was_killed {
             self.enter(GuardState::Armed, now);
         }
         if self.fencing.is_some() && deadline > now {

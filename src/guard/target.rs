@@ -145,8 +145,7 @@ impl Target {
 
     /// SIGKILL to every process of it. May be repeated while [`Target::is_gone`] says no.
     pub(super) fn kill(&mut self, proc: &Proc) {
-        if let Some(group) = &self.cgroup {
-            let _ = group.kill();
+        if self.cgroup.as_ref().is_some_and(Cgroup::kill) {
             return;
         }
         let _ = pidfd_send_signal(&self.pidfd, Signal::STOP);
@@ -176,9 +175,7 @@ impl Target {
     /// Its postmaster has ended: ends what is left of it if somebody must, and gives back the group to be removed.
     pub(super) fn bury(self, proc: &Proc, kill: bool) -> Option<Cgroup> {
         if kill {
-            if let Some(group) = &self.cgroup {
-                let _ = group.kill();
-            }
+            let _only_signals = self.cgroup.as_ref().is_some_and(Cgroup::kill);
             // Nobody but the guard would ever let them go on.
             self.stopped.iter().for_each(|pid| {
                 if proc.works_here(*pid) == Some(true) {
