@@ -65,7 +65,10 @@ impl Client {
         let task = tokio::spawn(link::keep(settings, opened, asked, tell, ready));
         // Here, so that the task does not outlive a failure.
         let client = Self { requests, facts, task };
-        timeout(ANSWER, is_ready).await.map_err(|_| GuardError::Silent)?.map_err(|_| GuardError::Silent)??;
+        timeout(ANSWER, is_ready)
+            .await
+            .map_err(|_| GuardError::Silent)?
+            .map_err(|_| GuardError::Silent)??;
         Ok(client)
     }
 

@@ -84,9 +84,9 @@ fn standing(stat: &[u8]) -> (Standing, u32) {
 }
 
 fn number(digits: &[u8]) -> u32 {
-    digits.iter().fold(0_u32, |sum, digit| {
-        sum.wrapping_mul(10).wrapping_add(u32::from(digit.wrapping_sub(b'0')))
-    })
+    digits
+        .iter()
+        .fold(0_u32, |sum, digit| sum.wrapping_mul(10).wrapping_add(u32::from(digit.wrapping_sub(b'0'))))
 }
 
 /// The path of a process's file, relative to `/proc`.
@@ -177,7 +177,8 @@ mod tests {
     use super::*;
 
     fn own() -> Proc {
-        Proc::open(std::env::current_dir().expect("a directory").as_os_str().as_encoded_bytes()).expect("/proc")
+        Proc::open(std::env::current_dir().expect("a directory").as_os_str().as_encoded_bytes())
+            .expect("/proc")
     }
 
     #[test]
@@ -201,6 +202,9 @@ mod tests {
         sleeper.kill().expect("kill");
         sleeper.wait().expect("wait");
         assert!(found && works_here == Some(true));
-        assert_eq!((proc.standing(sleeper.id()), proc.works_here(sleeper.id())), (Standing::Gone, Some(false)));
+        assert_eq!(
+            (proc.standing(sleeper.id()), proc.works_here(sleeper.id())),
+            (Standing::Gone, Some(false))
+        );
     }
 }

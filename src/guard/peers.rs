@@ -38,7 +38,9 @@ impl Peer {
     pub(super) fn accept(listener: &UnixListener) -> io::Result<Option<Self>> {
         let stream = match listener.accept() {
             Ok((stream, _)) => stream,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         };
         let uid = socket_peercred(&stream)?.uid;
@@ -65,7 +67,9 @@ impl Peer {
                 self.filled = 0;
                 Heard::Frame(self.part)
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Heard::Nothing,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                Heard::Nothing
+            }
             Err(_) => Heard::End,
         }
     }

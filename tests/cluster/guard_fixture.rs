@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::net::UnixStream,
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -23,6 +24,10 @@ use crate::fixture::{Node, until};
 
 /// A deadline that does not pass during a test.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
+/// Where control groups usually are.
+const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+/// How long the end of a killed server may take.
+const CLEARED: Duration = Duration::from_secs(2);
 /// How long no acknowledgement may come for all that was on its way to have arrived.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -80,10 +85,18 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        if let Ok(stream) = UnixStream::connect(self.node.state_dir.join("guard.sock")) {
-            let guard = rustix::net::sockopt::socket_peercred(&stream).unwrap().pid;
-            let _ended_meanwhile = kill_process(guard, Signal::KILL);
+        let Ok(stream) = UnixStream::connect(self.node.state_dir.join("guard.sock")) else { return };
+        let guard = rustix::net::sockopt::socket_peercred(&stream).unwrap().pid;
+        let group = format!("locum-guard-{}", self.postmaster);
+        let left = || MOUNTS.iter().any(|mount| Path::new(mount).join(&group).exists());
+        let until = now().plus(CLEARED);
+        // The guard's last work is to remove the server's group, once nobody is in it.
+        while left() && now() < until {
+            for pid in self.processes() {
+                let _ended_meanwhile = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL);
+            }
         }
+        let _ended_meanwhile = kill_process(guard, Signal::KILL);
     }
 }
 

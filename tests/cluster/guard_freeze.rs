@@ -96,7 +96,8 @@ async fn sessions_that_begin_after_it_was_put_under_guard_are_frozen_too() {
     }
     let facts = becomes(&client, GuardState::Frozen).await;
     assert!(begun.len() > 5, "{} sessions", begun.len());
-    let ask = tokio::time::timeout(Duration::from_millis(300), begun.last().unwrap().batch_execute("SELECT 1"));
+    let ask =
+        tokio::time::timeout(Duration::from_millis(300), begun.last().unwrap().batch_execute("SELECT 1"));
     assert!(ask.await.is_err(), "the last session is answered");
     sessions.last().await;
     assert!(sessions.acks().iter().all(|ack| ack.sent <= facts.since), "{facts:?}");

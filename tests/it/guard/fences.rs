@@ -66,7 +66,8 @@ async fn a_server_frozen_for_too_long_is_killed() {
 
 #[tokio::test]
 async fn a_higher_epoch_kills_at_once_what_runs_and_what_stands_still() {
-    for (signals, deadline) in [(false, LONG), (false, Duration::ZERO), (true, LONG), (true, Duration::ZERO)] {
+    for (signals, deadline) in [(false, LONG), (false, Duration::ZERO), (true, LONG), (true, Duration::ZERO)]
+    {
         let place = Place::new();
         let client = place.guard(place.settings(signals)).await;
         client.arm(now().plus(deadline), stamp(5)).await.unwrap();
@@ -141,7 +142,8 @@ async fn a_server_that_ends_by_itself_is_guarded_no_more_and_its_group_goes() {
     place.tree.end();
     let facts = becomes(&client, GuardState::Off).await;
     assert_eq!((facts.postmaster, facts.deadline), (None, None));
-    if let Some(path) = group.lines().find_map(|line| line.strip_prefix("0::")).filter(|path| path.len() > 1) {
+    if let Some(path) = group.lines().find_map(|line| line.strip_prefix("0::")).filter(|path| path.len() > 1)
+    {
         let left = || MOUNTS.iter().any(|mount| std::path::Path::new(&format!("{mount}{path}")).exists());
         until("its group is removed", || async { (!left()).then_some(()) }).await;
     }

@@ -127,7 +127,17 @@ async fn a_guard_takes_little_memory_and_one_thread() {
         line.split_whitespace().next().unwrap().parse().unwrap()
     };
     let (anon, file, locked) = (value("RssAnon:"), value("RssFile:"), value("VmLck:"));
-    println!("own memory {anon} kB, of the program's file {file} kB, lockable {locked} kB; {:?}", client.facts());
+    println!(
+        "own memory {anon} kB, of the program's file {file} kB, lockable {locked} kB; {:?}",
+        client.facts()
+    );
     assert!(anon < 4 << 10, "{status}");
     assert_eq!(value("Threads:"), 1);
+}
+
+#[test]
+fn help_says_what_it_is_and_that_nobody_need_start_it() {
+    let help = Command::new(env!("CARGO_BIN_EXE_locum")).args(["guard", "--help"]).output().unwrap();
+    let text = String::from_utf8_lossy(&help.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(help.status.success() && text.contains("there is no need to start it by hand"), "{text}");
 }
