@@ -166,10 +166,8 @@ impl Guard {
         {
             match self.rule.state {
                 GuardState::Frozen => target.hold(&self.proc),
-                GuardState::Armed if self.rule.is_freezing() => {
-                    if target.press(&self.proc) {
-                        self.rule.frozen(SystemClock.now());
-                    }
+                GuardState::Armed if self.rule.is_freezing() && target.press(&self.proc) => {
+                    self.rule.frozen(SystemClock.now());
                 }
                 GuardState::Killed if !target.is_gone() => target.kill(&self.proc),
                 _ => {}
