@@ -77,7 +77,11 @@ pub fn run(options: &Options, say: impl FnOnce(&str)) -> io::Result<()> {
     let lock = fs::File::create(state_dir.join(LOCK))?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| io::Error::other("another guard holds this state directory"))?;
-    let data_dir = options.data_dir.canonicalize()?;
+    let data_dir = match options.data_dir.canonicalize() {
+        // A clone will make it, at this very path.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => options.data_dir.clone(),
+        found => found?,
+    };
     let listener = listen(&state_dir.join(SOCKET))?;
     // A folder that may hang or be unmounted is nothing to stay in.
     std::env::set_current_dir("/")?;

@@ -32,6 +32,8 @@ pub(super) struct Target {
     cgroup: Option<Cgroup>,
     /// Stopped by signals, and not let go since.
     stopped: Vec<u32>,
+    /// Every process was seen standing still at the last look.
+    still: bool,
 }
 
 impl Target {
@@ -46,7 +48,7 @@ impl Target {
         }
         let cgroup = if group { Cgroup::enclose(proc, postmaster, &children).ok() } else { None };
         let stopped = Vec::with_capacity(REMEMBERED);
-        Ok(Self { postmaster, generation, pidfd, children, cgroup, stopped })
+        Ok(Self { postmaster, generation, pidfd, children, cgroup, stopped, still: false })
     }
 
     /// How it is stopped.
@@ -101,7 +103,8 @@ impl Target {
         if let Some(group) = &self.cgroup {
             // A write that fails is seen in that they do not stand still.
             let _ = group.set_frozen(true);
-            return group.is_frozen();
+            self.still = group.is_frozen();
+            return self.still;
         }
         // The postmaster first: once it was seen standing still, no child is born any more.
         let mut still = proc.standing(self.postmaster) != Standing::Moves;
@@ -117,17 +120,19 @@ impl Target {
                 }
             }
         });
+        self.still = still;
         still
     }
 
     /// Keeps a frozen one so, if somebody lets it go on.
     pub(super) fn hold(&mut self, proc: &Proc) {
-        let held = match &self.cgroup {
-            Some(group) => group.is_frozen(),
+        let moves = match &self.cgroup {
+            Some(group) => !group.is_frozen(),
             // Only a postmaster that moves can make new sessions; to look at all of them takes too long.
-            None => proc.standing(self.postmaster) != Standing::Moves,
+            None => proc.standing(self.postmaster) == Standing::Moves,
         };
-        if !held {
+        // Until all were seen standing still again: it may have made a child since the last look.
+        if moves || !self.still {
             self.press(proc);
         }
     }

@@ -98,7 +98,8 @@ async fn a_stopped_postmaster_that_somebody_lets_go_on_is_stopped_again() {
     let client = place.guard(place.settings(true)).await;
     client.arm(now(), stamp(5)).await.unwrap();
     becomes(&client, GuardState::Frozen).await;
-    for _ in 0..5 {
+    for _ in 0..20 {
+        // As the kernel does when the parent of a stopped process dies.
         send(place.tree.postmaster(), Signal::CONT);
         until("it is stopped", || async { (place.tree.state() == 'T').then_some(()) }).await;
     }

@@ -65,6 +65,15 @@ async fn only_a_server_of_the_data_directory_is_guarded() {
 }
 
 #[tokio::test]
+async fn a_guard_starts_before_there_is_a_data_directory() {
+    let place = Place::new();
+    let mut settings = place.settings(false);
+    settings.data_dir = place.state.path().join("not-yet");
+    let client = Client::attach(settings).await.unwrap();
+    assert_eq!(client.facts().unwrap().state, GuardState::Off);
+}
+
+#[tokio::test]
 async fn the_same_server_named_again_stays_armed_and_another_cannot_take_its_place() {
     let place = Place::new();
     let client = place.guard(place.settings(false)).await;
