@@ -13,6 +13,7 @@ pub mod config;
 pub mod controller;
 pub mod endpoint;
 pub mod fence_command;
+pub mod guard;
 pub mod member;
 pub mod model;
 pub mod peers;

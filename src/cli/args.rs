@@ -43,6 +43,9 @@ pub enum Verb {
     /// The demo's app server; `locum demo` starts it
     #[command(hide = true)]
     DemoApp(super::demo::app::Args),
+    /// Stop one PostgreSQL when its right to serve has run out; members start it
+    #[command(hide = true)]
+    Guard(super::guard::Args),
     /// Show who is primary, how much a disaster would cost now, and what is wrong
     #[command(
         after_help = "Exits with 1 if no node serves.\n\nExamples:\n  locum status\n  locum status --watch\n  locum status --json | jq .rpo"

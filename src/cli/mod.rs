@@ -8,6 +8,7 @@ mod config;
 pub mod demo;
 mod explain;
 mod failure;
+pub mod guard;
 mod operation;
 pub mod output;
 mod pause;
@@ -43,6 +44,10 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if told { Exit::Done.into() } else { Exit::Usage.into() };
         }
     };
+    // Before there is a runtime: the guard is one small thread.
+    if let Verb::Guard(args) = cli.verb {
+        return guard::execute(args);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -60,6 +65,7 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
     match verb {
         Verb::Run(args) => Ok(run_member::execute(args).await?),
         Verb::Demo(args) => Ok(demo::execute(args).await?),
+        Verb::Guard(args) => Ok(guard::execute(args)),
         Verb::DemoApp(args) => Ok(demo::app::execute(&args).await?),
         Verb::Status(args) => Ok(status::execute(&args).await?.into()),
         Verb::Explain(args) => Ok(explain::execute(&args).await?.into()),

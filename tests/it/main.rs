@@ -5,6 +5,7 @@ mod api;
 mod app;
 mod cli;
 mod config;
+mod guard;
 mod peer;
 mod proxy;
 mod report;
