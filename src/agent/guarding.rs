@@ -102,7 +102,13 @@ async fn follow(
 }
 
 /// A primary whose right nobody has confirmed yet in this agent's life.
-async fn close(inner: &Inner, client: &Client, pid: u32, known: bool, started: bool) -> Result<(), GuardError> {
+async fn close(
+    inner: &Inner,
+    client: &Client,
+    pid: u32,
+    known: bool,
+    started: bool,
+) -> Result<(), GuardError> {
     let state = client.facts().map(|facts| facts.state);
     let (primary, promise, of_promise) = inner.board.read(|s| {
         let since = s.facts.primary_since;
@@ -121,14 +127,16 @@ async fn close(inner: &Inner, client: &Client, pid: u32, known: bool, started: b
 impl Inner {
     /// True while the guard lets nobody be answered: what fails then is no hang.
     pub(super) fn is_frozen(&self) -> bool {
-        self.board.read(|s| s.facts.guard.is_some_and(|guard| guard.state == GuardState::Frozen && guard.enforce))
+        self.board
+            .read(|s| s.facts.guard.is_some_and(|guard| guard.state == GuardState::Frozen && guard.enforce))
     }
 
     /// Has the guard armed with what was granted, and waits until it is: for a server that is about to be opened.
     pub(super) async fn arm_now(&self, until: Mono, stamp: Stamp) -> Result<(), super::orders::Unable> {
         let Some(client) = self.guard.borrow().clone() else { return Ok(()) };
         let Some(postmaster) = self.attached.borrow().clone() else { return Ok(()) };
-        let unable = |error: GuardError| super::orders::Unable::Failed(format!("the guard is not armed: {error}"));
+        let unable =
+            |error: GuardError| super::orders::Unable::Failed(format!("the guard is not armed: {error}"));
         if client.facts().is_none_or(|facts| facts.postmaster != Some(postmaster.pid())) {
             client.watch(postmaster.pid(), u64::from(postmaster.pid())).await.map_err(unable)?;
         }

@@ -17,8 +17,9 @@ use crate::{
     controller::{self, Deps, Feed},
     endpoint::Proxy,
     fence_command::FenceCommand,
+    guard,
     member::Host,
-    model::RouteOrder,
+    model::{GuardMode, RouteOrder},
     peers::PeerBook,
     ports::{Clock, Console, Local},
     postgres::ThroughEndpoint,
@@ -97,6 +98,14 @@ impl Running {
                     hang: config.policy.hang,
                     lease: Arc::new(records.clone()),
                     peers: peers.clone(),
+                    guard: Some(guard::Settings {
+                        enforce: config.policy.guard == GuardMode::Enforce,
+                        ..guard::Settings::new(
+                            &config.state_dir,
+                            &postgres.data_dir,
+                            config.policy.freeze_max,
+                        )
+                    }),
                 },
                 clock.clone(),
             )?),
@@ -131,7 +140,9 @@ impl Running {
     async fn stop(self) {
         self.loop_task.abort();
         _ = self.loop_task.await;
-        controller::leave_unattended(&self.records, &self.node).await;
+        if controller::leave_unattended(&self.records, &self.node).await {
+            self.host.disarm().await;
+        }
         if let Err(error) = self.records.step_down(&self.node).await {
             tracing::warn!(%error, "leave leadership");
         }
