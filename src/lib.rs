@@ -19,3 +19,4 @@ pub mod ports;
 pub mod postgres;
 pub mod report;
 pub mod store;
+pub mod tls;

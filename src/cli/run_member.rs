@@ -21,6 +21,7 @@ use crate::{
     ports::{Clock, Console, Local},
     postgres::ThroughEndpoint,
     store::{Embedded, Records, Registration, RpoHistory},
+    tls::{Identity, Name},
 };
 
 /// How long a stop may take until it is cut short.
@@ -68,6 +69,7 @@ impl Running {
     /// Binds every port and opens every file before anything acts.
     async fn start(config: &Config, stopped: watch::Receiver<bool>) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let access = access(config, &clock)?;
         let public = bind("api.listen", config.api.listen).await?;
         let peers = bind("api.peer_listen", config.api.peer_listen).await?;
         make_dir("state_dir", &config.state_dir)?;
@@ -100,18 +102,13 @@ impl Running {
             }
         }
         let host = Host::new(config.node.clone(), agent, endpoints, clock.clone());
-        let (console, loop_task) = controller::start(deps(config, &host, records.clone(), history, clock));
+        let (console, loop_task) =
+            controller::start(deps(config, &host, records.clone(), history, access.clone(), clock));
         let console: Arc<dyn Console> = Arc::new(console);
         let local: Arc<dyn Local> = host.clone();
         let servers = vec![
             serve(api::serve(public, console, config.api.token.clone(), wait(stopped.clone()))),
-            serve(api::peer::serve(
-                peers,
-                config.cluster.clone(),
-                local,
-                config.api.token.clone(),
-                wait(stopped),
-            )),
+            serve(api::peer::serve(peers, config.cluster.clone(), local, access, wait(stopped))),
         ];
         Ok(Self { host, records, node: config.node.clone(), loop_task, servers })
     }
@@ -129,11 +126,29 @@ impl Running {
     }
 }
 
+/// What admits this member to others and others to this one.
+fn access(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<api::peer::Access> {
+    let identity = match &config.api.tls {
+        None => None,
+        Some(files) => {
+            let name = Name::new(config.node.clone(), config.cluster.clone()).map_err(anyhow::Error::msg)?;
+            let identity = Identity::open(files.clone(), name, clock.clone()).map_err(|flaws| {
+                let flaws: Vec<_> = flaws.iter().map(|flaw| format!("{flaw}. {}", flaw.fix)).collect();
+                anyhow::anyhow!("{}", flaws.join("; "))
+            })?;
+            identity.follow();
+            Some(identity)
+        }
+    };
+    Ok(api::peer::Access::new(config.api.token.clone(), identity))
+}
+
 fn deps(
     config: &Config,
     host: &Arc<Host>,
     records: Records,
     history: RpoHistory,
+    access: api::peer::Access,
     clock: Arc<dyn Clock>,
 ) -> Deps {
     let registration = Registration {
@@ -143,13 +158,13 @@ fn deps(
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let connect = {
-        let (cluster, token, clock) = (config.cluster.clone(), config.api.token.clone(), clock.clone());
+        let (cluster, clock) = (config.cluster.clone(), clock.clone());
         move |peer: &Registration| {
             let remote = api::peer::Remote::new(
                 cluster.clone(),
                 peer.node.clone(),
                 peer.peer_address.clone(),
-                token.clone(),
+                access.clone(),
                 clock.clone(),
             );
             Feed { node: peer.node.clone(), facts: remote.facts(), member: remote }
