@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, PoisonError, RwLock, Weak},
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
     time::Duration,
 };
 
@@ -24,7 +24,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::{
-    Files, Flaw, Name, certificate,
+    Files, Flaw, Name, Summary, certificate,
     credentials::{Contents, Credentials, provider},
 };
 use crate::ports::Clock;
@@ -43,6 +43,8 @@ pub struct Identity {
     current: Arc<Current>,
     /// What the files held when it was opened.
     opened: Contents,
+    /// Why what the files hold now is not in use.
+    refused: Mutex<Option<String>>,
 }
 
 /// What is in force. Rustls asks it anew in every handshake.
@@ -59,7 +61,7 @@ impl Identity {
         let (credentials, flaws) = files.judge(&opened, &own, clock.wall())?;
         warn(&flaws);
         let current = Arc::new(Current(RwLock::new(Arc::new(credentials))));
-        Ok(Arc::new(Self { own, files, clock, current, opened }))
+        Ok(Arc::new(Self { own, files, clock, current, opened, refused: Mutex::new(None) }))
     }
 
     /// Whom this is.
@@ -72,6 +74,16 @@ impl Identity {
     #[must_use]
     pub fn expires(&self) -> Timestamp {
         self.current.get().summary.not_after
+    }
+
+    /// Why what the files hold now is not in use; None: it is.
+    #[must_use]
+    pub fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_refused(&self, why: Option<String>) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// How members are called. The name in the URL says whom, the resolver where.
@@ -111,31 +123,38 @@ impl Identity {
     fn look(&self, seen: &mut Seen) {
         let read = self.files.contents();
         if read.as_ref().is_ok_and(|read| seen.in_force == *read) {
-            seen.refused = None;
+            seen.flaws.clear();
+            self.set_refused(None);
             return;
         }
-        let judged = read.as_ref().map_err(Clone::clone).and_then(|read| {
-            let (credentials, flaws) = self.files.judge(read, &self.own, self.clock.wall())?;
-            let dead = self.clock.wall() > credentials.summary.not_after;
-            if dead { Err(flaws) } else { Ok((credentials, flaws, read.clone())) }
+        let judged = read.and_then(|read| {
+            let now = self.clock.wall();
+            let (credentials, flaws) = self.files.judge(&read, &self.own, now)?;
+            // What has expired is no better than what is in force.
+            if now > credentials.summary.not_after { Err(flaws) } else { Ok((credentials, flaws, read)) }
         });
         match judged {
             Ok((credentials, flaws, read)) => {
-                tracing::info!(expires = %credentials.summary.not_after, serial = credentials.summary.serial, "new certificate in use");
+                let Summary { not_after, serial, .. } = &credentials.summary;
+                tracing::info!(expires = %not_after, serial, "a new certificate is in use");
                 warn(&flaws);
                 self.current.set(credentials);
-                *seen = Seen { in_force: read, refused: None };
+                *seen = Seen { in_force: read, flaws: Vec::new() };
+                self.set_refused(None);
             }
-            Err(flaws) => {
-                let again = seen.refused.as_ref().is_some_and(|(before, _)| *before == flaws);
-                let told = again && seen.refused.as_ref().is_some_and(|(_, told)| *told);
-                if again && !told {
-                    let why = flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-                    tracing::warn!(%why, expires = %self.expires(), "new certificate files are refused; the old certificate stays in use");
-                }
-                seen.refused = Some((flaws, again));
-            }
+            Err(flaws) if seen.flaws == flaws => self.refuse(&flaws),
+            Err(flaws) => seen.flaws = flaws,
         }
+    }
+
+    fn refuse(&self, flaws: &[Flaw]) {
+        let why = flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        if self.refused().as_ref() == Some(&why) {
+            return;
+        }
+        let until = self.expires();
+        tracing::warn!(why, %until, "the new certificate files are refused, and the old certificate stays in use");
+        self.set_refused(Some(why));
     }
 
     /// Says again what is wrong with what is in force.
@@ -157,13 +176,13 @@ impl fmt::Debug for Identity {
 struct Seen {
     /// The bytes that are in force.
     in_force: Contents,
-    /// What was refused, and whether that has been said.
-    refused: Option<(Vec<Flaw>, bool)>,
+    /// What was wrong with others at the last look.
+    flaws: Vec<Flaw>,
 }
 
 async fn follow(identity: Weak<Identity>) {
     let Some(opened) = identity.upgrade().map(|identity| identity.opened.clone()) else { return };
-    let mut seen = Seen { in_force: opened, refused: None };
+    let mut seen = Seen { in_force: opened, flaws: Vec::new() };
     let mut looks = 0u32;
     loop {
         let Some(identity) = identity.upgrade() else { return };

@@ -3,9 +3,12 @@
 
 mod api;
 mod app;
+mod certs;
 mod cli;
 mod config;
 mod peer;
+mod peer_cut;
+mod peer_tls;
 mod proxy;
 mod report;
 mod store;

@@ -42,7 +42,8 @@ impl Pair {
 
 fn put(dir: &Path, path: &Path, text: &str, mode: u32, force: bool) -> io::Result<()> {
     // Made with mode 0600, and only then opened as far as it is to be.
-    let mut file = tempfile::NamedTempFile::new_in(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?;
+    let mut file =
+        tempfile::NamedTempFile::new_in(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?;
     file.write_all(text.as_bytes())?;
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;

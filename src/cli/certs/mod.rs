@@ -79,7 +79,11 @@ fn issue(place: &CertsPlace, node: &NodeId, addresses: &[String], days: u32) -> 
 /// Reads the authority in a directory.
 fn authority(place: &CertsPlace) -> Result<Made, Failure> {
     let pair = Pair::of(&place.dir, "ca");
-    let make = format!("Make the authority first: locum certs init --dir {} --cluster {}", place.dir.display(), place.cluster);
+    let make = format!(
+        "Make the authority first: locum certs init --dir {} --cluster {}",
+        place.dir.display(),
+        place.cluster
+    );
     let read = |path: &Path| {
         fs::read_to_string(path).map_err(|error| {
             Failure::refused(format!("{} cannot be read: {error}", path.display()), &[NOTHING, &make])
@@ -93,8 +97,15 @@ fn authority(place: &CertsPlace) -> Result<Made, Failure> {
     };
     match issue::cluster_of(summary) {
         Some(other) if other != place.cluster => {
-            let what = format!("the authority in {} is that of cluster {other}, not of {}", place.dir.display(), place.cluster);
-            return Err(Failure::refused(what, &[NOTHING, "Every cluster has an authority of its own; name its directory with --dir."]));
+            let what = format!(
+                "the authority in {} is that of cluster {other}, not of {}",
+                place.dir.display(),
+                place.cluster
+            );
+            return Err(Failure::refused(
+                what,
+                &[NOTHING, "Every cluster has an authority of its own; name its directory with --dir."],
+            ));
         }
         _ => {}
     }
@@ -144,7 +155,12 @@ fn tell(place: &CertsPlace, pair: &Pair, made: &Made, next: &str) -> Result<Exit
         return Ok(Exit::Done);
     }
     let verb = if place.dry_run { "would write" } else { "wrote" };
-    output::data(&format!("{verb} {}\n{verb} {} (mode 0600)\n{}", pair.cert.display(), pair.key.display(), page(&summary)))?;
+    output::data(&format!(
+        "{verb} {}\n{verb} {} (mode 0600)\n{}",
+        pair.cert.display(),
+        pair.key.display(),
+        page(&summary)
+    ))?;
     if !place.dry_run {
         output::talk(next);
     }
@@ -165,8 +181,10 @@ fn show(files: &[PathBuf], as_json_text: bool) -> Result<Exit, Failure> {
         let all: Vec<_> = shown.iter().map(|(file, summary)| as_json(file, summary)).collect();
         output::data(&json!({ "certificates": all }).to_string())?;
     } else {
-        let pages: Vec<_> =
-            shown.iter().map(|(file, summary)| format!("file        {}\n{}", file.display(), page(summary))).collect();
+        let pages: Vec<_> = shown
+            .iter()
+            .map(|(file, summary)| format!("file        {}\n{}", file.display(), page(summary)))
+            .collect();
         output::data(&pages.join("\n"))?;
     }
     Ok(if valid { Exit::Done } else { Exit::Refused })
