@@ -82,7 +82,7 @@ pub async fn serve(
     };
     let limits = listen::Limits { connections: CONNECTIONS, quiet: QUIET };
     tokio::select! {
-        served = listen::run(listener, limits, Speech::Plain, Arc::default(), router(shared), closing) => served,
+        served = listen::run(listener, limits, Speech::Plain(None), router(shared), closing) => served,
         () = feed.follow() => Ok(()),
         () = close.after(shutdown) => Ok(()),
     }

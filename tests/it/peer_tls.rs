@@ -1,6 +1,7 @@
 //! The peer port with certificates: who is let in, who is not and what both sides say, and how certificates are renewed.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -11,7 +12,10 @@ use jiff::Timestamp;
 use locum::{
     api::peer::{self, Access, Remote},
     clock::SystemClock,
-    model::{Command, Reply, RouteOrder},
+    config,
+    endpoint::Proxy,
+    member::Host,
+    model::{Command, EndpointKind, Epoch, Incarnation, Mode, Reply, RouteOrder, Stamp, Version},
     ports::{Clock as _, Member},
     tls::{
         Files, Identity, Name,
@@ -118,13 +122,13 @@ impl Port {
         Remote::new(cluster(of), name(node), self.address.to_string(), access, Arc::new(SystemClock))
     }
 
-    /// The sentence with which an order is refused; nothing was ordered.
-    async fn refusal(&self, of: &str, node: &str, access: Access) -> String {
+    /// The sentence with which an order is refused, and whom it was given to; nothing was ordered.
+    async fn refusal(&self, of: &str, node: &str, access: Access) -> (String, Arc<Remote>) {
         let remote = self.remote(of, node, access);
         let refused = timeout(DEADLINE, remote.order(stamp(), Command::Checkpoint)).await.expect("in time");
         assert!(remote.facts().borrow().is_none(), "no facts either");
         assert_eq!(self.fake.asked(), Vec::<String>::new());
-        refused.expect_err("it is refused").to_string()
+        (refused.expect_err("it is refused").to_string(), remote)
     }
 
     /// It still serves whoever is a member.
@@ -207,7 +211,7 @@ async fn a_certificate_of_another_authority_is_refused_on_both_sides() {
     let folder = Folder::of(&other, "b", "orders", year());
     let stranger = folder.identity("b", "orders");
     let log = Log::begin();
-    let said = port.refusal("orders", "a", access(&stranger)).await;
+    let (said, _trying) = port.refusal("orders", "a", access(&stranger)).await;
     assert!(
         said.contains("its certificate is of another authority than the one in api.tls_ca_file"),
         "{said}"
@@ -225,7 +229,7 @@ async fn a_caller_of_another_authority_that_believes_ours_is_refused() {
     let folder = Folder::of(&other, "b", "orders", year());
     std::fs::write(&folder.files.ca, format!("{}{}", other.cert, own.cert)).expect("written");
     let log = Log::begin();
-    let said = port.refusal("orders", "a", access(&folder.identity("b", "orders"))).await;
+    let (said, _trying) = port.refusal("orders", "a", access(&folder.identity("b", "orders"))).await;
     assert!(said.contains("its api.tls_ca_file holds another authority"), "{said}");
     log.says(CALLER, "does not accept our certificate").await;
     log.says(CALLED, "its certificate is of another authority").await;
@@ -261,12 +265,12 @@ async fn a_member_of_another_cluster_is_refused_although_the_authority_is_the_sa
     let foreign = folder.identity("b", "invoices");
     let log = Log::begin();
     // It calls for its own cluster: the name in the certificate of the one that answers is not the one it expects.
-    let said = port.refusal("invoices", "a", access(&foreign)).await;
+    let (said, _trying) = port.refusal("invoices", "a", access(&foreign)).await;
     assert!(said.contains("its certificate is of a.orders.locum, not of a.invoices.locum"), "{said}");
     log.says(CALLER, "not of a.invoices.locum").await;
     log.says(CALLED, "it meant to call another member").await;
     // It pretends to be of ours.
-    let said = port.refusal("orders", "a", access(&foreign)).await;
+    let (said, _trying) = port.refusal("orders", "a", access(&foreign)).await;
     let whose = "the caller says it is node b of cluster orders, but its certificate is of node b of cluster invoices";
     assert!(said.contains(whose), "{said}");
     log.says(CALLER, whose).await;
@@ -280,7 +284,7 @@ async fn the_certificate_of_another_node_is_refused() {
     let port = Port::of(&authority).await;
     let log = Log::begin();
     // The one that answers is another than the one that is meant: an address that moved.
-    let said = port.refusal("orders", "c", access(&identity(&authority, "b"))).await;
+    let (said, _trying) = port.refusal("orders", "c", access(&identity(&authority, "b"))).await;
     assert!(said.contains("its certificate is of a.orders.locum, not of c.orders.locum"), "{said}");
     log.says(CALLER, "not of c.orders.locum").await;
     log.says(CALLED, "it meant to call another member").await;
@@ -350,13 +354,13 @@ async fn an_expired_certificate_is_refused_on_either_side() {
     let expired = Folder::of(&authority, "b", "orders", past).identity("b", "orders");
     let log = Log::begin();
     let port = Port::of(&authority).await;
-    let said = port.refusal("orders", "a", access(&expired)).await;
+    let (said, _trying) = port.refusal("orders", "a", access(&expired)).await;
     assert!(said.contains("it says that our certificate has expired"), "{said}");
     log.says(CALLED, "its certificate expired at").await;
     port.serves(&authority).await;
     let expired = Folder::of(&authority, "a", "orders", past).identity("a", "orders");
     let port = Port::open(access(&expired)).await;
-    let said = port.refusal("orders", "a", access(&identity(&authority, "b"))).await;
+    let (said, _trying) = port.refusal("orders", "a", access(&identity(&authority, "b"))).await;
     assert!(said.contains("its certificate expired at"), "{said}");
     log.says(CALLED, "it says that our certificate has expired").await;
 }
@@ -366,7 +370,7 @@ async fn plain_http_at_a_tls_port_is_told_so() {
     let authority = authority();
     let port = Port::of(&authority).await;
     let log = Log::begin();
-    let said = port.refusal("orders", "a", TOKEN.into()).await;
+    let (said, _trying) = port.refusal("orders", "a", TOKEN.into()).await;
     assert!(said.contains("this port speaks TLS only"), "{said}");
     log.says(CALLER, "this port speaks TLS only").await;
     log.says(CALLED, "it does not speak TLS").await;
@@ -378,7 +382,7 @@ async fn tls_at_a_plain_port_is_told_so() {
     let authority = authority();
     let port = Port::open(TOKEN.into()).await;
     let log = Log::begin();
-    let said = port.refusal("orders", "a", access(&identity(&authority, "b"))).await;
+    let (said, _trying) = port.refusal("orders", "a", access(&identity(&authority, "b"))).await;
     assert!(said.contains("it does not speak TLS"), "{said}");
     log.says(CALLER, "it does not speak TLS").await;
     log.says(CALLED, "it speaks TLS, and this member has no api.tls_").await;
@@ -621,4 +625,45 @@ fn a_certificate_ends_with_its_authority() {
         let made = issue::member(&short, &whom("a", "orders"), &[other.into()], year());
         assert!(made.is_err_and(|why| why.contains("is a name for members")), "{other}");
     }
+}
+
+#[tokio::test]
+async fn orders_of_a_lower_epoch_and_repeated_ones_change_nothing_whoever_proves_to_be_a_member() {
+    let authority = authority();
+    let endpoint = config::Endpoint {
+        name: endpoint_name(),
+        target: EndpointKind::Primary,
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        max_held: 10,
+        hold: DEADLINE,
+    };
+    let clock = Arc::new(SystemClock);
+    let proxy = Proxy::bind(&endpoint, clock.clone()).expect("bound");
+    let host = Host::new(name("a"), None, BTreeMap::from([(endpoint_name(), proxy.clone())]), clock);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let served = access(&identity(&authority, "a"));
+    tokio::spawn(peer::serve(listener, cluster("orders"), host, served, std::future::pending()));
+    let caller = access(&identity(&authority, "b"));
+    let remote =
+        Remote::new(cluster("orders"), name("a"), address.to_string(), caller, Arc::new(SystemClock));
+    let at = |epoch, version| Stamp {
+        incarnation: Incarnation(1),
+        epoch: Epoch(epoch),
+        version: Version(version),
+    };
+    let order =
+        async |stamp, order| remote.route(&endpoint_name(), stamp, order).await.expect("an answer").reply;
+    let point = |node: &str| RouteOrder::Point { node: name(node), address: "127.0.0.1:9".into() };
+    assert_eq!(order(at(2, 5), point("seoul")).await, Reply::Done);
+    for _ in 0..3 {
+        assert_eq!(order(at(2, 5), point("seoul")).await, Reply::Done, "the same again is no harm");
+    }
+    for (late, what) in
+        [(at(1, 9), RouteOrder::Cut), (at(2, 4), RouteOrder::Hold), (at(1, 9), point("busan"))]
+    {
+        assert!(matches!(order(late, what).await, Reply::Refused(_)));
+    }
+    let facts = proxy.facts();
+    assert_eq!((facts.stamp, facts.mode, facts.target), (at(2, 5), Mode::Open, Some(name("seoul"))));
 }

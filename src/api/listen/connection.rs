@@ -73,7 +73,7 @@ pub(super) struct Connection {
     trust: Trust,
     /// True until its first byte has come.
     fresh: bool,
-    complaints: Arc<Complaints>,
+    complaints: Option<Arc<Complaints>>,
     /// Counts it among those at once.
     _slot: OwnedSemaphorePermit,
 }
@@ -84,7 +84,7 @@ impl Connection {
         from: SocketAddr,
         quiet: Duration,
         slot: OwnedSemaphorePermit,
-        complaints: Arc<Complaints>,
+        complaints: Option<Arc<Complaints>>,
     ) -> Self {
         let trust = Trust { granted: Arc::default(), from, certified: stream.certified() };
         let deadline = Box::pin(tokio::time::sleep(quiet));
@@ -112,14 +112,15 @@ impl Connection {
         wrote
     }
 
-    /// Says it if somebody speaks TLS where it is not spoken. What answers is no TLS, which tells the other side.
+    /// Says it if a member speaks TLS where it is not spoken. What answers is no TLS, which tells the other side.
     fn look_at_first(&mut self, bytes: &[u8]) {
-        if !std::mem::take(&mut self.fresh) || !matches!(self.stream, Stream::Plain(_)) {
-            return;
-        }
-        if bytes.first() == Some(&TLS_HANDSHAKE) {
-            let why = "it speaks TLS, and this member has no api.tls_… keys: configure them on all members, or on none";
-            self.complaints.refused(self.trust.from.ip(), why);
+        self.fresh = false;
+        if let Some(complaints) = &self.complaints
+            && bytes.first() == Some(&TLS_HANDSHAKE)
+        {
+            let why =
+                "it speaks TLS, and this member has no api.tls_… keys: give them to all members, or to none";
+            complaints.refused(self.trust.from.ip(), why);
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Handshakes {
     complaints: Arc<Complaints>,
     tasks: JoinSet<Option<(Box<Secured>, SocketAddr)>>,
     /// In the order of their beginning; some have ended.
-    order: VecDeque<AbortHandle>,
+    order: VecDeque<(AbortHandle, SocketAddr)>,
 }
 
 impl Handshakes {
@@ -42,15 +42,16 @@ impl Handshakes {
 
     /// Begins one.
     pub(super) fn begin(&mut self, stream: TcpStream, from: SocketAddr) {
-        self.order.retain(|task| !task.is_finished());
+        self.order.retain(|(task, _)| !task.is_finished());
         if self.order.len() >= AT_ONCE
-            && let Some(oldest) = self.order.pop_front()
+            && let Some((oldest, from)) = self.order.pop_front()
         {
             oldest.abort();
-            self.complaints.refused(from.ip(), "too many handshakes at once: the oldest one is ended");
+            self.complaints
+                .refused(from.ip(), "too many TLS handshakes at once, of which its was the oldest");
         }
         let (config, complaints) = (Arc::clone(&self.config), Arc::clone(&self.complaints));
-        self.order.push_back(self.tasks.spawn(async move {
+        let task = self.tasks.spawn(async move {
             let why = match timeout(HANDSHAKE_WAIT, shake(config, stream)).await {
                 Ok(Ok(secured)) => return Some((Box::new(secured), from)),
                 Ok(Err(None)) => return None,
@@ -59,7 +60,8 @@ impl Handshakes {
             };
             complaints.refused(from.ip(), &why);
             None
-        }));
+        });
+        self.order.push_back((task, from));
     }
 
     /// The next that succeeded; pending while there is none. Cancel-safe.

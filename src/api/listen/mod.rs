@@ -74,10 +74,10 @@ impl Close {
 
 /// What a port speaks.
 pub(super) enum Speech {
-    /// Plain HTTP.
-    Plain,
-    /// HTTP over TLS, and nothing else.
-    Tls(Arc<ServerConfig>),
+    /// Plain HTTP, by members or by anybody else. It is said if somebody takes a member's port for one with TLS.
+    Plain(Option<Arc<Complaints>>),
+    /// HTTP over TLS, and nothing else. Who is refused is said.
+    Tls(Arc<ServerConfig>, Arc<Complaints>),
 }
 
 /// Serves `router` until `closing`, then until every connection has had its answer.
@@ -85,14 +85,13 @@ pub(super) async fn run(
     listener: TcpListener,
     limits: Limits,
     speech: Speech,
-    complaints: Arc<Complaints>,
     router: Router,
     closing: Closing,
 ) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(limits.connections));
-    let handshakes = match speech {
-        Speech::Plain => None,
-        Speech::Tls(config) => Some(Handshakes::new(config, Arc::clone(&complaints))),
+    let (handshakes, complaints) = match speech {
+        Speech::Plain(complaints) => (None, complaints),
+        Speech::Tls(config, complaints) => (Some(Handshakes::new(config, complaints)), None),
     };
     let listener = Bounded { listener, slots, quiet: limits.quiet, handshakes, complaints };
     let service = router.into_make_service_with_connect_info::<Trust>();
@@ -106,7 +105,7 @@ struct Bounded {
     quiet: Duration,
     /// None: the port speaks no TLS.
     handshakes: Option<Handshakes>,
-    complaints: Arc<Complaints>,
+    complaints: Option<Arc<Complaints>>,
 }
 
 impl Listener for Bounded {
@@ -155,7 +154,7 @@ impl Bounded {
     }
 
     fn connection(&self, stream: Stream, from: SocketAddr, slot: OwnedSemaphorePermit) -> Connection {
-        Connection::new(stream, from, self.quiet, slot, Arc::clone(&self.complaints))
+        Connection::new(stream, from, self.quiet, slot, self.complaints.clone())
     }
 }
 
@@ -204,7 +203,7 @@ mod tests {
         let router = Router::new().route("/trusted", get(trusting));
         let (close, closing) = closing();
         let limits = Limits { connections: 2, quiet: QUIET };
-        tokio::spawn(run(listener, limits, Speech::Plain, Arc::default(), router, closing));
+        tokio::spawn(run(listener, limits, Speech::Plain(None), router, closing));
         (address, close)
     }
 

@@ -70,19 +70,22 @@ pub async fn serve(
 ) -> io::Result<()> {
     let (close, closing) = listen::closing();
     let complaints = Arc::<Complaints>::default();
-    let speech = access.identity.map_or(Speech::Plain, |identity| Speech::Tls(Arc::new(identity.serving())));
+    let speech = match &access.identity {
+        None => Speech::Plain(Some(Arc::clone(&complaints))),
+        Some(identity) => Speech::Tls(Arc::new(identity.serving()), Arc::clone(&complaints)),
+    };
     let shared = Shared {
         cluster: Arc::new(cluster),
         node: Arc::new(local.facts().node),
         local,
         token: Arc::new(Token::new(access.token)),
-        complaints: Arc::clone(&complaints),
+        complaints,
         calls: Arc::new(Semaphore::new(CALLS)),
         closing: closing.clone(),
     };
     let limits = listen::Limits { connections: CONNECTIONS, quiet: QUIET };
     tokio::select! {
-        served = listen::run(listener, limits, speech, complaints, router(shared), closing) => served,
+        served = listen::run(listener, limits, speech, router(shared), closing) => served,
         () = close.after(shutdown) => Ok(()),
     }
 }
