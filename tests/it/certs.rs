@@ -214,7 +214,7 @@ fn config_check_judges_the_certificates() {
         code == 1 && said.contains("tokyo.crt cannot be read") && said.contains("locum certs issue"),
         "{said}"
     );
-    let (code, said) = check(&config(dir, "seoul", "tls_ca = \"/x\"\n"));
+    let (code, said) = check(&config(dir, "seoul", "tls_ca_fle = \"/x\"\n"));
     assert!(code == 1 && said.contains("Did you mean api.tls_ca_file?"), "{said}");
     let out = locum(&["config", "print", "-c", &config(dir, "seoul", &keys("seoul"))]).1;
     assert!(out.contains("api.tls_key_file") && !out.contains("PRIVATE"), "{out}");

@@ -217,7 +217,7 @@ async fn a_certificate_of_another_authority_is_refused_on_both_sides() {
         "{said}"
     );
     log.says(CALLER, "another authority").await;
-    log.says(CALLED, "it ended the TLS handshake").await;
+    log.says(CALLED, "its api.tls_ca_file holds another authority").await;
     port.serves(&own).await;
 }
 
@@ -338,7 +338,7 @@ async fn the_token_is_asked_for_on_top_of_the_certificate() {
     let authority = authority();
     let port = Port::of(&authority).await;
     let log = Log::begin();
-    let said =
+    let (said, _trying) =
         port.refusal("orders", "a", Access::new("wrong".into(), Some(identity(&authority, "b")))).await;
     assert!(said.contains("the token is not the one of this cluster"), "{said}");
     log.says(CALLER, "the token is not").await;
