@@ -22,3 +22,4 @@ pub mod ports;
 pub mod postgres;
 pub mod report;
 pub mod store;
+pub mod tls;

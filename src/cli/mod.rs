@@ -3,6 +3,7 @@
 //! stdout is data, stderr is talk; only [`output`] writes to either. Exit codes: [`Exit`].
 
 pub mod args;
+mod certs;
 mod client;
 mod config;
 pub mod demo;
@@ -74,6 +75,7 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Resume(args) => Ok(pause::execute(&args, pause::Verb::Resume).await?.into()),
         Verb::Report(args) => Ok(report::execute(&args).await?.into()),
         Verb::Store(args) => Ok(store::execute(&args).await?.into()),
+        Verb::Certs(args) => Ok(certs::execute(&args)?.into()),
         Verb::Config(args) => Ok(config::execute(&args)?.into()),
     }
 }

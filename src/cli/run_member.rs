@@ -24,6 +24,7 @@ use crate::{
     ports::{Clock, Console, Local},
     postgres::ThroughEndpoint,
     store::{Embedded, Records, Registration, RpoHistory},
+    tls::{Identity, Name},
 };
 
 /// How long a stop may take until it is cut short.
@@ -71,6 +72,7 @@ impl Running {
     /// Binds every port and opens every file before anything acts.
     async fn start(config: &Config, stopped: watch::Receiver<bool>) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let access = access(config, &clock)?;
         let public = bind("api.listen", config.api.listen).await?;
         let peer_port = bind("api.peer_listen", config.api.peer_listen).await?;
         make_dir("state_dir", &config.state_dir)?;
@@ -86,7 +88,8 @@ impl Running {
         for endpoint in &config.endpoints {
             endpoints.insert(endpoint.name.clone(), Proxy::bind(endpoint, clock.clone())?);
         }
-        let peers = PeerBook::open(config.node.clone(), &config.state_dir, connect(config, &clock));
+        let peers =
+            PeerBook::open(config.node.clone(), &config.state_dir, connect(config, access.clone(), &clock));
         let agent = match &config.postgres {
             Some(postgres) => Some(Agent::start(
                 postgres,
@@ -124,13 +127,7 @@ impl Running {
         let local: Arc<dyn Local> = host.clone();
         let servers = vec![
             serve(api::serve(public, console, config.api.token.clone(), wait(stopped.clone()))),
-            serve(api::peer::serve(
-                peer_port,
-                config.cluster.clone(),
-                local,
-                config.api.token.clone(),
-                wait(stopped),
-            )),
+            serve(api::peer::serve(peer_port, config.cluster.clone(), local, access, wait(stopped))),
         ];
         Ok(Self { host, records, node: config.node.clone(), loop_task, servers })
     }
@@ -149,6 +146,23 @@ impl Running {
         self.host.stop().await;
         self.servers.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// What admits this member to others and others to this one.
+fn access(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<api::peer::Access> {
+    let identity = match &config.api.tls {
+        None => None,
+        Some(files) => {
+            let name = Name::new(config.node.clone(), config.cluster.clone()).map_err(anyhow::Error::msg)?;
+            let identity = Identity::open(files.clone(), name, clock.clone()).map_err(|flaws| {
+                let flaws: Vec<_> = flaws.iter().map(|flaw| format!("{flaw}. {}", flaw.fix)).collect();
+                anyhow::anyhow!("{}", flaws.join("; "))
+            })?;
+            identity.follow();
+            Some(identity)
+        }
+    };
+    Ok(api::peer::Access::new(config.api.token.clone(), identity))
 }
 
 fn deps(
@@ -189,14 +203,18 @@ fn deps(
 }
 
 /// How another member is connected.
-fn connect(config: &Config, clock: &Arc<dyn Clock>) -> Box<dyn Fn(&Registration) -> Feed + Send + Sync> {
-    let (cluster, token, clock) = (config.cluster.clone(), config.api.token.clone(), Arc::clone(clock));
+fn connect(
+    config: &Config,
+    access: api::peer::Access,
+    clock: &Arc<dyn Clock>,
+) -> Box<dyn Fn(&Registration) -> Feed + Send + Sync> {
+    let (cluster, clock) = (config.cluster.clone(), Arc::clone(clock));
     Box::new(move |peer| {
         let remote = api::peer::Remote::new(
             cluster.clone(),
             peer.node.clone(),
             peer.peer_address.clone(),
-            token.clone(),
+            access.clone(),
             Arc::clone(&clock),
         );
         Feed { node: peer.node.clone(), facts: remote.facts(), member: remote }

@@ -9,6 +9,11 @@ use std::{
 use rustix::fs::{Access, access};
 
 use super::{Config, Origin, Postgres, Problem, Setting, check::with_origin, parse::quote};
+use crate::{
+    clock::SystemClock,
+    ports::Clock as _,
+    tls::{self, Name, Part},
+};
 
 /// The PostgreSQL versions that the code supports.
 const VERSIONS: std::ops::RangeInclusive<u32> = 14..=18;
@@ -36,7 +41,33 @@ pub(super) fn check(config: &mut Config, settings: &mut Vec<Setting>) -> Vec<Pro
         }
         really_inside(&state_dir, postgres, &mut problems);
     }
+    certificates(config, &mut problems);
     problems.into_iter().map(|problem| with_origin(problem, settings)).collect()
+}
+
+/// The files that prove who this member is.
+fn certificates(config: &Config, problems: &mut Vec<Problem>) {
+    let Some(files) = &config.api.tls else { return };
+    let name = match Name::new(config.node.clone(), config.cluster.clone()) {
+        Ok(name) => name,
+        Err(what) => {
+            problems.push(Problem::error(
+                "api.tls_cert_file",
+                format!("cannot exist: {what}"),
+                "Rename the node or the cluster.",
+            ));
+            return;
+        }
+    };
+    for flaw in tls::examine(files, &name, SystemClock.wall()) {
+        let key = match flaw.part {
+            Part::Ca => "api.tls_ca_file",
+            Part::Cert => "api.tls_cert_file",
+            Part::Key => "api.tls_key_file",
+        };
+        let make = if flaw.tolerable { Problem::warning } else { Problem::error };
+        problems.push(make(key, flaw.what, flaw.fix));
+    }
 }
 
 /// A directory that exists and can be written, or can be made.

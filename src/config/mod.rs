@@ -25,7 +25,10 @@ pub use reader::{Origin, Setting};
 pub use sources::Sources;
 pub use units::{bytes, parse_bytes};
 
-use crate::model::{ClusterName, EndpointKind, EndpointName, NodeId, Objectives, Policy};
+use crate::{
+    model::{ClusterName, EndpointKind, EndpointName, NodeId, Objectives, Policy},
+    tls,
+};
 
 /// Everything one member needs to know.
 #[derive(Clone, Debug)]
@@ -71,6 +74,8 @@ pub struct Api {
     pub address: String,
     /// The shared token for control calls and members.
     pub token: SecretString,
+    /// The certificates of the member-to-member port; None: plain, for a network that is trusted.
+    pub tls: Option<tls::Files>,
 }
 
 /// The PostgreSQL of a host.

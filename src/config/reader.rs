@@ -210,6 +210,16 @@ impl Section<'_> {
         self.present
     }
 
+    /// True if any layer gives the key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.dict.contains_key(key)
+    }
+
+    /// Counts a key among the known ones without reading it.
+    pub(super) fn know(&mut self, key: &str) {
+        self.reader.known.insert((self.pattern.clone(), key.to_owned()));
+    }
+
     /// A value that may be missing.
     pub(super) fn maybe<T>(
         &mut self,

@@ -11,10 +11,13 @@ use secrecy::SecretString;
 use super::{
     Api, App, Config, Endpoint, Origin, Postgres, Problem, Setting,
     parse::{self, quote, quote_all, show_duration, show_size},
-    reader::Reader,
+    reader::{Reader, Section},
 };
-use crate::model::{
-    ClusterName, Durability, EndpointKind, EndpointName, GuardMode, NodeId, Objectives, OnCrash, Policy,
+use crate::{
+    model::{
+        ClusterName, Durability, EndpointKind, EndpointName, GuardMode, NodeId, Objectives, OnCrash, Policy,
+    },
+    tls,
 };
 
 /// Where the token is unless `api.token_file` says otherwise.
@@ -162,9 +165,22 @@ pub(super) fn api(reader: &mut Reader) -> ApiDraft {
     let address = reached("address", "api.listen", listen);
     let peer_address = reached("peer_address", "api.peer_listen", peer_listen);
     let token_file = section.or("token_file", PathBuf::from(TOKEN_FILE), parse::path, show_path);
+    let tls = tls(&mut section);
     section.finish();
     let token = SecretString::from("");
-    ApiDraft { api: Api { listen, peer_listen, peer_address, address, token }, token_file }
+    ApiDraft { api: Api { listen, peer_listen, peer_address, address, token, tls }, token_file }
+}
+
+/// The keys of TLS between members: all of them, or none.
+fn tls(section: &mut Section<'_>) -> Option<tls::Files> {
+    const KEYS: [&str; 3] = ["tls_ca_file", "tls_cert_file", "tls_key_file"];
+    if !KEYS.iter().any(|key| section.has(key)) {
+        KEYS.iter().for_each(|key| section.know(key));
+        return None;
+    }
+    let fix = "Members use TLS with all of tls_ca_file, tls_cert_file and tls_key_file, or not at all.";
+    let [ca, cert, key] = KEYS.map(|key| section.need(key, fix, parse::path, show_path));
+    Some(tls::Files { ca: ca?, cert: cert?, key: key? })
 }
 
 /// None: it is there and bad. `Some(None)`: this host has no PostgreSQL.

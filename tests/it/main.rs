@@ -3,10 +3,13 @@
 
 mod api;
 mod app;
+mod certs;
 mod cli;
 mod config;
 mod guard;
 mod peer;
+mod peer_cut;
+mod peer_tls;
 mod proxy;
 mod report;
 mod store;
