@@ -60,16 +60,18 @@ impl Cgroup {
     }
 
     fn fill(&self, proc: &Proc, postmaster: u32, children: &Children) -> io::Result<()> {
+        let mut done = Vec::new();
         for _ in 0..PASSES {
             let inside = self.members()?;
-            let (mut moved, mut failed) = (0, None);
+            let (before, mut failed) = (done.len(), None);
             let mut take = |pid: u32| {
-                // A zombie is nowhere, and to move it succeeds without end.
-                if inside.contains(&pid) || proc.works_here(pid) == Some(false) {
+                // A zombie is nowhere.
+                if inside.contains(&pid) || done.contains(&pid) || proc.works_here(pid) == Some(false) {
                     return;
                 }
                 match (&self.procs).write_pid(pid) {
-                    Ok(()) => moved += 1,
+                    // One that is ending is not moved, and the kernel says nothing; it runs none of its code any more.
+                    Ok(()) => done.push(pid),
                     // It has gone meanwhile.
                     Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {}
                     Err(error) => failed = Some(error),
@@ -80,7 +82,7 @@ impl Cgroup {
             children.each(proc, take);
             match failed {
                 Some(error) => return Err(error),
-                None if moved == 0 => return Ok(()),
+                None if done.len() == before => return Ok(()),
                 None => {}
             }
         }

@@ -1,7 +1,7 @@
 //! A real server whose agent dies or freezes: this test binary, run again, is the agent.
 
 use std::{
-    env,
+    env, fs,
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
@@ -10,11 +10,14 @@ use std::{
 
 use locum::{
     guard::{Client, Settings},
-    model::GuardState,
+    model::{GuardState, Mono},
 };
 use rustix::process::Signal;
 
-use crate::guard_fixture::{Guarded, LONG, Sessions, becomes, now, send, settings, stamp};
+use crate::{
+    fixture::until,
+    guard_fixture::{Guarded, LONG, Sessions, becomes, now, send, settings, stamp},
+};
 
 const STATE: &str = "LOCUM_TEST_GUARD_STATE";
 const DATA: &str = "LOCUM_TEST_GUARD_DATA";
@@ -34,6 +37,21 @@ impl Agent {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         lines.find(|line| line == "armed").expect("it arms the guard");
         Self(child)
+    }
+
+    /// Kills or stops it, and returns once none of its threads runs any more: a stop takes a moment.
+    async fn halt(&self, signal: Signal) -> Mono {
+        send(self.0.id(), signal);
+        until("it runs no more", || async {
+            let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).ok()?.flatten();
+            let stats = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+            let runs = |stat: String| {
+                !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
+            };
+            (!stats.into_iter().any(runs)).then_some(())
+        })
+        .await;
+        now()
     }
 }
 
@@ -72,8 +90,7 @@ async fn without_its_agent_the_server_is_frozen_at_the_last_deadline() {
         let sessions = Sessions::start(&guarded.node, 8).await;
         let agent = Agent::start(&guarded, signals);
         sessions.go_on().await;
-        send(agent.0.id(), signal);
-        let silent = now();
+        let silent = agent.halt(signal).await;
         let client = Client::attach(settings(&guarded.node, signals)).await.unwrap();
         let facts = becomes(&client, GuardState::Frozen).await;
         let last = sessions.last().await;

@@ -23,7 +23,11 @@ fn ms(from: Mono, to: Mono) -> f64 {
 async fn what_is_asked_for_once_it_stands_still_is_acknowledged_only_after_it_goes_on() {
     for signals in BOTH {
         let guarded = Guarded::new().await;
+        // With as many processes that come and go as there usually are while it is put under guard.
+        let busy = Sessions::start(&guarded.node, WRITERS).await;
         let client = guarded.guard(settings(&guarded.node, signals)).await;
+        busy.finish().await;
+        guarded.node.ask("TRUNCATE t").await;
         let sessions = Sessions::start(&guarded.node, WRITERS).await;
         let deadline = now().plus(Duration::from_millis(500));
         client.arm(deadline, stamp(5)).await.unwrap();

@@ -1,7 +1,7 @@
 //! Agents that die, freeze and come back: this test binary, run again, as one that renews its deadline.
 
 use std::{
-    env,
+    env, fs,
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
@@ -10,7 +10,7 @@ use std::{
 
 use locum::{
     guard::{Client, Settings},
-    model::GuardState,
+    model::{GuardState, Mono},
 };
 use rustix::process::Signal;
 
@@ -37,6 +37,21 @@ impl Agent {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         lines.find(|line| line == "armed").expect("it arms the guard");
         Self(child)
+    }
+
+    /// Kills or stops it, and returns once none of its threads runs any more: a stop takes a moment.
+    async fn halt(&self, signal: Signal) -> Mono {
+        send(self.0.id(), signal);
+        until("it runs no more", || async {
+            let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).ok()?.flatten();
+            let stats = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+            let runs = |stat: String| {
+                !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
+            };
+            (!stats.into_iter().any(runs)).then_some(())
+        })
+        .await;
+        now()
     }
 }
 
@@ -74,8 +89,7 @@ async fn an_agent_that_dies_or_freezes_leaves_the_guard_counting() {
         let place = Place::new();
         let agent = Agent::start(&place);
         place.tree.goes_on().await;
-        send(agent.0.id(), signal);
-        let silent = now();
+        let silent = agent.halt(signal).await;
         let client = Client::attach(place.settings(false)).await.unwrap();
         assert_eq!(client.facts().unwrap().state, GuardState::Armed, "it was found as it was left");
         let facts = becomes(&client, GuardState::Frozen).await;
