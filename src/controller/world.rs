@@ -180,9 +180,18 @@ pub(super) fn watch_store(deps: Arc<Deps>, events: mpsc::Sender<Event>) -> JoinH
             {
                 return;
             }
+            if failed {
+                // Nothing need change for the next reading to succeed.
+                tokio::time::sleep(STORE_RETRY).await;
+                continue;
+            }
             match deps.records.changed(since).await {
-                Ok(revision) if !failed => since = revision,
-                _ => tokio::time::sleep(STORE_RETRY).await,
+                Ok(revision) => since = revision,
+                Err(_) => {
+                    // The store may be another one now, in which that revision means nothing. The reading tells why.
+                    since = Revision::default();
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
             }
         }
     })

@@ -229,6 +229,15 @@ impl Records {
         self.store.changed(&self.lease, since).await
     }
 
+    /// Moves what leads the store itself off `host` (a name or an address), if it is there; for the leader, so that the
+    /// loss of the primary's host costs no election of the store's. True if it was moved.
+    ///
+    /// # Errors
+    /// Those of the store. Nothing depends on it: try again some time.
+    pub async fn keep_store_leader_off(&self, host: &str) -> Result<bool, StoreError> {
+        self.store.keep_leader_off(host).await
+    }
+
     fn leads(&self, leadership: &Leadership) -> Guard {
         Guard::Created(self.key("leader"), leadership.created)
     }
