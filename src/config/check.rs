@@ -156,7 +156,8 @@ fn endpoints_of_etcd(etcd: &Etcd, problems: &mut Vec<Problem>) {
         ));
     }
     if !https && !schemes.is_empty() {
-        for (key, given) in [("store.etcd_ca_file", &etcd.ca_file), ("store.etcd_cert_file", &etcd.cert_file)] {
+        for (key, given) in [("store.etcd_ca_file", &etcd.ca_file), ("store.etcd_cert_file", &etcd.cert_file)]
+        {
             if given.is_some() {
                 let what = "has no effect: store.etcd is http";
                 problems.push(Problem::error(key, what, "Write the endpoints as https://, or remove it."));

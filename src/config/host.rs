@@ -77,12 +77,18 @@ fn secrets(etcd: &Etcd, problems: &mut Vec<Problem>) {
         match fs::read(path) {
             Err(error) => {
                 let what = format!("{shown} cannot be read: {error}");
-                problems.push(Problem::error(key, what, "Name a file that the user who runs Locum may read."));
+                problems.push(Problem::error(
+                    key,
+                    what,
+                    "Name a file that the user who runs Locum may read.",
+                ));
             }
             Ok(content) if content.trim_ascii().is_empty() => {
                 problems.push(Problem::error(key, format!("{shown} is empty"), "Name another file."));
             }
-            Ok(_) if secret && fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0) => {
+            Ok(_)
+                if secret && fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0) =>
+            {
                 let what = format!("{shown} can be read by everybody on this machine");
                 let fix = format!("Close it: chmod 600 {shown} (or 640, with a group of your own).");
                 problems.push(Problem::error(key, what, fix));

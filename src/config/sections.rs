@@ -137,7 +137,8 @@ fn store(reader: &mut Reader) -> Option<Store> {
     let file = section.maybe("embedded", parse::path, show_path);
     let endpoints = section.maybe("etcd", parse::texts, |urls| quote_all(urls));
     let mut path = |key: &str| section.maybe(key, parse::path, show_path);
-    let (ca_file, cert_file, key_file) = (path("etcd_ca_file"), path("etcd_cert_file"), path("etcd_key_file"));
+    let (ca_file, cert_file, key_file) =
+        (path("etcd_ca_file"), path("etcd_cert_file"), path("etcd_key_file"));
     let password_file = path("etcd_password_file");
     let user = section.maybe("etcd_user", parse::text, |user| quote(user));
     section.finish();

@@ -3,7 +3,9 @@
 //! store does: refuse, fail, or not answer at all.
 //!
 //! Who does not lead waits for a change of the records and tries at once when there is one: a leader that resigns is
-//! followed without delay. The lease of one that crashed keeps its key until it runs out.
+//! followed without delay. The lease of one that crashed keeps its key until it runs out. One that gave up only because
+//! the store was silent takes its leadership up again, if the lease has lasted (etcd extends all of them when its own
+//! leader changes).
 
 #[cfg(test)]
 mod tests;
@@ -49,6 +51,18 @@ pub(super) fn start(
     tokio::spawn(candidate.run(events, resign))
 }
 
+/// How a leadership ended.
+enum End {
+    /// On purpose.
+    Resigned,
+    /// Its lease is gone.
+    Lost,
+    /// The store did not answer in time. The lease may have lasted.
+    Unanswered(Leadership),
+    /// Nobody listens any more.
+    Unheard,
+}
+
 /// A member that leads when it may.
 struct Candidate {
     node: NodeId,
@@ -61,25 +75,32 @@ struct Candidate {
 
 impl Candidate {
     async fn run(self, events: mpsc::Sender<Event>, mut resign: watch::Receiver<bool>) {
-        let mut since = Revision::default();
+        let (mut since, mut former) = (Revision::default(), None);
         loop {
-            let Some(leading) = self.await_leadership(&mut since).await else { continue };
+            let Some(leading) = self.await_leadership(&mut since, &mut former).await else { continue };
             if events.send(Event::Leads(Some(leading.clone()))).await.is_err() {
                 return;
             }
-            let resigned = self.hold(leading, &events, &mut resign).await;
+            let end = self.hold(leading, &events, &mut resign).await;
             if events.send(Event::Leads(None)).await.is_err() {
                 return;
             }
-            if resigned {
-                tokio::time::sleep(self.ttl * COURTESY).await;
+            match end {
+                End::Resigned => tokio::time::sleep(self.ttl * COURTESY).await,
+                End::Unanswered(leadership) => former = Some(leadership),
+                End::Lost => {}
+                End::Unheard => return,
             }
         }
     }
 
     /// Tries to lead; if somebody else does, waits until it is time to try again.
-    async fn await_leadership(&self, since: &mut Revision) -> Option<Leading> {
-        match self.campaign().await {
+    async fn await_leadership(
+        &self,
+        since: &mut Revision,
+        former: &mut Option<Leadership>,
+    ) -> Option<Leading> {
+        match self.campaign(former).await {
             Ok(Some(leading)) => return Some(leading),
             Ok(None) => {}
             Err(error) => {
@@ -102,13 +123,20 @@ impl Candidate {
         None
     }
 
-    async fn campaign(&self) -> Result<Option<Leading>, StoreError> {
+    async fn campaign(&self, former: &mut Option<Leadership>) -> Result<Option<Leading>, StoreError> {
         let late = |_| StoreError::Outage(format!("no answer within {:?}", self.ttl));
         // A member that could not register when it started, or did into a store that was wiped since, must do so now:
         // nobody finds it otherwise.
         timeout(self.ttl, self.records.register(&self.registration)).await.map_err(late)??;
         let asked = self.clock.now();
-        let won = timeout(self.ttl, self.records.campaign(&self.node, self.ttl)).await.map_err(late)??;
+        let resumed = match former.as_ref() {
+            Some(former) => timeout(self.ttl, self.records.resume(former)).await.map_err(late)??,
+            None => false,
+        };
+        let won = match former.take().filter(|_| resumed) {
+            Some(former) => Some(former),
+            None => timeout(self.ttl, self.records.campaign(&self.node, self.ttl)).await.map_err(late)??,
+        };
         let Some(leadership) = won else { return Ok(None) };
         let until = asked.plus(believed(self.ttl));
         let past = match timeout(until.since(self.clock.now()), self.records.incidents(PAST)).await {
@@ -126,13 +154,13 @@ impl Candidate {
         Ok(Some(Leading { leadership, until, past: Arc::new(past) }))
     }
 
-    /// Renews until the lease is lost, or may be by the time that is left. True if it was given up on purpose.
+    /// Renews until the lease is lost, or may be by the time that is left.
     async fn hold(
         &self,
         mut leading: Leading,
         events: &mpsc::Sender<Event>,
         resign: &mut watch::Receiver<bool>,
-    ) -> bool {
+    ) -> End {
         let mut pause = self.ttl / RENEWALS;
         loop {
             let left = leading.until.since(self.clock.now());
@@ -142,7 +170,7 @@ impl Candidate {
                     if changed.is_ok() && *resign.borrow_and_update() {
                         tracing::info!("leadership is left to a member that does not sit beside the primary");
                         self.leave(leading.leadership).await;
-                        return true;
+                        return End::Resigned;
                     }
                 }
             }
@@ -150,24 +178,24 @@ impl Candidate {
             let left = leading.until.since(asked);
             if left.is_zero() {
                 tracing::warn!("the leader lease could not be renewed in time");
-                return false;
+                return End::Unanswered(leading.leadership);
             }
             match timeout(left, self.records.renew(&leading.leadership)).await {
                 Ok(Ok(true)) => {
                     leading.until = asked.plus(believed(self.ttl));
                     pause = self.ttl / RENEWALS;
                     if events.send(Event::Leads(Some(leading.clone()))).await.is_err() {
-                        return false;
+                        return End::Unheard;
                     }
                 }
-                Ok(Ok(false)) => return false,
+                Ok(Ok(false)) => return End::Lost,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "renew the leader lease");
                     pause = self.ttl / RETRIES;
                 }
                 Err(_) => {
                     tracing::warn!("the store did not answer while the leader lease could be renewed");
-                    return false;
+                    return End::Unanswered(leading.leadership);
                 }
             }
         }

@@ -110,6 +110,20 @@ impl Records {
         self.store.renew(leadership.lease).await
     }
 
+    /// Renews the lease of a leadership that was given up because the store did not answer, if it has never run out:
+    /// nobody else can have led since.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn resume(&self, leadership: &Leadership) -> Result<bool, StoreError> {
+        if !self.store.renew(leadership.lease).await? {
+            return Ok(false);
+        }
+        // The lease may live on without its key.
+        let entry = self.store.get(&self.key("leader")).await?;
+        Ok(entry.is_some_and(|entry| entry.created == leadership.created))
+    }
+
     /// Stops leading at once, so that nobody has to wait for the lease to run out.
     ///
     /// # Errors

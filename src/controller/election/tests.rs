@@ -150,7 +150,7 @@ async fn ends_in_time(mood: Mood) {
     assert!(told.plus(Duration::from_millis(50)) >= last, "not before it had to");
     assert!(told.since(last) < TTL / 5, "told {:?} after it stopped to count", told.since(last));
 
-    // And it leads again once the store is back, though its own former key is in the way until it runs out.
+    // And it leads again once the store is back, even if its own former key is in the way until it runs out.
     b.store.turns(Mood::Well);
     assert!(b.next().await.is_some());
 }
@@ -163,6 +163,29 @@ async fn a_store_that_hangs_ends_leadership_before_the_lease_can_be_taken() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_fails_ends_leadership_before_the_lease_can_be_taken() {
     ends_in_time(Mood::Failing).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_outlasts_an_outage_is_led_on_with() {
+    let ttl = Duration::from_secs(1);
+    let mut b = Bench::start(Moody::new(), ttl);
+    let leading = b.next().await.expect("it leads");
+    b.store.turns(Mood::Failing);
+    // As etcd does when its leader changes.
+    let lasting = tokio::spawn({
+        let (store, lease) = (b.store.clone(), leading.leadership.lease);
+        async move {
+            loop {
+                assert!(store.store.renew(lease).await.expect("renew"));
+                tokio::time::sleep(ttl / 10).await;
+            }
+        }
+    });
+    b.end(&leading).await;
+    b.store.turns(Mood::Well);
+    let again = b.next().await.expect("it leads on");
+    lasting.abort();
+    assert_eq!(again.leadership, leading.leadership);
 }
 
 #[tokio::test(flavor = "multi_thread")]

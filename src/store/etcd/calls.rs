@@ -79,7 +79,8 @@ impl Calls {
         if config.endpoints.is_empty() {
             return Err(StoreError::Refused("store.etcd names no endpoint".to_owned()));
         }
-        let endpoints = config.endpoints.iter().map(|url| Endpoint::new(url.clone(), config.clone())).collect();
+        let endpoints =
+            config.endpoints.iter().map(|url| Endpoint::new(url.clone(), config.clone())).collect();
         Ok(Self {
             endpoints,
             preferred: AtomicUsize::new(0),
@@ -106,13 +107,14 @@ impl Calls {
         T: Send,
     {
         let first = self.preferred.load(Ordering::Relaxed);
-        let raced = match tokio::time::timeout(CALL, self.run(again, first, &send)).await {
+        let mut last = None;
+        let raced = match tokio::time::timeout(CALL, self.run(again, first, &send, &mut last)).await {
             Ok(raced) => raced,
             Err(_) => {
                 // A connection that hangs is not worth keeping; the next call begins elsewhere.
                 self.endpoints[first].forget().await;
                 self.preferred.store((first + 1) % self.endpoints.len(), Ordering::Relaxed);
-                Err(StoreError::Outage(format!("etcd did not answer within {CALL:?}")))
+                Err(too_late(last))
             }
         };
         if let Err(StoreError::Outage(why)) = &raced {
@@ -124,7 +126,14 @@ impl Calls {
         raced
     }
 
-    async fn run<T, F, Sent>(&self, again: Again, first: usize, send: &F) -> Result<Answer<T>, StoreError>
+    /// Leaves the last failure in `last`.
+    async fn run<T, F, Sent>(
+        &self,
+        again: Again,
+        first: usize,
+        send: &F,
+        last: &mut Option<StoreError>,
+    ) -> Result<Answer<T>, StoreError>
     where
         F: Fn(Client) -> Sent + Sync,
         Sent: Future<Output = Result<T, etcd_client::Error>> + Send,
@@ -132,8 +141,7 @@ impl Calls {
     {
         let all = self.endpoints.len();
         let mut running = FuturesUnordered::new();
-        let (mut copies, mut unknown, mut pause) = (0, 0, Duration::ZERO);
-        let mut last = StoreError::Busy("etcd was asked too often".to_owned());
+        let (mut copies, mut unknown, mut refused, mut pause) = (0, 0, 0, Duration::ZERO);
         loop {
             let more = copies < COPIES && (again == Again::Harmless || running.is_empty());
             tokio::select! {
@@ -153,7 +161,12 @@ impl Calls {
                         Verdict::Stale => self.endpoints[at].forget().await,
                         Verdict::Undone => {}
                     }
-                    last = failure.error;
+                    // A certificate that does not fit, at one after the other: no later round will find it otherwise.
+                    refused += usize::from(failure.verdict == Verdict::Undone && is_refusal(&failure.error));
+                    if refused == copies && copies >= all {
+                        return Err(failure.error);
+                    }
+                    *last = Some(failure.error);
                     // In the first round at once; later not in a rush.
                     pause = if copies < all { Duration::ZERO } else { PAUSE };
                 }
@@ -163,7 +176,7 @@ impl Calls {
                     copies += 1;
                     pause = if copies < all { HEDGE } else { RESEND };
                 }
-                else => return Err(last),
+                else => return Err(too_late(last.take())),
             }
         }
     }
@@ -173,8 +186,9 @@ impl Calls {
         F: Fn(Client) -> Sent + Sync,
         Sent: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
-        let client = self.endpoints[at].client().await?;
-        send(client).await.map_err(|error| Failure::of(&error))
+        let endpoint = &self.endpoints[at];
+        let client = endpoint.client().await?;
+        send(client).await.map_err(|error| endpoint.explain(Failure::of(&error)))
     }
 
     /// A linearizable read.
@@ -216,7 +230,11 @@ impl Calls {
             return Ok(());
         }
         let why = went_back(before, now);
-        tracing::warn!(before = before.0, now = now.0, "etcd's revision went back: restored from a copy, or made anew");
+        tracing::warn!(
+            before = before.0,
+            now = now.0,
+            "etcd's revision went back: restored from a copy, or made anew"
+        );
         *seen = now;
         self.disturbance.send_modify(|disturbance| {
             disturbance.life += 1;
@@ -226,9 +244,28 @@ impl Calls {
     }
 }
 
+fn is_refusal(error: &StoreError) -> bool {
+    matches!(error, StoreError::Refused(_))
+}
+
+/// What is said when a call's time is over, and why the last copy failed, if one did.
+fn too_late(last: Option<StoreError>) -> StoreError {
+    match last {
+        Some(StoreError::Busy(why)) => StoreError::Busy(format!("{why}; for {CALL:?}")),
+        Some(StoreError::Refused(why)) => StoreError::Refused(why),
+        Some(StoreError::Outage(why)) => {
+            StoreError::Outage(format!("etcd did not answer within {CALL:?}; last: {why}"))
+        }
+        None => StoreError::Outage(format!("etcd did not answer within {CALL:?}")),
+    }
+}
+
 /// What is said of a store that is not the one it was.
 pub(super) fn went_back(before: Revision, now: Revision) -> String {
-    format!("etcd's revision went back from {} to {}: it was restored from a copy, or made anew", before.0, now.0)
+    format!(
+        "etcd's revision went back from {} to {}: it was restored from a copy, or made anew",
+        before.0, now.0
+    )
 }
 
 /// Every key that begins with `prefix`.

@@ -54,6 +54,21 @@ impl Endpoint {
         self.client.lock().await.take();
     }
 
+    /// Adds what a broken connection may mean here: with TLS 1.3 a server that does not accept a certificate closes a
+    /// connection that looked made.
+    pub(super) fn explain(&self, failure: Failure) -> Failure {
+        match failure.error {
+            StoreError::Outage(why) if self.config.ca_file.is_some() && why.contains("connection closed") => {
+                let why = format!(
+                    "{why}: {} may ask for another certificate than that in store.etcd_cert_file",
+                    self.url
+                );
+                Failure { error: StoreError::Outage(why), ..failure }
+            }
+            _ => failure,
+        }
+    }
+
     /// The host, as it is written.
     pub(super) fn host(&self) -> String {
         host(&self.url).unwrap_or_default()
@@ -77,7 +92,8 @@ async fn options(config: &config::Etcd) -> Result<ConnectOptions, StoreError> {
         .with_require_leader(true)
         .with_auto_token_refresh(true);
     if let Some(ca) = &config.ca_file {
-        let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read(ca).await?)).timeout(CONNECT);
+        let mut tls =
+            TlsOptions::new().ca_certificate(Certificate::from_pem(read(ca).await?)).timeout(CONNECT);
         if let (Some(cert), Some(key)) = (&config.cert_file, &config.key_file) {
             tls = tls.identity(Identity::from_pem(read(cert).await?, read(key).await?));
         }

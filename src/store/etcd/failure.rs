@@ -53,7 +53,9 @@ impl Failure {
             | Error::InvalidUri(_)
             | Error::Utf8Error(_)
             | Error::InvalidMetadataValue(_)
-            | Error::EndpointsNotManaged => Self { error: StoreError::Refused(text), verdict: Verdict::Final },
+            | Error::EndpointsNotManaged => {
+                Self { error: StoreError::Refused(text), verdict: Verdict::Final }
+            }
             // A stream that ended: nobody knows what became of what was asked on it.
             _ => Self { error: StoreError::Outage(text), verdict: Verdict::Unknown },
         }
@@ -75,7 +77,11 @@ impl Failure {
     fn of_status(code: i32, message: &str, text: String, connecting: bool) -> Self {
         let says = |part: &str| message.contains(part);
         // Whatever code a version gives them.
-        if says("no leader") || says("leader changed") || says("too many requests") || says("proposal dropped") {
+        if says("no leader")
+            || says("leader changed")
+            || says("too many requests")
+            || says("proposal dropped")
+        {
             return Self { error: StoreError::Busy(text), verdict: Verdict::Undone };
         }
         if says("revision of auth store is old") || code == code::UNAUTHENTICATED {
@@ -90,7 +96,9 @@ impl Failure {
             return refused(format!("{text} in etcd: remove store.etcd_user, or enable it there"));
         }
         if says("user name is empty") {
-            return refused(format!("{text}: etcd asks for a user; give store.etcd_user and its password file"));
+            return refused(format!(
+                "{text}: etcd asks for a user; give store.etcd_user and its password file"
+            ));
         }
         if says("database space exceeded") {
             return refused(format!("{text}: compact and defragment etcd, then disarm its alarm"));
@@ -116,7 +124,9 @@ impl Failure {
         let untrusted = text.contains("invalid peer certificate");
         if untrusted || text.contains("fatal alert") {
             let why = if untrusted {
-                format!("{text}: the certificate that etcd shows does not fit store.etcd_ca_file and the endpoint's host")
+                format!(
+                    "{text}: the certificate that etcd shows does not fit store.etcd_ca_file and the endpoint's host"
+                )
             } else {
                 format!("{text}: etcd does not accept this member's certificate; check store.etcd_cert_file")
             };
@@ -195,12 +205,7 @@ mod tests {
             (1, "operation was cancelled", Verdict::Unknown, "outage"),
             (5, "etcdserver: requested lease not found", Verdict::Final, "refused"),
             (7, "etcdserver: permission denied", Verdict::Final, "refused"),
-            (
-                3,
-                "etcdserver: authentication failed, invalid user ID or password",
-                Verdict::Final,
-                "refused",
-            ),
+            (3, "etcdserver: authentication failed, invalid user ID or password", Verdict::Final, "refused"),
             (16, "etcdserver: invalid auth token", Verdict::Stale, "refused"),
             (3, "etcdserver: revision of auth store is old", Verdict::Stale, "refused"),
             (8, "etcdserver: mvcc: database space exceeded", Verdict::Final, "refused"),

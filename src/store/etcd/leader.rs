@@ -34,7 +34,8 @@ pub(super) async fn keep_off(calls: &Calls, host: &str) -> Result<bool, StoreErr
     let states: Vec<State> = join_all(states).await.into_iter().flatten().collect();
     // What most members say, where one is behind.
     let leaders = states.iter().map(|state| state.leader).filter(|leader| *leader != 0);
-    let Some(leader) = leaders.max_by_key(|leader| states.iter().filter(|s| s.leader == *leader).count()) else {
+    let Some(leader) = leaders.max_by_key(|leader| states.iter().filter(|s| s.leader == *leader).count())
+    else {
         return Err(StoreError::Busy("no member of etcd names its leader".to_owned()));
     };
     let Some(from) = states.iter().find(|state| state.member == leader) else { return Ok(false) };

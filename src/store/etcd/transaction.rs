@@ -38,7 +38,8 @@ impl Transaction {
                     last.insert(key, Kind::Delete);
                 }
                 Write::Put { key, .. } if deleted.contains(&key) => {
-                    let why = format!("{key} is to be deleted and put in one transaction, which etcd cannot do");
+                    let why =
+                        format!("{key} is to be deleted and put in one transaction, which etcd cannot do");
                     return Err(StoreError::Refused(why));
                 }
                 Write::Put { key, value, lease } => {
@@ -190,8 +191,15 @@ mod tests {
         let at = Revision(5);
         assert_eq!(again(vec![Guard::Absent("a".into())], vec![put("a"), put("b")]), Again::Harmless);
         assert_eq!(again(vec![Guard::Modified("a".into(), at)], vec![put("a")]), Again::Harmless);
-        assert_eq!(again(vec![Guard::Created("a".into(), at)], vec![Write::Delete("a".into())]), Again::Harmless);
-        assert_eq!(again(vec![Guard::Created("a".into(), at)], vec![put("a")]), Again::Harmful, "it outlives a put");
+        assert_eq!(
+            again(vec![Guard::Created("a".into(), at)], vec![Write::Delete("a".into())]),
+            Again::Harmless
+        );
+        assert_eq!(
+            again(vec![Guard::Created("a".into(), at)], vec![put("a")]),
+            Again::Harmful,
+            "it outlives a put"
+        );
         assert_eq!(again(vec![Guard::Modified("a".into(), at)], vec![put("b")]), Again::Harmful);
         assert_eq!(again(vec![Guard::Absent("a".into())], vec![Write::Delete("a".into())]), Again::Harmful);
         assert_eq!(again(vec![], vec![put("a")]), Again::Harmful);

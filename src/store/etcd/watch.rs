@@ -223,7 +223,7 @@ impl Follower {
         let opening = async {
             let client = endpoint.client().await?;
             let last = self.news.borrow().last;
-            open(client, &self.prefix, last).await.map_err(|error| Failure::of(&error))
+            open(client, &self.prefix, last).await.map_err(|error| endpoint.explain(Failure::of(&error)))
         };
         let Ok(opened) = tokio::time::timeout(OPEN, opening).await else {
             endpoint.forget().await;
@@ -289,7 +289,11 @@ impl Follower {
 }
 
 /// Opens a watch of what changes after `last`, and waits for etcd's word on it.
-async fn open(mut client: Client, prefix: &str, last: Revision) -> Result<(WatchStream, WatchResponse), Error> {
+async fn open(
+    mut client: Client,
+    prefix: &str,
+    last: Revision,
+) -> Result<(WatchStream, WatchResponse), Error> {
     let options = WatchOptions::new().with_start_revision(last.0 + 1);
     let options = if prefix.is_empty() { options.with_all_keys() } else { options.with_prefix() };
     let mut stream = client.watch(prefix, Some(options)).await?;

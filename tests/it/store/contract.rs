@@ -297,7 +297,8 @@ async fn a_lease_that_is_gone_cannot_be_renewed(b: Bench) {
 }
 
 async fn a_revoked_lease_takes_its_keys_along(b: Bench) {
-    let (mine, other) = (b.one.grant(b.ttl()).await.expect("grant"), b.two.grant(b.ttl()).await.expect("grant"));
+    let (mine, other) =
+        (b.one.grant(b.ttl()).await.expect("grant"), b.two.grant(b.ttl()).await.expect("grant"));
     assert_ne!(mine, other);
     let writes = vec![put_under("a", "", mine), put_under("b", "", other), put_under("c", "", mine)];
     let before = committed(&*b.one, vec![], writes).await;

@@ -100,7 +100,11 @@ facts! {
 async fn one_leads_at_a_time(t: Two) {
     let leadership = lead(&t, &t.one, "a").await;
     assert_eq!(t.two.campaign(&node("b"), t.bench.ttl()).await.expect("campaign"), None);
-    assert_eq!(t.one.campaign(&node("a"), t.bench.ttl()).await.expect("campaign"), None, "not even its own next life");
+    assert_eq!(
+        t.one.campaign(&node("a"), t.bench.ttl()).await.expect("campaign"),
+        None,
+        "not even its own next life"
+    );
     assert_eq!(t.two.leader().await.expect("leader"), Some(node("a")));
     t.bench.half().await;
     assert!(t.one.renew(&leadership).await.expect("renew"));

@@ -9,7 +9,7 @@ use locum::{
 use rustix::process::Signal;
 
 use super::{
-    super::{absent, committed, put, value},
+    super::{absent, committed, put, put_under, value},
     proxy::{Network, Weather},
     server::{Cluster, Watch, store},
 };
@@ -21,12 +21,18 @@ const SLACK: Duration = Duration::from_secs(2);
 /// An election of etcd's with its default timeouts, on a busy machine.
 const ELECTION: Duration = Duration::from_secs(15);
 
-fn waiting(store: &Arc<Etcd>, prefix: &'static str, since: Revision) -> tokio::task::JoinHandle<Result<Revision, StoreError>> {
+fn waiting(
+    store: &Arc<Etcd>,
+    prefix: &'static str,
+    since: Revision,
+) -> tokio::task::JoinHandle<Result<Revision, StoreError>> {
     let store = Arc::clone(store);
     tokio::spawn(async move { store.changed(prefix, since).await })
 }
 
-async fn joined(waiting: tokio::task::JoinHandle<Result<Revision, StoreError>>) -> Result<Revision, StoreError> {
+async fn joined(
+    waiting: tokio::task::JoinHandle<Result<Revision, StoreError>>,
+) -> Result<Revision, StoreError> {
     tokio::time::timeout(ELECTION, waiting).await.expect("it wakes").expect("joined")
 }
 
@@ -41,7 +47,8 @@ async fn raise(store: &Etcd, key: &str, to: &str) -> Revision {
         {
             return entry.modified;
         }
-        let guard = entry.map_or_else(|| absent(key), |entry| Guard::Modified(key.to_owned(), entry.modified));
+        let guard =
+            entry.map_or_else(|| absent(key), |entry| Guard::Modified(key.to_owned(), entry.modified));
         if let Ok(Outcome::Committed(revision)) = store.commit(vec![guard], vec![put(key, to)]).await {
             return revision;
         }
@@ -92,7 +99,8 @@ async fn packets_that_vanish_cost_one_call_a_moment() {
     let mut slowest = Duration::ZERO;
     for n in 0..20 {
         let one = Watch::start();
-        last = committed(&*store, vec![Guard::Modified("n".into(), last)], vec![put("n", &n.to_string())]).await;
+        last =
+            committed(&*store, vec![Guard::Modified("n".into(), last)], vec![put("n", &n.to_string())]).await;
         slowest = slowest.max(one.elapsed());
     }
     println!("packets vanish: 20 writes in {:?}, the slowest {slowest:?}", watch.elapsed());
@@ -143,7 +151,8 @@ async fn a_slow_etcd_is_slow_and_right() {
     for n in 0..3 {
         let stale = store.commit(vec![absent("n")], vec![put("n", "stale")]).await;
         assert!(!matches!(stale, Ok(Outcome::Committed(_))), "{stale:?}");
-        let next = committed(&store, vec![Guard::Modified("n".into(), last)], vec![put("n", &n.to_string())]).await;
+        let next =
+            committed(&store, vec![Guard::Modified("n".into(), last)], vec![put("n", &n.to_string())]).await;
         assert_eq!(next.0, last.0 + 1, "made once");
         last = next;
     }
@@ -179,6 +188,31 @@ async fn writes_and_watches_go_on_when_etcds_leader_is_killed() {
     let watch = Watch::start();
     raise(&store, "n", "3").await;
     println!("etcd's leader frozen: a write is through after {:?}", watch.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_outlasts_the_loss_of_etcds_leader() {
+    let mut cluster = Cluster::three().await;
+    cluster.let_lead(0).await;
+    let store = cluster.store();
+    let lease = store.grant(Duration::from_secs(3)).await.expect("grant");
+    committed(&store, vec![absent("leader")], vec![put_under("leader", "seoul", lease)]).await;
+    cluster.members[0].kill();
+    let watch = Watch::start();
+    let (mut last, mut gap) = (Duration::ZERO, Duration::ZERO);
+    while watch.elapsed() < Duration::from_secs(6) {
+        match store.renew(lease).await {
+            Ok(renewed) => {
+                assert!(renewed, "the lease was lost {:?} after the loss", watch.elapsed());
+                gap = gap.max(watch.elapsed() - last);
+                last = watch.elapsed();
+            }
+            Err(error) => println!("renew: {error} after {:?}", watch.elapsed()),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("etcd's leader killed: no renewal for {gap:?} at the longest");
+    assert_eq!(value(&store, "leader").await.as_deref(), Some("seoul"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,6 +298,8 @@ async fn a_change_elsewhere_wakes_nobody() {
     let cluster = Cluster::one().await;
     let store = Arc::new(cluster.store());
     let first = committed(&*store, vec![], vec![put("/locum/shop/intent", "")]).await;
+    // A first wait may end early: it finds out what the present is.
+    assert_eq!(joined(waiting(&store, "/locum/shop/", Revision(0))).await.expect("changed"), first);
     let news = waiting(&store, "/locum/shop/", first);
     for _ in 0..20 {
         committed(&*store, vec![], vec![put("/locum/shop.lease", "")]).await;

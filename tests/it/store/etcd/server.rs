@@ -250,7 +250,8 @@ impl Member {
     async fn leads(&self) -> bool {
         let status = async { self.client().await.status().await.ok() };
         let status = tokio::time::timeout(Duration::from_secs(1), status).await.ok().flatten();
-        status.is_some_and(|status| status.header().is_some_and(|header| header.member_id() == status.leader()))
+        status
+            .is_some_and(|status| status.header().is_some_and(|header| header.member_id() == status.leader()))
     }
 }
 

@@ -25,9 +25,11 @@ fn authority(name: &str) -> Authority {
 
 /// Writes a certificate and its key; returns where.
 fn issue(by: &Authority, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
-    let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("names");
+    let mut params =
+        CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("names");
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate().expect("key");
     let certificate = params.signed_by(&key, by).expect("signed");
     (
