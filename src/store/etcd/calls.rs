@@ -188,7 +188,9 @@ impl Calls {
     {
         let endpoint = &self.endpoints[at];
         let client = endpoint.client().await?;
-        send(client).await.map_err(|error| endpoint.explain(Failure::of(&error)))
+        let answer = send(client).await.map_err(|error| endpoint.explain(Failure::of(&error)))?;
+        endpoint.has_answered();
+        Ok(answer)
     }
 
     /// A linearizable read.

@@ -1,11 +1,15 @@
 //! One endpoint of etcd: how to connect to it, and the connection that is kept. Connects when it is asked for.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use tokio::sync::Mutex;
 
-use super::failure::Failure;
+use super::failure::{Failure, Verdict};
 use crate::{config, ports::StoreError};
 
 /// How long a connection, with its TLS handshake and sign-on, may take to come about.
@@ -21,11 +25,13 @@ pub(super) struct Endpoint {
     pub(super) url: String,
     config: config::Etcd,
     client: Mutex<Option<Client>>,
+    /// The kept connection has answered something.
+    answered: AtomicBool,
 }
 
 impl Endpoint {
     pub(super) fn new(url: String, config: config::Etcd) -> Self {
-        Self { url, config, client: Mutex::new(None) }
+        Self { url, config, client: Mutex::new(None), answered: AtomicBool::new(false) }
     }
 
     /// The connection that is kept, or a new one. One after a failure mends itself; see [`Endpoint::forget`].
@@ -45,6 +51,7 @@ impl Endpoint {
                 return Err(Failure::undone(StoreError::Outage(why)));
             }
         };
+        self.answered.store(false, Ordering::Relaxed);
         *kept = Some(client.clone());
         Ok(client)
     }
@@ -54,15 +61,19 @@ impl Endpoint {
         self.client.lock().await.take();
     }
 
-    /// Adds what a broken connection may mean here: with TLS 1.3 a server that does not accept a certificate closes a
-    /// connection that looked made.
+    /// Its connection is good.
+    pub(super) fn has_answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Adds what a connection that broke before it ever answered may mean: with TLS 1.3 a server that does not accept a
+    /// certificate closes a connection that looked made, and its reason may be lost on the way.
     pub(super) fn explain(&self, failure: Failure) -> Failure {
+        let unheard = self.config.ca_file.is_some() && !self.answered.load(Ordering::Relaxed);
         match failure.error {
-            StoreError::Outage(why) if self.config.ca_file.is_some() && why.contains("connection closed") => {
-                let why = format!(
-                    "{why}: {} may ask for another certificate than that in store.etcd_cert_file",
-                    self.url
-                );
+            StoreError::Outage(why) if unheard && failure.verdict == Verdict::Unknown => {
+                let why =
+                    format!("{why}: {} may ask for another certificate than store.etcd_cert_file", self.url);
                 Failure { error: StoreError::Outage(why), ..failure }
             }
             _ => failure,

@@ -36,6 +36,18 @@ async fn joined(
     tokio::time::timeout(ELECTION, waiting).await.expect("it wakes").expect("joined")
 }
 
+/// Writes `key` until a change of it was told by a watch that stands, so that what follows finds it standing.
+async fn watched(store: &Arc<Etcd>, key: &'static str) -> Revision {
+    // The first wait ends by itself once it knows the present.
+    joined(waiting(store, key, Revision(0))).await.expect("changed");
+    let first = raise(store, key, "first").await;
+    joined(waiting(store, key, Revision(first.0 - 1))).await.expect("changed");
+    let news = waiting(store, key, first);
+    let second = raise(store, key, "second").await;
+    assert_eq!(joined(news).await.expect("changed"), second);
+    second
+}
+
 /// Tries until it is made, as whoever must write does; what is unknown is read first.
 async fn raise(store: &Etcd, key: &str, to: &str) -> Revision {
     let watch = Watch::start();
@@ -60,7 +72,7 @@ async fn a_member_that_falls_silent_costs_one_call_a_moment() {
     let cluster = Cluster::three().await;
     cluster.let_lead(1).await;
     let store = Arc::new(cluster.store());
-    let first = committed(&*store, vec![absent("n")], vec![put("n", "1")]).await;
+    let first = watched(&store, "n").await;
     let news = waiting(&store, "n", first);
 
     cluster.members[0].signal(Signal::STOP);
@@ -168,7 +180,7 @@ async fn writes_and_watches_go_on_when_etcds_leader_is_killed() {
     let mut cluster = Cluster::three().await;
     cluster.let_lead(0).await;
     let store = Arc::new(cluster.store());
-    let first = raise(&store, "n", "1").await;
+    let first = watched(&store, "n").await;
     let news = waiting(&store, "n", first);
     cluster.members[0].kill();
     let watch = Watch::start();
@@ -220,9 +232,8 @@ async fn a_member_that_is_killed_is_not_noticed() {
     let mut cluster = Cluster::three().await;
     cluster.let_lead(2).await;
     let store = Arc::new(cluster.store());
-    let first = committed(&*store, vec![], vec![put("n", "1")]).await;
+    let first = watched(&store, "n").await;
     let news = waiting(&store, "n", first);
-    committed(&*store, vec![], vec![put("elsewhere", "")]).await;
     cluster.members[0].kill();
     let watch = Watch::start();
     let second = raise(&store, "n", "2").await;
@@ -234,7 +245,7 @@ async fn a_member_that_is_killed_is_not_noticed() {
 async fn without_a_majority_calls_and_waits_end_with_an_error() {
     let mut cluster = Cluster::three().await;
     let store = Arc::new(cluster.store());
-    let first = raise(&store, "n", "1").await;
+    let first = watched(&store, "n").await;
     let news = waiting(&store, "n", first);
     cluster.members[0].kill();
     cluster.members[1].kill();
@@ -313,17 +324,11 @@ async fn a_change_elsewhere_wakes_nobody() {
 async fn a_store_wiped_while_running_is_told_and_gone_on_with() {
     let mut cluster = Cluster::one().await;
     let store = Arc::new(cluster.store());
-    let mut last = Revision(0);
     for n in 0..50 {
-        last = committed(&*store, vec![], vec![put("n", &n.to_string())]).await;
+        committed(&*store, vec![], vec![put("n", &n.to_string())]).await;
     }
+    let last = watched(&store, "n").await;
     let news = waiting(&store, "n", last);
-    tokio::time::timeout(CALL, async {
-        // Until the watch stands, so that it meets the wipe.
-        while store.get("n").await.is_err() {}
-    })
-    .await
-    .expect("it answers");
     cluster.members[0].wipe();
     cluster.members[0].start();
     let watch = Watch::start();
