@@ -13,7 +13,7 @@ use crate::{
     agent::{Agent, Serving},
     api,
     clock::SystemClock,
-    config::Config,
+    config::{self, Config},
     controller::{self, Deps, Feed},
     endpoint::Proxy,
     fence_command::FenceCommand,
@@ -21,9 +21,9 @@ use crate::{
     member::Host,
     model::{GuardMode, RouteOrder},
     peers::PeerBook,
-    ports::{Clock, Console, Local},
+    ports::{Clock, Console, Local, Store},
     postgres::ThroughEndpoint,
-    store::{Embedded, Records, Registration, RpoHistory},
+    store::{Embedded, Etcd, Records, Registration, RpoHistory},
     tls::{Identity, Name},
 };
 
@@ -76,12 +76,7 @@ impl Running {
         let public = bind("api.listen", config.api.listen).await?;
         let peer_port = bind("api.peer_listen", config.api.peer_listen).await?;
         make_dir("state_dir", &config.state_dir)?;
-        if let Some(parent) = config.store.parent() {
-            make_dir("store.embedded", parent)?;
-        }
-        let store = Embedded::open(&config.store)
-            .with_context(|| format!("open the store {}", config.store.display()))?;
-        let records = Records::new(Arc::new(store), config.cluster.clone());
+        let records = Records::new(open_store(&config.store)?, config.cluster.clone());
         let history =
             RpoHistory::open(&config.state_dir.join("history.db")).context("open the RPO history")?;
         let mut endpoints = BTreeMap::new();
@@ -219,6 +214,22 @@ fn connect(
         );
         Feed { node: peer.node.clone(), facts: remote.facts(), member: remote }
     })
+}
+
+/// Opens the store. etcd need not be up for it: a member runs and tells, and does nothing until it is.
+fn open_store(config: &config::Store) -> anyhow::Result<Arc<dyn Store>> {
+    match config {
+        config::Store::Embedded(file) => {
+            if let Some(parent) = file.parent() {
+                make_dir("store.embedded", parent)?;
+            }
+            let store = Embedded::open(file).with_context(|| format!("open the store {}", file.display()))?;
+            Ok(Arc::new(store))
+        }
+        config::Store::Etcd(etcd) => {
+            Ok(Arc::new(Etcd::open(etcd).context("open the store in etcd (store.etcd)")?))
+        }
+    }
 }
 
 /// Makes a directory that is not there yet, as `locum config check` promises; only its owner may enter.

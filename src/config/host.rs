@@ -8,7 +8,7 @@ use std::{
 
 use rustix::fs::{Access, access};
 
-use super::{Config, Origin, Postgres, Problem, Setting, check::with_origin, parse::quote};
+use super::{Config, Etcd, Origin, Postgres, Problem, Setting, Store, check::with_origin, parse::quote};
 use crate::{
     clock::SystemClock,
     ports::Clock as _,
@@ -25,8 +25,13 @@ pub(super) fn check(config: &mut Config, settings: &mut Vec<Setting>) -> Vec<Pro
     let mut problems = Vec::new();
     let state_dir = config.state_dir.clone();
     writable("state_dir", &state_dir, &mut problems);
-    if let Some(parent) = config.store.parent() {
-        writable("store.embedded", parent, &mut problems);
+    match &config.store {
+        Store::Embedded(file) => {
+            if let Some(parent) = file.parent() {
+                writable("store.embedded", parent, &mut problems);
+            }
+        }
+        Store::Etcd(etcd) => secrets(etcd, &mut problems),
     }
     if let Some(postgres) = &mut config.postgres {
         let used = fs::read_dir(&state_dir).is_ok_and(|mut entries| entries.next().is_some());
@@ -86,6 +91,41 @@ fn writable(key: &str, path: &Path, problems: &mut Vec<Problem>) {
             format!("Make {} and give it to the user that runs Locum.", path.display())
         };
         problems.push(Problem::error(key, what, fix));
+    }
+}
+
+/// The files of etcd's user and certificates: readable for this user, and those that are secret for nobody else.
+fn secrets(etcd: &Etcd, problems: &mut Vec<Problem>) {
+    let files = [
+        ("store.etcd_ca_file", &etcd.ca_file, false),
+        ("store.etcd_cert_file", &etcd.cert_file, false),
+        ("store.etcd_key_file", &etcd.key_file, true),
+        ("store.etcd_password_file", &etcd.password_file, true),
+    ];
+    for (key, path, secret) in files {
+        let Some(path) = path else { continue };
+        let shown = path.display();
+        match fs::read(path) {
+            Err(error) => {
+                let what = format!("{shown} cannot be read: {error}");
+                problems.push(Problem::error(
+                    key,
+                    what,
+                    "Name a file that the user who runs Locum may read.",
+                ));
+            }
+            Ok(content) if content.trim_ascii().is_empty() => {
+                problems.push(Problem::error(key, format!("{shown} is empty"), "Name another file."));
+            }
+            Ok(_)
+                if secret && fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0) =>
+            {
+                let what = format!("{shown} can be read by everybody on this machine");
+                let fix = format!("Close it: chmod 600 {shown} (or 640, with a group of your own).");
+                problems.push(Problem::error(key, what, fix));
+            }
+            Ok(_) => {}
+        }
     }
 }
 

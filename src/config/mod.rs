@@ -41,8 +41,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// What the business asked for.
     pub objectives: Objectives,
-    /// Where intent, leases and incidents live: the file of the embedded store.
-    pub store: PathBuf,
+    /// Where intent, leases and incidents live.
+    pub store: Store,
     /// How long the leader's lease lasts without renewal.
     pub leader_ttl: Duration,
     /// Nodes that must have reported before a first cluster is declared, this one among them.
@@ -59,6 +59,32 @@ pub struct Config {
     pub endpoints: Vec<Endpoint>,
     /// The app server of this host.
     pub app: Option<App>,
+}
+
+/// Where the members agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// One file that all members on one machine share.
+    Embedded(PathBuf),
+    /// etcd, for members on several hosts.
+    Etcd(Etcd),
+}
+
+/// How to reach etcd. Of secrets only the files are named; the store reads them with every new connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Etcd {
+    /// Its endpoints, `http://host:port` or `https://host:port`, all of one kind. The first is asked first.
+    pub endpoints: Vec<String>,
+    /// Who signed its certificates (PEM). There with https, and only there.
+    pub ca_file: Option<PathBuf>,
+    /// This member's own certificate (PEM), where etcd asks for one.
+    pub cert_file: Option<PathBuf>,
+    /// The key of it (PEM).
+    pub key_file: Option<PathBuf>,
+    /// As whom this member signs on, where etcd asks for it.
+    pub user: Option<String>,
+    /// The file with that user's password, on one line.
+    pub password_file: Option<PathBuf>,
 }
 
 /// The API's two ports.

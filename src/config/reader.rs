@@ -294,16 +294,6 @@ impl Section<'_> {
         self.reader.settings.push(Setting { key: join(&self.name, key), value, origin });
     }
 
-    /// A problem with a key of this section that is not a matter of its own form.
-    pub(super) fn refuse(&mut self, key: &str, what: &str, fix: &str) {
-        self.reader.known.insert((self.pattern.clone(), key.to_owned()));
-        if let Some(value) = self.dict.remove(key) {
-            let name = join(&self.name, key);
-            let origin = self.reader.origin(value.tag(), &name);
-            self.reader.problem(Problem::error(name, what, fix).from(origin));
-        }
-    }
-
     /// Ends the section: what is left in it is unknown. At the top, the sections are left.
     pub(super) fn finish(self) {
         let Self { reader, name, dict, .. } = self;
