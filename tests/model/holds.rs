@@ -3,9 +3,12 @@
 use std::{collections::BTreeSet, time::Instant};
 
 use crate::{
-    properties::{Milestone, Property},
-    rules::{Bounds, Rules, World},
+    milestones::Milestone,
+    properties::Property,
+    bounds::{Bounds, World},
+    rules::Rules,
     search::search,
+    set::Set,
 };
 
 /// Searches the whole world and returns the milestones met.
@@ -53,7 +56,7 @@ fn all_rules_hold_with_two_late_orders() {
 /// Three failovers from a cluster that promises nothing at first. Only here a candidate can be passed over.
 #[test]
 fn all_rules_hold_through_three_failovers() {
-    let bounds = Bounds { epochs: 4, clones: 1, begins_in_sync: false, ..Bounds::SMALL };
+    let bounds = Bounds { epochs: 4, clones: 1, begins_with: Set::EMPTY, ..Bounds::SMALL };
     let milestones = assert_all_rules_hold("three failovers", bounds);
     assert!(milestones.contains(&Milestone::CandidatePassedOver));
 }
@@ -72,5 +75,5 @@ fn all_rules_hold_in_a_wider_world() {
     let bounds =
         Bounds { epochs: 3, versions: 7, commits: 2, crashes: 1, handovers: 1, clones: 1, ..Bounds::SMALL };
     assert_all_rules_hold("wider world", bounds);
-    assert_all_rules_hold("wider world, not in sync at first", Bounds { begins_in_sync: false, ..bounds });
+    assert_all_rules_hold("wider world, not in sync at first", Bounds { begins_with: Set::EMPTY, ..bounds });
 }

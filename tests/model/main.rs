@@ -40,14 +40,26 @@
 
 mod actions;
 mod agent;
+mod bounds;
+mod changes;
 mod controller;
+mod fingerprint;
 mod holds;
 mod intent;
+mod lease;
 mod log;
+mod milestones;
+mod node;
 mod orders;
 mod planted;
 mod postgres;
+mod promotable;
 mod properties;
 mod rules;
 mod search;
+mod set;
+mod sets;
 mod state;
+mod store;
+mod vacancy;
+mod words;

@@ -3,8 +3,10 @@
 
 use crate::{
     properties::Property::{self, NothingAcknowledgedIsLost, OneWriter, PromisesOnlyGrow},
-    rules::{Bounds, Rules, World},
+    bounds::{Bounds, World},
+    rules::Rules,
     search::search,
+    set::Set,
 };
 
 /// What does harm by itself: a promise that goes back does so only by what follows from it.
@@ -78,13 +80,17 @@ fn a_member_that_is_behind_the_proof_is_caught() {
 #[test]
 fn a_member_that_an_older_order_can_still_empty_is_caught() {
     let rules = Rules { member_has_promised: false, ..Rules::ALL };
-    let bounds = Bounds { versions: 5, clones: 1, begins_in_sync: false, ..Bounds::SMALL };
+    let bounds = Bounds { versions: 5, clones: 1, begins_with: Set::EMPTY, ..Bounds::SMALL };
     assert_caught("proof without a promise of the standby that joins", rules, bounds);
 }
 
 #[test]
 fn a_set_that_postgres_names_before_the_store_is_caught() {
-    let rules = Rules { set_is_announced_first: false, ..Rules::ALL };
+    let rules = Rules {
+        set_is_announced_first: false,
+        removal_is_announced_first: false,
+        ..Rules::ALL
+    };
     assert_caught("names set before the store says so", rules, Bounds::SMALL);
 }
 
@@ -144,7 +150,7 @@ fn an_heir_that_lacks_something_is_caught() {
 #[test]
 fn an_heir_that_an_older_order_can_still_empty_is_caught() {
     let rules = Rules { heir_is_recruited: false, ..Rules::ALL };
-    let bounds = Bounds { versions: 4, clones: 1, begins_in_sync: false, ..Bounds::SMALL };
+    let bounds = Bounds { versions: 4, clones: 1, begins_with: Set::EMPTY, ..Bounds::SMALL };
     assert_caught("positions compared before the heir is recruited", rules, bounds);
 }
 
