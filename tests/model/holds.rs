@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Searches the whole world and returns the milestones met.
-fn assert_all_rules_hold(name: &str, bounds: Bounds) -> BTreeSet<Milestone> {
+pub(crate) fn assert_all_rules_hold(name: &str, bounds: Bounds) -> BTreeSet<Milestone> {
     let began = Instant::now();
     let report = search(&World { rules: Rules::ALL, bounds }, &Property::ALL);
     let took = began.elapsed();

@@ -10,10 +10,10 @@ use crate::{
 };
 
 /// What does harm by itself: a promise that goes back does so only by what follows from it.
-const HARM: [Property; 2] = [OneWriter, NothingAcknowledgedIsLost];
+pub(crate) const HARM: [Property; 2] = [OneWriter, NothingAcknowledgedIsLost];
 
 /// Asserts that the world without the rule is broken, and the same world with it is not.
-fn assert_caught(bug: &str, rules: Rules, bounds: Bounds) {
+pub(crate) fn assert_caught(bug: &str, rules: Rules, bounds: Bounds) {
     let report = search(&World { rules, bounds }, &HARM);
     let counterexample = report.counterexample.expect("the planted bug is caught");
     println!("{bug}: {} steps, {} states\n{counterexample}\n", counterexample.trace.len(), report.states);

@@ -1,0 +1,72 @@
+//! Planted bugs that take three nodes to do harm: ANY 1 of two, and a third node with a history of its own.
+
+use crate::{
+    bounds::Bounds,
+    planted::assert_caught,
+    rules::Rules,
+    set::Set,
+};
+
+/// A alone with B in its set, and C beside it.
+const TRIO: Bounds =
+    Bounds { nodes: 3, epochs: 2, versions: 4, late_orders: 0, ..Bounds::SMALL };
+/// Any one of B and C.
+const ANY_ONE: Bounds = Bounds { begins_with: Set::BC, ..TRIO };
+
+#[test]
+fn a_member_added_in_the_order_of_a_pair_is_caught() {
+    let rules = Rules { set_is_announced_first: false, ..Rules::ALL };
+    assert_caught("trio: member added, PostgreSQL first", rules, TRIO);
+}
+
+#[test]
+fn a_member_removed_in_the_order_of_a_pair_is_caught() {
+    let rules = Rules { removal_is_announced_first: false, ..Rules::ALL };
+    assert_caught("trio: member removed, the store in one write", rules, ANY_ONE);
+}
+
+#[test]
+fn a_removal_without_a_proof_is_caught() {
+    let rules = Rules { removal_is_proven: false, ..Rules::ALL };
+    assert_caught("trio: removal settled without a proof", rules, Bounds { versions: 5, ..ANY_ONE });
+}
+
+#[test]
+fn a_change_taken_back_in_one_write_is_caught() {
+    let rules = Rules { removal_is_carried_through: false, ..Rules::ALL };
+    assert_caught("trio: addition taken back in one write", rules, Bounds { versions: 5, ..TRIO });
+}
+
+#[test]
+fn a_failover_by_the_old_set_alone_is_caught() {
+    let rules = Rules { both_sets_are_satisfied: false, ..Rules::ALL };
+    assert_caught("trio: failover satisfies only the old set", rules, TRIO);
+}
+
+#[test]
+fn one_recruit_of_two_is_caught() {
+    let rules = Rules { all_members_are_recruited: false, ..Rules::ALL };
+    assert_caught("trio: only one of two recruited", rules, ANY_ONE);
+}
+
+#[test]
+fn the_less_advanced_recruit_is_caught() {
+    let rules = Rules { most_advanced_is_declared: false, ..Rules::ALL };
+    assert_caught("trio: not the most advanced declared", rules, ANY_ONE);
+}
+
+#[test]
+fn a_recruit_that_streams_again_after_a_restart_is_caught() {
+    let rules = Rules { recruit_is_persisted: false, ..Rules::ALL };
+    assert_caught("trio: recruit not persisted", rules, Bounds { crashes: 1, ..ANY_ONE });
+}
+
+/// C was ahead of the switch: its position is the higher one, and none of what the new primary wrote is in it.
+#[test]
+fn a_third_node_that_counts_before_it_shares_the_history_is_caught() {
+    let rules = Rules { history_is_shared: false, ..Rules::ALL };
+    let bounds = Bounds { epochs: 3, versions: 5, commits: 2, set_changes: false, ..TRIO };
+    assert_caught("trio: third node an heir before it shares the history", rules, bounds);
+    let bounds = Bounds { epochs: 3, versions: 7, commits: 2, ..TRIO };
+    assert_caught("trio: third node counted before it shares the history", rules, bounds);
+}
