@@ -100,6 +100,7 @@ fn become_standby(me: &mut Node, log: Log, source: NodeId, history: u8) {
         noted: Set::EMPTY,
         vouchers: Set::EMPTY,
         guarded: true,
+        left: false,
         ..*me
     };
 }

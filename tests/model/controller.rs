@@ -49,11 +49,17 @@ fn change_intent(state: &State, world: &World, steps: &mut Vec<Step>) {
         if epoch > world.bounds.epochs || version > world.bounds.versions {
             continue;
         }
-        let mut after = *state;
+        let mut base = *state;
+        if let (Change::Return, true, Some(primary)) =
+            (proposal.change, world.rules.leave_is_written_anew, state.intent.primary)
+        {
+            base.node_mut(primary).left = false;
+        }
+        let mut after = base;
         write_intent(&mut after, proposal);
         steps.push(Step { action: Action::Writes(proposal), after });
         if world.bounds.late_writes && state.late_write.is_none() {
-            let mut after = *state;
+            let mut after = base;
             after.late_write = Some(proposal);
             steps.push(Step { action: Action::DecidesLate(proposal), after });
         }
@@ -76,7 +82,10 @@ pub(crate) fn write_intent(state: &mut State, Proposal { change, next, .. }: Pro
         }
         (Change::BeginHandover, _) => state.spent.handovers += 1,
         (Change::SetDurability, _) => state.spent.durability_changes += 1,
-        (Change::Leave, _) => state.spent.leaves += 1,
+        (Change::Leave, Some(primary)) => {
+            state.spent.leaves += 1;
+            state.node_mut(primary).left = true;
+        }
         _ => {}
     }
 }

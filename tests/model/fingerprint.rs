@@ -49,6 +49,7 @@ impl Bits {
             node.lease,
             node.vouched,
             node.guarded,
+            node.left,
             node.heard_async,
         ] {
             self.put(flag, 1);

@@ -125,7 +125,7 @@ fn guard(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
         stop(&mut after, node);
         steps.push(Step { action: Action::GuardKills { node }, after });
     }
-    let left = reigns(state, node) && !state.intent.attended;
+    let left = me.left && reigns(state, node) && !state.intent.attended;
     let disarms = world.bounds.leaves > 0 && (left || !rules.disarmed_once_unattended);
     if me.guarded && disarms {
         let mut after = *state;
@@ -134,7 +134,7 @@ fn guard(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
     }
     if !me.guarded {
         let mut after = *state;
-        after.node_mut(node).guarded = true;
+        (after.node_mut(node).guarded, after.node_mut(node).left) = (true, false);
         steps.push(Step { action: Action::Arms { node }, after });
     }
 }
@@ -157,7 +157,7 @@ pub(crate) fn change_intent(
         propose(Change::ShrinkSet, next);
     }
     let may_leave = me.guarded && state.spent.leaves < world.bounds.leaves;
-    if may_leave && intent.attended && intent.handover.is_none() {
+    if may_leave && !me.left && intent.handover.is_none() {
         propose(Change::Leave, Intent { attended: false, ..raised(intent) });
     }
     let back = me.guarded && me.lease || !world.rules.attended_once_armed;

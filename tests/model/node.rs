@@ -90,6 +90,8 @@ pub(crate) struct Node {
     pub(crate) vouched: bool,
     /// Its guard stops a primary without the right to serve. Not so while its member is stopped in order.
     pub(crate) guarded: bool,
+    /// Its agent has written that it leaves, and has not tried to return since.
+    pub(crate) left: bool,
     /// Its agent last heard that the durability is async. Kept only where that decides anything.
     pub(crate) heard_async: bool,
 }
@@ -114,6 +116,7 @@ impl Node {
             vouchers: Set::EMPTY,
             vouched: false,
             guarded: true,
+            left: false,
             heard_async: false,
         }
     }

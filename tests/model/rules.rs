@@ -86,6 +86,8 @@ pub(crate) struct Rules {
     pub(crate) unattended_is_not_promoted: bool,
     /// The guard is disarmed once the store says that nobody watches.
     pub(crate) disarmed_once_unattended: bool,
+    /// Only the primary's own agent says that it is back, and who tried to leaves anew before its guard is disarmed.
+    pub(crate) leave_is_written_anew: bool,
     /// The store says that somebody watches once the guard is armed and the lease renewed.
     pub(crate) attended_once_armed: bool,
     /// A store that is older than what any agent promised is not believed.
@@ -144,6 +146,7 @@ impl Rules {
         promotable_is_announced_first: true,
         unattended_is_not_promoted: true,
         disarmed_once_unattended: true,
+        leave_is_written_anew: true,
         attended_once_armed: true,
         old_store_is_not_believed: true,
         members_remember_the_store: true,

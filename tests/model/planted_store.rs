@@ -1,0 +1,36 @@
+//! Planted bugs around a store that is put back from a copy.
+
+use crate::{bounds::Bounds, planted::assert_caught, rules::Rules};
+
+/// A pair in sync; a copy of the store is put back once.
+const PUT_BACK: Bounds = Bounds { restores: 1, versions: 5, ..Bounds::SMALL };
+
+#[test]
+fn an_old_store_that_is_believed_is_caught() {
+    let rules = Rules { old_store_is_not_believed: false, ..Rules::ALL };
+    assert_caught("old store believed", rules, Bounds { late_orders: 0, ..PUT_BACK });
+}
+
+#[test]
+fn a_store_that_only_agents_remember_is_caught() {
+    let rules = Rules { members_remember_the_store: false, ..Rules::ALL };
+    assert_caught("old store believed, as no agent has promised what it lacks", rules, PUT_BACK);
+}
+
+#[test]
+fn an_accepted_store_that_keeps_its_set_is_caught() {
+    let rules = Rules { accept_empties_the_set: false, ..Rules::ALL };
+    assert_caught("accepted store keeps its set", rules, Bounds { late_orders: 0, ..PUT_BACK });
+}
+
+#[test]
+fn an_accepted_store_in_the_same_life_is_caught() {
+    let rules = Rules { accept_begins_a_new_life: false, accept_is_promised_first: false, ..Rules::ALL };
+    assert_caught("accepted store without a new life", rules, PUT_BACK);
+}
+
+#[test]
+fn an_accepted_store_that_an_agent_has_not_heard_of_is_caught() {
+    let rules = Rules { accept_is_promised_first: false, ..Rules::ALL };
+    assert_caught("store accepted before every agent promised its new life", rules, PUT_BACK);
+}
