@@ -32,12 +32,14 @@ pub(crate) fn reinstated(intent: &Intent, primary: NodeId, world: &World) -> Int
     emptied(Intent { primary: Some(primary), way: Way::Reinstated, ..next_epoch(intent) }, world)
 }
 
-/// Nobody is promotable under a new primary before its own agent has noted them.
-fn emptied(intent: Intent, world: &World) -> Intent {
-    let intent = Intent { promotable: Set::EMPTY, promotable_next: Set::EMPTY, ..intent };
-    if world.rules.declare_empties_the_set {
-        Intent { sync: Set::EMPTY, sync_next: Set::EMPTY, ..intent }
-    } else {
-        intent
+/// What was promised under another primary is not under this one.
+fn emptied(mut intent: Intent, world: &World) -> Intent {
+    let rules = &world.rules;
+    if rules.declare_empties_the_set {
+        (intent.sync, intent.sync_next) = (Set::EMPTY, Set::EMPTY);
     }
+    if rules.declare_empties_the_promotable {
+        (intent.promotable, intent.promotable_next) = (Set::EMPTY, Set::EMPTY);
+    }
+    intent
 }

@@ -47,7 +47,9 @@ pub(crate) fn steps(state: &State, node: NodeId, world: &World, steps: &mut Vec<
 
 fn renew(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
     let (me, rules) = (state.node(node), &world.rules);
-    if me.up && knows_no_higher(me) && (reigns(state, node) || !rules.renewal_is_guarded) {
+    let known = !(state.outdated && rules.store_has_an_identity);
+    let granted = known && (reigns(state, node) || !rules.renewal_is_guarded);
+    if me.up && knows_no_higher(me) && granted {
         let mut stored = *state;
         stored.lease_key = true;
         if !me.lease || !state.lease_key || !rules.guard_in_every_mode {

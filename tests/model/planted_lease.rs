@@ -111,6 +111,20 @@ fn a_node_promotable_before_the_primary_noted_it_is_caught() {
 }
 
 #[test]
+fn a_node_promotable_under_a_primary_that_never_noted_it_is_caught() {
+    let rules = Rules { declare_empties_the_promotable: false, ..Rules::ALL };
+    let bounds = Bounds { nodes: 3, promotable: Set::BC, epochs: 3, versions: 5, ..ASYNC };
+    assert_caught("promotable nodes kept by a declare", rules, bounds);
+}
+
+#[test]
+fn a_node_forgotten_by_the_primary_while_it_is_promotable_is_caught() {
+    let rules = Rules { promotable_is_stored_before_forgotten: false, ..Rules::ALL };
+    let bounds = Bounds { promotable_changes: true, ..ASYNC };
+    assert_caught("forgotten by the primary while promotable", rules, bounds);
+}
+
+#[test]
 fn a_note_that_shares_a_version_with_its_opposite_is_caught() {
     let rules = Rules { promotable_is_announced_first: false, ..Rules::ALL };
     let bounds =

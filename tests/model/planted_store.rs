@@ -1,6 +1,6 @@
 //! Planted bugs around a store that is put back from a copy.
 
-use crate::{bounds::Bounds, planted::assert_caught, rules::Rules};
+use crate::{bounds::Bounds, planted::assert_caught, rules::Rules, set::Set, state::Durability};
 
 /// A pair in sync; a copy of the store is put back once.
 const PUT_BACK: Bounds = Bounds { restores: 1, versions: 5, ..Bounds::SMALL };
@@ -33,4 +33,19 @@ fn an_accepted_store_in_the_same_life_is_caught() {
 fn an_accepted_store_that_an_agent_has_not_heard_of_is_caught() {
     let rules = Rules { accept_is_promised_first: false, ..Rules::ALL };
     assert_caught("store accepted before every agent promised its new life", rules, PUT_BACK);
+}
+
+#[test]
+fn a_lease_renewed_in_a_copy_of_the_store_is_caught() {
+    let rules = Rules { store_has_an_identity: false, ..Rules::ALL };
+    let bounds = Bounds {
+        leases: true,
+        durability: Durability::Async,
+        begins_with: Set::EMPTY,
+        set_changes: false,
+        versions: 3,
+        late_orders: 0,
+        ..PUT_BACK
+    };
+    assert_caught("lease renewed in a copy of the store", rules, bounds);
 }

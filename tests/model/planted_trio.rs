@@ -63,10 +63,15 @@ fn a_recruit_that_streams_again_after_a_restart_is_caught() {
 
 /// C was ahead of the switch: its position is the higher one, and none of what the new primary wrote is in it.
 #[test]
-fn a_third_node_that_counts_before_it_shares_the_history_is_caught() {
-    let rules = Rules { history_is_shared: false, ..Rules::ALL };
+fn an_heir_of_another_history_is_caught() {
+    let rules = Rules { heir_shares_the_history: false, ..Rules::ALL };
     let bounds = Bounds { epochs: 3, versions: 5, commits: 2, set_changes: false, ..TRIO };
     assert_caught("trio: third node an heir before it shares the history", rules, bounds);
+}
+
+#[test]
+fn a_member_of_another_history_is_caught() {
+    let rules = Rules { member_shares_the_history: false, ..Rules::ALL };
     let bounds = Bounds { epochs: 3, versions: 7, commits: 2, ..TRIO };
     assert_caught("trio: third node counted before it shares the history", rules, bounds);
 }

@@ -46,5 +46,8 @@ pub(crate) fn to_note(intent: &Intent, standbys: Set, world: &World) -> Vec<Set>
     if !world.rules.promotable_is_announced_first {
         sets.extend(standbys.iter().filter(|node| !stored.contains(*node)).map(|node| stored.with(node)));
     }
+    if !world.rules.promotable_is_stored_before_forgotten {
+        sets.extend(stored.iter().map(|node| stored.without(node)));
+    }
     sets
 }

@@ -38,8 +38,10 @@ pub(crate) struct Rules {
     pub(crate) all_members_are_recruited: bool,
     /// Of the recruits, the most advanced is declared.
     pub(crate) most_advanced_is_declared: bool,
-    /// A node counts, as a member and as an heir, once its history is the primary's: a position alone says nothing.
-    pub(crate) history_is_shared: bool,
+    /// Of another history no position counts: who lacks the last switch is no heir.
+    pub(crate) heir_shares_the_history: bool,
+    /// Nor is it counted as a member that has caught up.
+    pub(crate) member_shares_the_history: bool,
     /// The write that declares a primary empties the sets.
     pub(crate) declare_empties_the_set: bool,
     /// Without a promise to rely on, the old primary's agent must attest that it is fenced.
@@ -78,6 +80,10 @@ pub(crate) struct Rules {
     pub(crate) all_promotable_vouch: bool,
     /// Only a promotable node is promoted.
     pub(crate) heir_is_promotable: bool,
+    /// The write that declares a primary makes nobody promotable under it.
+    pub(crate) declare_empties_the_promotable: bool,
+    /// A node that is no longer promotable is so in the store before the primary's agent forgets it.
+    pub(crate) promotable_is_stored_before_forgotten: bool,
     /// A node becomes promotable once the primary's agent has noted it.
     pub(crate) promotable_is_noted_first: bool,
     /// Whom the primary's agent is to note is in the store first, under a version of its own.
@@ -94,6 +100,8 @@ pub(crate) struct Rules {
     pub(crate) old_store_is_not_believed: bool,
     /// Nor one that is older than what any member has seen, though no agent has promised it yet.
     pub(crate) members_remember_the_store: bool,
+    /// An agent knows the store by an identity that a copy does not have, and renews its lease in no other.
+    pub(crate) store_has_an_identity: bool,
     /// Accepting a store begins a new life of it, above whatever was promised.
     pub(crate) accept_begins_a_new_life: bool,
     /// Accepting a store empties its sets.
@@ -122,7 +130,8 @@ impl Rules {
         members_are_not_cloned: true,
         all_members_are_recruited: true,
         most_advanced_is_declared: true,
-        history_is_shared: true,
+        heir_shares_the_history: true,
+        member_shares_the_history: true,
         declare_empties_the_set: true,
         empty_set_needs_a_fence: true,
         set_decides_the_way: true,
@@ -142,6 +151,8 @@ impl Rules {
         vouch_needs_the_latest_epoch: true,
         all_promotable_vouch: true,
         heir_is_promotable: true,
+        declare_empties_the_promotable: true,
+        promotable_is_stored_before_forgotten: true,
         promotable_is_noted_first: true,
         promotable_is_announced_first: true,
         unattended_is_not_promoted: true,
@@ -150,6 +161,7 @@ impl Rules {
         attended_once_armed: true,
         old_store_is_not_believed: true,
         members_remember_the_store: true,
+        store_has_an_identity: true,
         accept_begins_a_new_life: true,
         accept_empties_the_set: true,
         accept_is_promised_first: true,

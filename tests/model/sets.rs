@@ -72,6 +72,6 @@ fn is_proven(state: &State, primary: NodeId, set: Set, world: &World) -> bool {
 fn has_caught_up(state: &State, node: NodeId, primary: NodeId, position: u8, world: &World) -> bool {
     let (member, rules) = (state.node(node), &world.rules);
     let shares = member.upstream == primary && member.log.begins(state.node(primary).log);
-    let counts = shares || !rules.history_is_shared;
+    let counts = shares || !rules.member_shares_the_history;
     member.streams() && counts && (member.log.len() >= position || !rules.member_is_caught_up)
 }

@@ -96,11 +96,11 @@ pub(crate) fn is_heir(state: &State, node: NodeId, world: &World) -> bool {
 /// The timeline history of `node` has the last switch in it. In a pair it always has.
 fn shares_history(state: &State, node: NodeId, world: &World) -> bool {
     let newest = state.ids().map(|other| state.node(other).history).max();
-    !world.rules.history_is_shared || Some(state.node(node).history) == newest
+    !world.rules.heir_shares_the_history || Some(state.node(node).history) == newest
 }
 
 /// By position; what its history lacks, its position does not tell.
 pub(crate) fn holds_everything(state: &State, heir: NodeId, old: NodeId, world: &World) -> bool {
     let (heir, old) = (state.node(heir).log, state.node(old).log);
-    if world.rules.history_is_shared { old.begins(heir) } else { old.len() <= heir.len() }
+    if world.rules.heir_shares_the_history { old.begins(heir) } else { old.len() <= heir.len() }
 }
