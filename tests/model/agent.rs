@@ -111,7 +111,11 @@ fn is_heeded(me: &Node, order: Order, rules: &Rules) -> bool {
         return true;
     }
     let (mine, theirs) = (me.promise, order.stamp);
-    if rules.version_is_checked { theirs >= mine } else { (theirs.life, theirs.epoch) >= (mine.life, mine.epoch) }
+    if rules.version_is_checked {
+        theirs >= mine
+    } else {
+        (theirs.life, theirs.epoch) >= (mine.life, mine.epoch)
+    }
 }
 
 /// A member restarts and reads its promise file; a standby that is down is started by its agent, unasked.

@@ -1,14 +1,22 @@
 //! How far the world of the model goes. Within its bounds a search is exhaustive.
 
-use crate::{
-    intent::Durability,
-    rules::Rules,
-    set::Set,
-};
+use crate::{intent::Durability, rules::Rules, set::Set};
+
+/// The situation a search begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// A runs as primary of epoch 1, the others follow it.
+    First,
+    /// A trio after a failover: B runs as primary of epoch 2, A follows it again, and C is still A's standby: it holds
+    /// a commit of A's that B never received.
+    ThirdAhead,
+}
 
 /// How far the world may go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
+    /// The situation at the beginning.
+    pub(crate) start: Start,
     /// How many nodes there are: two or three.
     pub(crate) nodes: u8,
     /// The highest epoch. The first is 1.
@@ -55,6 +63,7 @@ pub(crate) struct Bounds {
 impl Bounds {
     /// A small world: one failover, one late order.
     pub(crate) const SMALL: Self = Self {
+        start: Start::First,
         nodes: 2,
         epochs: 2,
         versions: 7,

@@ -10,8 +10,9 @@ use crate::{
     agent::obey,
     bounds::World,
     changes::{declared, raised, reinstated, vacated},
-    lease, orders, promotable, sets, store,
+    lease, orders, promotable, sets,
     state::{Change, Durability, Intent, NodeId, Proof, Proposal, Role, Set, Stamp, State, Way},
+    store,
     vacancy::{self, holds_everything, is_heir},
 };
 
@@ -38,8 +39,7 @@ pub(crate) fn steps(state: &State, world: &World, steps: &mut Vec<Step>) {
 
 fn change_intent(state: &State, world: &World, steps: &mut Vec<Step>) {
     let mut proposals = Vec::new();
-    let mut propose =
-        |change, next| proposals.push(Proposal { change, basis: state.intent.stamp, next });
+    let mut propose = |change, next| proposals.push(Proposal { change, basis: state.intent.stamp, next });
     match state.intent.primary {
         Some(primary) => with_primary(state, primary, world, &mut propose),
         None => vacancy::change_intent(state, world, &mut propose),
@@ -90,12 +90,7 @@ pub(crate) fn write_intent(state: &mut State, Proposal { change, next, .. }: Pro
     }
 }
 
-fn with_primary(
-    state: &State,
-    primary: NodeId,
-    world: &World,
-    propose: &mut impl FnMut(Change, Intent),
-) {
+fn with_primary(state: &State, primary: NodeId, world: &World, propose: &mut impl FnMut(Change, Intent)) {
     let (intent, rules, bounds) = (&state.intent, &world.rules, &world.bounds);
     if bounds.leases || bounds.self_shrinks {
         lease::change_intent(state, primary, world, propose);

@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, time::Instant};
 
 use crate::{
+    bounds::{Bounds, World},
     milestones::Milestone,
     properties::Property,
-    bounds::{Bounds, World},
     rules::Rules,
     search::search,
     set::Set,

@@ -1,31 +1,105 @@
 //! Lease, vouches and guard: with all rules on, nothing is broken within the bounds.
 
-use crate::{bounds::Bounds, holds::assert_all_rules_hold, set::Set, state::Durability};
+use std::collections::BTreeSet;
 
-const LEASE: Bounds = Bounds { leases: true, begins_with: Set::EMPTY, durability: Durability::Async, set_changes: false, epochs: 2, versions: 4, late_orders: 1, ..Bounds::SMALL };
+use crate::{
+    bounds::Bounds, holds::assert_all_rules_hold, milestones::Milestone, set::Set, state::Durability,
+};
 
+/// A pair in async: no sync set, and B promotable.
+const ASYNC: Bounds = Bounds {
+    leases: true,
+    durability: Durability::Async,
+    begins_with: Set::EMPTY,
+    set_changes: false,
+    versions: 4,
+    ..Bounds::SMALL
+};
+
+/// Two failovers in a row: what was vouched, noted and leased under the one is nothing under the other.
 #[test]
-fn l1() {
-    let m = assert_all_rules_hold("lease pair async", LEASE);
-    println!("{m:?}");
+fn all_rules_hold_with_a_lease() {
+    let bounds =
+        Bounds { epochs: 3, versions: 6, promotable_changes: true, late_orders: 0, crashes: 1, ..ASYNC };
+    let milestones = assert_all_rules_hold("lease", bounds);
+    let expected = [
+        Milestone::FailoverByLease,
+        Milestone::FailoverByFence,
+        Milestone::ServedOnVouches,
+        Milestone::MadePromotable,
+        Milestone::Reinstated,
+    ];
+    assert!(BTreeSet::from(expected).is_subset(&milestones));
 }
+
+/// From sync to async and back, with the set that the primary's own agent may empty.
 #[test]
-fn l2() {
-    let m = assert_all_rules_hold("lease pair async e3 v6 promotable", Bounds { epochs: 3, versions: 6, promotable_changes: true, ..LEASE });
-    println!("{m:?}");
+fn all_rules_hold_with_a_lease_while_the_durability_changes() {
+    let bounds = Bounds {
+        durability: Durability::Sync,
+        durability_changes: 2,
+        begins_with: Set::B,
+        set_changes: true,
+        self_shrinks: true,
+        versions: 5,
+        ..ASYNC
+    };
+    let milestones = assert_all_rules_hold("lease, durability changes", bounds);
+    let expected = [Milestone::FailoverByRecruit, Milestone::FailoverByLease, Milestone::SetShrunkByAgent];
+    assert!(BTreeSet::from(expected).is_subset(&milestones));
 }
+
+/// The member beside the primary is stopped in order and comes back, twice; its writes may be slow.
 #[test]
-fn l3() {
-    let m = assert_all_rules_hold("lease pair sync to async", Bounds { begins_with: Set::B, durability: Durability::Sync, durability_changes: 2, set_changes: true, versions: 6, self_shrinks: true, ..LEASE });
-    println!("{m:?}");
+fn all_rules_hold_while_the_member_leaves_and_returns() {
+    let bounds = Bounds { leaves: 2, versions: 6, late_writes: true, late_orders: 0, ..ASYNC };
+    let milestones = assert_all_rules_hold("lease, member leaves and returns", bounds);
+    assert!(milestones.contains(&Milestone::ServedUnattended));
+    assert!(milestones.contains(&Milestone::Returned));
 }
+
+/// Both others must vouch, and any of them may follow.
 #[test]
-fn l4() {
-    let m = assert_all_rules_hold("lease trio async", Bounds { nodes: 3, promotable: Set::BC, versions: 4, late_orders: 0, ..LEASE });
-    println!("{m:?}");
+fn all_rules_hold_with_a_lease_in_a_trio() {
+    let bounds = Bounds { nodes: 3, promotable: Set::BC, epochs: 3, versions: 5, late_orders: 0, ..ASYNC };
+    let milestones = assert_all_rules_hold("lease in a trio", bounds);
+    let expected = [Milestone::FailoverByLease, Milestone::ServedOnVouches];
+    assert!(BTreeSet::from(expected).is_subset(&milestones));
 }
+
+/// The set decides the way, not the name of the mode.
 #[test]
-fn l5() {
-    let m = assert_all_rules_hold("lease leaves", Bounds { leaves: 1, versions: 6, late_writes: true, ..LEASE });
-    println!("{m:?}");
+fn all_rules_hold_with_a_lease_and_a_set_in_a_trio() {
+    let bounds = Bounds {
+        nodes: 3,
+        promotable: Set::BC,
+        begins_with: Set::B,
+        set_changes: true,
+        self_shrinks: true,
+        late_orders: 0,
+        ..ASYNC
+    };
+    let milestones = assert_all_rules_hold("lease and set in a trio", bounds);
+    let expected = [Milestone::FailoverByRecruit, Milestone::FailoverByLease, Milestone::SetShrunkByAgent];
+    assert!(BTreeSet::from(expected).is_subset(&milestones));
+}
+
+/// The wide worlds, for the nights before a release.
+#[test]
+#[ignore = "takes minutes"]
+fn all_rules_hold_with_a_lease_in_a_wider_world() {
+    let bounds = Bounds { epochs: 3, versions: 6, promotable_changes: true, leaves: 1, crashes: 1, ..ASYNC };
+    assert_all_rules_hold("lease, wider world", bounds);
+    let in_sync = Bounds {
+        durability: Durability::Sync,
+        durability_changes: 2,
+        begins_with: Set::B,
+        set_changes: true,
+        self_shrinks: true,
+        commits: 2,
+        ..ASYNC
+    };
+    assert_all_rules_hold("lease, durability changes, wider world", Bounds { versions: 6, ..in_sync });
+    let trio = Bounds { nodes: 3, promotable: Set::BC, late_orders: 0, versions: 5, ..in_sync };
+    assert_all_rules_hold("lease and set in a wider trio", trio);
 }

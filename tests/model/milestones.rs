@@ -18,6 +18,8 @@ pub(crate) enum Milestone {
     ServedOnVouches,
     /// A primary acknowledged a commit while its member was stopped, without any right.
     ServedUnattended,
+    /// The member beside the primary was stopped in order, and was back.
+    Returned,
     /// A set with somebody in it was moved to another with somebody in it.
     SetMoved,
     /// A recruit was declared that was ahead of another member of the set.
@@ -81,9 +83,7 @@ impl Milestone {
     }
 
     fn of_change(before: &State, change: Change, intent: &Intent) -> Option<Self> {
-        let behind = |heir: NodeId, other: NodeId| {
-            before.node(other).log.len() < before.node(heir).log.len()
-        };
+        let behind = |heir: NodeId, other: NodeId| before.node(other).log.len() < before.node(heir).log.len();
         match change {
             Change::PassOver => Some(Self::CandidatePassedOver),
             Change::SettleSet if intent.sync.contains(NodeId::A) => Some(Self::SetReestablished),
@@ -91,6 +91,7 @@ impl Milestone {
                 Some(Self::SetMoved)
             }
             Change::SettlePromotable if intent.promotable != Set::EMPTY => Some(Self::MadePromotable),
+            Change::Return => Some(Self::Returned),
             Change::ShrinkSet => Some(Self::SetShrunkByAgent),
             Change::DeclareRecruited => {
                 let heir = intent.primary?;

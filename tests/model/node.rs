@@ -39,8 +39,7 @@ pub(crate) struct Names {
 
 impl Names {
     /// No names, and nothing proven.
-    pub(crate) const NONE: Self =
-        Self { configured: Set::EMPTY, in_force: Set::EMPTY, proof: Proof::NotSet };
+    pub(crate) const NONE: Self = Self { configured: Set::EMPTY, in_force: Set::EMPTY, proof: Proof::NotSet };
 }
 
 /// A renewal of the lease that the store took, and whose answer is slow.

@@ -1,12 +1,6 @@
 //! Planted bugs of lease, vouches and guard.
 
-use crate::{
-    bounds::Bounds,
-    planted::assert_caught,
-    rules::Rules,
-    set::Set,
-    state::Durability,
-};
+use crate::{bounds::Bounds, planted::assert_caught, rules::Rules, set::Set, state::Durability};
 
 /// In async: no sync set, and B promotable.
 const ASYNC: Bounds = Bounds {
@@ -46,12 +40,7 @@ fn a_vanished_key_taken_for_an_expired_lease_is_caught() {
 #[test]
 fn a_lease_way_while_the_set_is_not_empty_is_caught() {
     let rules = Rules { set_decides_the_way: false, ..Rules::ALL };
-    let bounds = Bounds {
-        nodes: 3,
-        promotable: Set::BC,
-        begins_with: Set::B,
-        ..ASYNC
-    };
+    let bounds = Bounds { nodes: 3, promotable: Set::BC, begins_with: Set::B, ..ASYNC };
     assert_caught("lease way used though the set is not empty", rules, bounds);
 }
 

@@ -1,6 +1,12 @@
 //! Planted bugs around a store that is put back from a copy.
 
-use crate::{bounds::Bounds, planted::assert_caught, rules::Rules, set::Set, state::Durability};
+use crate::{
+    bounds::Bounds,
+    planted::{assert_broken, assert_caught},
+    rules::Rules,
+    set::Set,
+    state::Durability,
+};
 
 /// A pair in sync; a copy of the store is put back once.
 const PUT_BACK: Bounds = Bounds { restores: 1, versions: 5, ..Bounds::SMALL };
@@ -35,17 +41,36 @@ fn an_accepted_store_that_an_agent_has_not_heard_of_is_caught() {
     assert_caught("store accepted before every agent promised its new life", rules, PUT_BACK);
 }
 
+/// What nobody can help who is heard: a copy that has the identity of the store it was made of, put back while the one
+/// that knows better is silent.
+#[test]
+fn an_old_store_whose_only_witness_is_silent_is_caught() {
+    let rules = Rules { who_remembers_is_heard: false, ..Rules::ALL };
+    assert_caught("old store believed, as who remembers is silent", rules, PUT_BACK);
+}
+
+/// The same in async, with a lease.
+const ASYNC: Bounds = Bounds {
+    leases: true,
+    durability: Durability::Async,
+    begins_with: Set::EMPTY,
+    set_changes: false,
+    versions: 3,
+    late_orders: 0,
+    ..PUT_BACK
+};
+
 #[test]
 fn a_lease_renewed_in_a_copy_of_the_store_is_caught() {
     let rules = Rules { store_has_an_identity: false, ..Rules::ALL };
-    let bounds = Bounds {
-        leases: true,
-        durability: Durability::Async,
-        begins_with: Set::EMPTY,
-        set_changes: false,
-        versions: 3,
-        late_orders: 0,
-        ..PUT_BACK
-    };
-    assert_caught("lease renewed in a copy of the store", rules, bounds);
+    assert_caught("lease renewed in a copy of the store", rules, ASYNC);
+}
+
+/// The copy is older than the stop of the primary's member. Only the broken world is searched: the sound one is millions
+/// of states.
+#[test]
+fn an_accepted_store_that_counts_as_attended_is_caught() {
+    let rules = Rules { accept_is_unattended: false, ..Rules::ALL };
+    let bounds = Bounds { leaves: 1, promotable_changes: true, versions: 6, ..ASYNC };
+    assert_broken("accepted store counts as attended", rules, bounds);
 }

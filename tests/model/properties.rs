@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     actions::{Action, Step},
-    state::State,
+    state::{Node, Role, State},
 };
 
 /// What must hold in every step.
@@ -14,14 +14,16 @@ pub(crate) enum Property {
     OneWriter,
     /// The newest primary holds every acknowledged commit, but for those that an async failover was allowed to lose.
     NothingAcknowledgedIsLost,
+    /// No two nodes are primaries of one epoch.
+    OnePrimaryPerEpoch,
     /// An agent's promise never goes back.
     PromisesOnlyGrow,
 }
 
 impl Property {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] =
-        [Self::OneWriter, Self::NothingAcknowledgedIsLost, Self::PromisesOnlyGrow];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::OneWriter, Self::NothingAcknowledgedIsLost, Self::OnePrimaryPerEpoch, Self::PromisesOnlyGrow];
 
     /// True if the step from `before` breaks it.
     pub(crate) fn is_broken(self, before: &State, step: &Step) -> bool {
@@ -36,6 +38,16 @@ impl Property {
             Self::NothingAcknowledgedIsLost => {
                 !newest.log.lacks(acknowledged.without(step.after.forgiven)).is_empty()
             }
+            Self::OnePrimaryPerEpoch => match step.action {
+                Action::Obeys(order) | Action::ObeysLate(order) => {
+                    let me = step.after.node(order.to);
+                    let same =
+                        |other: &Node| other.role == Role::Primary && other.primary_since == me.primary_since;
+                    me.role == Role::Primary
+                        && step.after.others(order.to).any(|other| same(step.after.node(other)))
+                }
+                _ => false,
+            },
             Self::PromisesOnlyGrow => {
                 before.ids().any(|node| step.after.node(node).promise < before.node(node).promise)
             }
@@ -48,6 +60,7 @@ impl fmt::Display for Property {
         f.write_str(match self {
             Self::OneWriter => "an older primary acknowledges what the newer one does not hold",
             Self::NothingAcknowledgedIsLost => "the newest primary lacks an acknowledged commit",
+            Self::OnePrimaryPerEpoch => "two nodes are primaries of one epoch",
             Self::PromisesOnlyGrow => "a promise goes back",
         })
     }

@@ -100,12 +100,16 @@ pub(crate) struct Rules {
     pub(crate) old_store_is_not_believed: bool,
     /// Nor one that is older than what any member has seen, though no agent has promised it yet.
     pub(crate) members_remember_the_store: bool,
+    /// Whoever remembers a later state of the store is heard before the store is believed.
+    pub(crate) who_remembers_is_heard: bool,
     /// An agent knows the store by an identity that a copy does not have, and renews its lease in no other.
     pub(crate) store_has_an_identity: bool,
     /// Accepting a store begins a new life of it, above whatever was promised.
     pub(crate) accept_begins_a_new_life: bool,
     /// Accepting a store empties its sets.
     pub(crate) accept_empties_the_set: bool,
+    /// An accepted store is unattended until the primary's own agent says otherwise.
+    pub(crate) accept_is_unattended: bool,
     /// Accepting a store waits until every agent has promised the new life of it.
     pub(crate) accept_is_promised_first: bool,
 }
@@ -161,9 +165,11 @@ impl Rules {
         attended_once_armed: true,
         old_store_is_not_believed: true,
         members_remember_the_store: true,
+        who_remembers_is_heard: true,
         store_has_an_identity: true,
         accept_begins_a_new_life: true,
         accept_empties_the_set: true,
+        accept_is_unattended: true,
         accept_is_promised_first: true,
     };
 }

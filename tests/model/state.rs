@@ -1,13 +1,13 @@
 //! One state of the cluster: its nodes, the stored intent, and what is under way between them.
 //! Small copied values; no rule is applied here.
 
+use crate::bounds::{Bounds, Start};
 pub(crate) use crate::{
     intent::{Change, Command, Durability, Intent, Order, Proposal, Stamp, Way},
     log::Commits,
     node::{Names, Node, Proof, Role},
     set::{NodeId, Set},
 };
-use crate::bounds::Bounds;
 
 /// The most orders that can be late at a time.
 pub(crate) const LATE_ORDERS: usize = 2;
@@ -57,8 +57,32 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// A runs as primary of epoch 1, the others follow it.
+    /// The state that a search of these bounds begins with.
     pub(crate) fn first(bounds: &Bounds) -> Self {
+        match bounds.start {
+            Start::First => Self::fresh(bounds),
+            Start::ThirdAhead => Self::third_ahead(bounds),
+        }
+    }
+
+    /// See [`Start::ThirdAhead`].
+    fn third_ahead(bounds: &Bounds) -> Self {
+        let mut state = Self::fresh(bounds);
+        let [Some(first), Some(_), Some(third)] = state.nodes else { return state };
+        state.intent.stamp.epoch = 2;
+        (state.intent.primary, state.intent.previous) = (Some(NodeId::B), Some(NodeId::A));
+        let promise = state.intent.stamp;
+        let primary = Node { promise, primary_since: 2, history: 2, upstream: NodeId::A, ..first };
+        let follower = Node { primary_since: 1, history: 2, ..Node::standby(promise, NodeId::B) };
+        let mut ahead = third;
+        ahead.log.append(1);
+        state.written = 1;
+        state.nodes = [Some(follower), Some(primary), Some(ahead)];
+        state
+    }
+
+    /// See [`Start::First`].
+    fn fresh(bounds: &Bounds) -> Self {
         let stamp = Stamp { life: 0, epoch: 1, version: 1 };
         let set = bounds.begins_with;
         let promotable = if bounds.leases { bounds.promotable } else { Set::EMPTY };

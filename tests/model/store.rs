@@ -33,11 +33,18 @@ pub(crate) fn steps(state: &State, world: &World, steps: &mut Vec<Step>) {
     }
 }
 
-/// Nothing is done on a store that is older than what anybody remembers of it.
+/// Nothing is done on a store that is older than what anybody remembers of it. With a planted bug, the old primary is
+/// silent, and so is every member but its standbys.
 pub(crate) fn is_disbelieved(state: &State, world: &World) -> bool {
     let rules = &world.rules;
-    let promised = state.ids().any(|node| state.node(node).promise > state.intent.stamp);
-    rules.old_store_is_not_believed && (promised || state.outdated && rules.members_remember_the_store)
+    let silent =
+        if rules.who_remembers_is_heard { None } else { state.intent.primary.or(state.intent.previous) };
+    let promised = state
+        .ids()
+        .filter(|node| Some(*node) != silent)
+        .any(|node| state.node(node).promise > state.intent.stamp);
+    let remembered = state.outdated && rules.members_remember_the_store && rules.who_remembers_is_heard;
+    rules.old_store_is_not_believed && (promised || remembered)
 }
 
 /// A new life of the store: the running primary stays, with the highest epoch that any node holds, and nothing is
@@ -48,8 +55,7 @@ fn accept(state: &State, world: &World, steps: &mut Vec<Step>) {
     let newest = state.ids().map(|node| (state.node(node).primary_since, node)).max();
     let Some((_, primary)) = newest else { return };
     let life = stored.stamp.life + u8::from(rules.accept_begins_a_new_life);
-    let stamp =
-        Stamp { life, epoch: stored.stamp.epoch.max(highest), version: stored.stamp.version + 1 };
+    let stamp = Stamp { life, epoch: stored.stamp.epoch.max(highest), version: stored.stamp.version + 1 };
     let keeps = |set: Set| if rules.accept_empties_the_set { Set::EMPTY } else { set };
     let next = Intent {
         stamp,
@@ -60,7 +66,7 @@ fn accept(state: &State, world: &World, steps: &mut Vec<Step>) {
         promotable: Set::EMPTY,
         promotable_next: Set::EMPTY,
         handover: None,
-        attended: true,
+        attended: !(world.bounds.leases && rules.accept_is_unattended),
         way: Way::Settled,
         durability: stored.durability,
     };

@@ -71,9 +71,7 @@ fn has_the_pen(state: &State, members: Set, heir: NodeId, world: &World) -> bool
             && shares_history(state, node, world)
             && state.node(node).log.len() > state.node(heir).log.len()
     };
-    enough
-        && members.contains(heir)
-        && !(rules.most_advanced_is_declared && members.iter().any(ahead))
+    enough && members.contains(heir) && !(rules.most_advanced_is_declared && members.iter().any(ahead))
 }
 
 fn is_recruited(state: &State, node: NodeId) -> bool {

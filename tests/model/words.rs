@@ -37,7 +37,9 @@ impl fmt::Display for Action {
                 write!(f, "the time of the renewal that {node:?} has not heard of passes, too")
             }
             Self::KeyVanishes => f.write_str("the key of the lease is gone from the store"),
-            Self::Vouches { by, to } => write!(f, "{by:?} vouches to {to:?}: no higher epoch for the next ttl"),
+            Self::Vouches { by, to } => {
+                write!(f, "{by:?} vouches to {to:?}: no higher epoch for the next ttl")
+            }
             Self::AnswersRunOut { node } => write!(f, "what was vouched to {node:?} runs out there"),
             Self::VouchRunsOut { node } => write!(f, "{node:?} is no longer bound by its vouch"),
             Self::GuardKills { node } => write!(f, "{node:?}: the guard kills the frozen PostgreSQL"),
