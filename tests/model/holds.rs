@@ -68,6 +68,14 @@ fn all_rules_hold_while_the_durability_changes() {
     assert_all_rules_hold("changes of the durability", bounds);
 }
 
+/// The primary's own agent empties the set; it may be slow to write, and so may the controllers.
+#[test]
+fn all_rules_hold_while_the_agent_empties_the_set() {
+    let bounds = Bounds { versions: 6, self_shrinks: true, late_writes: true, crashes: 1, ..Bounds::SMALL };
+    let milestones = assert_all_rules_hold("set emptied by the agent", bounds);
+    assert!(milestones.contains(&Milestone::SetShrunkByAgent));
+}
+
 /// The wide world, for the nights before a release.
 #[test]
 #[ignore = "takes minutes"]
