@@ -54,6 +54,13 @@ fn the_less_advanced_recruit_is_caught() {
     assert_caught("trio: not the most advanced declared", rules, ANY_ONE);
 }
 
+/// Under {B} → {B,C} the names {B,C} may be in force, and C alone may hold what was acknowledged.
+#[test]
+fn an_heir_sought_only_among_those_in_both_sets_is_caught() {
+    let rules = Rules { positions_of_both_sets_count: false, ..Rules::ALL };
+    assert_caught("trio: only who is in both sets compared", rules, TRIO);
+}
+
 #[test]
 fn a_recruit_that_streams_again_after_a_restart_is_caught() {
     let rules = Rules { recruit_is_persisted: false, ..Rules::ALL };

@@ -38,6 +38,8 @@ pub(crate) struct Rules {
     pub(crate) all_members_are_recruited: bool,
     /// Of the recruits, the most advanced is declared.
     pub(crate) most_advanced_is_declared: bool,
+    /// Of the recruits of both sets, that is: while a set moves, one that is only in the next may be ahead.
+    pub(crate) positions_of_both_sets_count: bool,
     /// Of another history no position counts: who lacks the last switch is no heir.
     pub(crate) heir_shares_the_history: bool,
     /// Nor is it counted as a member that has caught up.
@@ -134,6 +136,7 @@ impl Rules {
         members_are_not_cloned: true,
         all_members_are_recruited: true,
         most_advanced_is_declared: true,
+        positions_of_both_sets_count: true,
         heir_shares_the_history: true,
         member_shares_the_history: true,
         declare_empties_the_set: true,

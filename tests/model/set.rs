@@ -62,6 +62,11 @@ impl Set {
         Self(self.0 | other.0)
     }
 
+    /// Whoever is in both.
+    pub(crate) const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// True if everybody in it is in `other`.
     pub(crate) const fn is_within(self, other: Self) -> bool {
         self.0 & !other.0 == 0

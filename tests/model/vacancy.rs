@@ -71,7 +71,9 @@ fn has_the_pen(state: &State, members: Set, heir: NodeId, world: &World) -> bool
             && shares_history(state, node, world)
             && state.node(node).log.len() > state.node(heir).log.len()
     };
-    enough && members.contains(heir) && !(rules.most_advanced_is_declared && members.iter().any(ahead))
+    let (now, next) = (state.intent.sync, state.intent.sync_next);
+    let compared = if rules.positions_of_both_sets_count { members } else { now.intersection(next) };
+    enough && compared.contains(heir) && !(rules.most_advanced_is_declared && compared.iter().any(ahead))
 }
 
 fn is_recruited(state: &State, node: NodeId) -> bool {
