@@ -13,6 +13,7 @@ pub mod output;
 mod pause;
 mod report;
 pub mod run_member;
+mod service;
 mod status;
 mod status_page;
 mod switchover;

@@ -8,4 +8,5 @@ mod config;
 mod peer;
 mod proxy;
 mod report;
+mod service;
 mod store;
