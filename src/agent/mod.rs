@@ -6,6 +6,7 @@ mod error;
 mod fence;
 mod follow;
 mod inner;
+mod memory;
 mod names;
 mod orders;
 mod peek;
@@ -25,6 +26,7 @@ use std::{
 use tokio::{sync::watch as channel, task::JoinHandle};
 
 pub use error::AgentError;
+pub use memory::{Memory, await_first_clone, memory};
 use inner::Inner;
 
 use crate::{
