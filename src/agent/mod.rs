@@ -26,8 +26,8 @@ use std::{
 use tokio::{sync::watch as channel, task::JoinHandle};
 
 pub use error::AgentError;
-pub use memory::{Memory, await_first_clone, memory};
 use inner::Inner;
+pub use memory::{Memory, await_first_clone, memory};
 
 use crate::{
     app::Probe,

@@ -73,9 +73,13 @@ mod tests {
             params.not_after = rcgen::date_time_ymd(year, month, day);
             let key = rcgen::KeyPair::generate().unwrap();
             let pem = params.clone().self_signed(&key).unwrap().pem();
-            let expected = jiff::civil::date(i16::try_from(year).unwrap(), i8::try_from(month).unwrap(), i8::try_from(day).unwrap())
-                .to_zoned(jiff::tz::TimeZone::UTC)
-                .unwrap();
+            let expected = jiff::civil::date(
+                i16::try_from(year).unwrap(),
+                i8::try_from(month).unwrap(),
+                i8::try_from(day).unwrap(),
+            )
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .unwrap();
             assert_eq!(expiry(&pem), Some(expected.timestamp().as_second()));
         }
     }

@@ -47,7 +47,8 @@ fn identity(here: &Seen, there: &Seen, lines: &mut Vec<Line>) {
         let why = "WAL of one major version cannot be replayed by another";
         add(Severity::Blocks, "major version", (here.release.clone(), there.release.clone()), why);
     } else if here.version != there.version {
-        let why = "works, but bring both to the newer one: first the standby, then a switchover, then the other";
+        let why =
+            "works, but bring both to the newer one: first the standby, then a switchover, then the other";
         add(Severity::Notice, "minor version", (here.release.clone(), there.release.clone()), why);
     }
     if here.block != there.block {
@@ -74,7 +75,8 @@ fn platform(built: &str) -> String {
 
 fn collations(here: &Seen, there: &Seen, lines: &mut Vec<Line>) {
     for (provider, name) in [("c", "C library (glibc) collations"), ("i", "ICU collations")] {
-        let (Some(ours), Some(theirs)) = (here.collations.get(provider), there.collations.get(provider)) else {
+        let (Some(ours), Some(theirs)) = (here.collations.get(provider), there.collations.get(provider))
+        else {
             continue;
         };
         if ours == theirs {
@@ -82,7 +84,10 @@ fn collations(here: &Seen, there: &Seen, lines: &mut Vec<Line>) {
         }
         let uses = |seen: &Seen| {
             let of = |db: &&super::Database| db.provider.as_deref().unwrap_or("c") == provider;
-            seen.databases.iter().filter(of).any(|db| !BYTEWISE.contains(&db.collate.as_str()) || provider == "i")
+            seen.databases
+                .iter()
+                .filter(of)
+                .any(|db| !BYTEWISE.contains(&db.collate.as_str()) || provider == "i")
         };
         let (severity, why) = if uses(here) || uses(there) {
             (
@@ -91,7 +96,10 @@ fn collations(here: &Seen, there: &Seen, lines: &mut Vec<Line>) {
                  Bring both hosts to one version of the library, or REINDEX after every change of primary",
             )
         } else {
-            (Severity::Notice, "no database sorts by it, but single columns may: their indexes would be wrong")
+            (
+                Severity::Notice,
+                "no database sorts by it, but single columns may: their indexes would be wrong",
+            )
         };
         lines.push(Line::new(severity, name, (ours.clone(), theirs.clone()), why));
     }
@@ -123,7 +131,11 @@ fn extensions(here: &Seen, there: &Seen, lines: &mut Vec<Line>) {
     }
     let used = |name: &String| installed.iter().any(|(installed, _)| *installed == name);
     let only = |one: &Seen, other: &Seen| -> Vec<String> {
-        one.available.keys().filter(|name| !other.available.contains_key(*name) && !used(name)).cloned().collect()
+        one.available
+            .keys()
+            .filter(|name| !other.available.contains_key(*name) && !used(name))
+            .cloned()
+            .collect()
     };
     let (ours, theirs) = (only(here, there), only(there, here));
     if !ours.is_empty() || !theirs.is_empty() {
@@ -157,7 +169,8 @@ fn clocks(here: &Seen, there: &Seen, lines: &mut Vec<Line>) {
     let apart = (ours - theirs).abs();
     if apart > CLOCK + doubt + their_doubt {
         let show = |offset: f64| format!("{offset:+.1} s");
-        let why = "no decision rests on it, but reports and logs of the two cannot be put side by side: run NTP";
+        let why =
+            "no decision rests on it, but reports and logs of the two cannot be put side by side: run NTP";
         lines.push(Line::new(Severity::Notice, "clock", (show(ours), show(theirs)), why));
     }
 }

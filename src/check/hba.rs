@@ -95,8 +95,12 @@ fn from(rule: &HbaRule, address: IpAddr) -> Option<bool> {
 
 fn within(address: IpAddr, net: IpAddr, mask: Option<IpAddr>) -> bool {
     match (address, net, mask) {
-        (IpAddr::V4(a), IpAddr::V4(n), Some(IpAddr::V4(m))) => a.to_bits() & m.to_bits() == n.to_bits() & m.to_bits(),
-        (IpAddr::V6(a), IpAddr::V6(n), Some(IpAddr::V6(m))) => a.to_bits() & m.to_bits() == n.to_bits() & m.to_bits(),
+        (IpAddr::V4(a), IpAddr::V4(n), Some(IpAddr::V4(m))) => {
+            a.to_bits() & m.to_bits() == n.to_bits() & m.to_bits()
+        }
+        (IpAddr::V6(a), IpAddr::V6(n), Some(IpAddr::V6(m))) => {
+            a.to_bits() & m.to_bits() == n.to_bits() & m.to_bits()
+        }
         (address, net, None) => address == net,
         _ => false,
     }

@@ -8,15 +8,18 @@ mod read;
 mod seen;
 mod settings;
 mod wants;
+mod way;
 
 use serde::Serialize;
 
 pub use certificate::expiry;
 pub use compare::differences;
 pub use hba::{Way, may_enter};
+pub(crate) use read::{REWIND, identifier};
 pub use read::{Unread, may_stream, read};
 pub use seen::{Certificate, Database, HbaRule, Role, Seen, Setting, Standby};
 pub use wants::{Wanted, wants};
+pub use way::ways_in;
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -45,14 +48,28 @@ impl Severity {
     }
 }
 
+/// Whom a line is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum About {
+    /// Both: they differ.
+    Both,
+    /// This node: it is not as it must be.
+    Here,
+    /// The other node: it is not as it must be.
+    There,
+}
+
 /// One thing that differs, or is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
     /// What.
     pub what: String,
-    /// As it is on this node.
+    /// Whom it is about.
+    pub about: About,
+    /// As it is on this node; of what concerns one node alone, as it is there.
     pub here: String,
-    /// As it is on the other one; of what concerns this node alone, as it should be here.
+    /// As it is on the other one; of what concerns one node alone, as it should be.
     pub there: String,
     /// Why it matters, and what to do.
     pub why: String,
@@ -61,19 +78,19 @@ pub struct Line {
 }
 
 impl Line {
-    fn new(
+    pub(crate) fn new(
         severity: Severity,
         what: impl Into<String>,
         (here, there): (impl Into<String>, impl Into<String>),
         why: impl Into<String>,
     ) -> Self {
-        Self { what: what.into(), here: here.into(), there: there.into(), why: why.into(), severity }
+        let (here, there) = (here.into(), there.into());
+        Self { what: what.into(), about: About::Both, here, there, why: why.into(), severity }
     }
 
-    /// The same, seen from the other node.
-    #[must_use]
-    pub fn mirrored(self) -> Self {
-        Self { here: self.there, there: self.here, ..self }
+    /// The same as a thing of one node alone.
+    pub(crate) fn about(self, about: About) -> Self {
+        Self { about, ..self }
     }
 }
 

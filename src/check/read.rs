@@ -126,14 +126,22 @@ fn literal(text: &str) -> String {
 /// The difference of the clocks. Its doubt is half the time that the answer took.
 async fn clock(psql: &Psql, conninfo: &str) -> Option<(f64, f64)> {
     let (began, before) = (started(), jiff::Timestamp::now());
-    let theirs: f64 =
-        psql.ask(conninfo, "SELECT extract(epoch FROM clock_timestamp());").await.ok()?.trim().parse().ok()?;
+    let theirs: f64 = psql
+        .ask(conninfo, "SELECT extract(epoch FROM clock_timestamp());")
+        .await
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     let took = began.elapsed().as_secs_f64();
     let ours = before.as_duration().as_secs_f64() + took / 2.0;
     Some((theirs - ours, took / 2.0))
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long a command took that a person started; nothing decides by it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a command took that a person started; nothing decides by it"
+)]
 fn started() -> Instant {
     Instant::now()
 }
@@ -146,7 +154,8 @@ async fn hba(psql: &Psql, conninfo: &str) -> Option<Vec<HbaRule>> {
 
 async fn certificate(psql: &Psql, conninfo: &str, seen: &Seen) -> Option<Certificate> {
     let file = seen.value("ssl_cert_file").filter(|_| seen.value("ssl") == Some("on"))?.to_owned();
-    let pem = psql.ask(conninfo, "SELECT pg_catalog.pg_read_file(current_setting('ssl_cert_file'));").await.ok()?;
+    let pem =
+        psql.ask(conninfo, "SELECT pg_catalog.pg_read_file(current_setting('ssl_cert_file'));").await.ok()?;
     Some(Certificate { file, until: expiry(&pem) })
 }
 
@@ -156,9 +165,9 @@ async fn enter(psql: &Psql, conninfo: &str, database: &str, seen: &mut Seen) {
     let sql = "SET search_path = pg_catalog; SELECT coalesce(json_object_agg(extname, extversion), '{}') FROM pg_extension;";
     // Of a keyword given twice the last one counts.
     let answer = psql.ask(&format!("{conninfo} dbname='{quoted}'"), sql).await;
-    let found = answer.ok().and_then(|text| {
-        serde_json::from_str::<std::collections::BTreeMap<String, String>>(&text).ok()
-    });
+    let found = answer
+        .ok()
+        .and_then(|text| serde_json::from_str::<std::collections::BTreeMap<String, String>>(&text).ok());
     let Some(found) = found else { return seen.closed.push(database.to_owned()) };
     for (name, version) in found {
         let used = format!("{version} in {database}");
@@ -174,7 +183,8 @@ impl Role {
     /// Statements that make it what it must be, on the primary. Never a password.
     #[must_use]
     pub fn grants(&self) -> Vec<String> {
-        let grant = |function: &String| format!("GRANT EXECUTE ON FUNCTION {function} TO {}", identifier(&self.name));
+        let grant =
+            |function: &String| format!("GRANT EXECUTE ON FUNCTION {function} TO {}", identifier(&self.name));
         if self.superuser { Vec::new() } else { self.lacks.iter().map(grant).collect() }
     }
 }

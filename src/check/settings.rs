@@ -18,12 +18,20 @@ const MADE: [&str; 3] = ["wal_segment_size", "block_size", "wal_block_size"];
 const MATTER: [(&str, Severity, &str); 27] = [
     ("wal_level", Severity::Restart, "what can stream from the new primary is another after a failover"),
     ("hot_standby", Severity::Restart, "a standby without it takes no connections, the agent's neither"),
-    ("wal_log_hints", Severity::Restart, "a former primary without it, or checksums, is cloned instead of rewound"),
+    (
+        "wal_log_hints",
+        Severity::Restart,
+        "a former primary without it, or checksums, is cloned instead of rewound",
+    ),
     ("shared_preload_libraries", Severity::Restart, "what needs the library fails after a failover"),
     ("max_replication_slots", Severity::Restart, "slots that fit on one do not fit on the other"),
     ("archive_mode", Severity::Restart, "WAL is archived only while one of the two is primary"),
     ("track_commit_timestamp", Severity::Restart, "commit times are there only on one of the two"),
-    ("max_logical_replication_workers", Severity::Restart, "subscriptions run with other limits after a failover"),
+    (
+        "max_logical_replication_workers",
+        Severity::Restart,
+        "subscriptions run with other limits after a failover",
+    ),
     ("fsync", Severity::Reload, "without it a crash damages the database"),
     ("full_page_writes", Severity::Reload, "without it a crash may damage the database"),
     ("synchronous_commit", Severity::Reload, "a commit promises something else after a failover"),
@@ -37,7 +45,11 @@ const MATTER: [(&str, Severity, &str); 27] = [
     ("hot_standby_feedback", Severity::Reload, "queries on the standby are cancelled on one of the two"),
     ("max_standby_streaming_delay", Severity::Reload, "replay waits longer for queries on one of the two"),
     ("wal_sender_timeout", Severity::Reload, "a dead connection is noticed later on one of the two"),
-    ("default_transaction_isolation", Severity::Reload, "applications see another behaviour after a failover"),
+    (
+        "default_transaction_isolation",
+        Severity::Reload,
+        "applications see another behaviour after a failover",
+    ),
     ("default_transaction_read_only", Severity::Reload, "applications can only read after a failover"),
     ("statement_timeout", Severity::Reload, "statements are cancelled on one of the two"),
     ("idle_in_transaction_session_timeout", Severity::Reload, "sessions are ended on one of the two"),
@@ -121,7 +133,9 @@ pub(super) fn shown(seen: &Seen, name: &str) -> String {
     let Some(setting) = seen.settings.get(name) else { return "not readable".into() };
     match (&setting.unit, setting.value.as_str()) {
         (_, "") => "(empty)".into(),
-        (Some(unit), value) if !unit.is_empty() => format!("{value} × {unit}").replace("× ms", "ms").replace("× s", "s"),
+        (Some(unit), value) if !unit.is_empty() => {
+            format!("{value} × {unit}").replace("× ms", "ms").replace("× s", "s")
+        }
         (_, value) => value.to_owned(),
     }
 }

@@ -1,6 +1,6 @@
 //! What Locum needs of one node, whatever the other one is like. A pure function.
 
-use super::{Line, Seen, Severity, settings::shown};
+use super::{About, Line, Seen, Severity, settings::shown};
 
 /// From this many days before its end a certificate is worth a word.
 const CERTIFICATE_DAYS: i64 = 30;
@@ -28,7 +28,7 @@ pub fn wants(seen: &Seen, wanted: &Wanted) -> Vec<Line> {
     roles(seen, wanted, &mut lines);
     becomes_ours(seen, &mut lines);
     state(seen, wanted, &mut lines);
-    lines
+    lines.into_iter().map(|line| line.about(About::Here)).collect()
 }
 
 fn streaming(seen: &Seen, wanted: &Wanted, lines: &mut Vec<Line>) {
@@ -44,7 +44,12 @@ fn streaming(seen: &Seen, wanted: &Wanted, lines: &mut Vec<Line>) {
     // Every other member streams, and a clone needs two more.
     let senders = wanted.members as u64 + 1;
     let enough = seen.number("max_wal_senders").is_some_and(|have| have >= senders);
-    need("max_wal_senders", enough, format!("{senders} or more"), "every other node streams, and a clone takes two");
+    need(
+        "max_wal_senders",
+        enough,
+        format!("{senders} or more"),
+        "every other node streams, and a clone takes two",
+    );
     let slots = wanted.members.saturating_sub(1) as u64;
     let enough = seen.number("max_replication_slots").is_some_and(|have| have >= slots);
     need("max_replication_slots", enough, format!("{slots} or more"), "every other node has a slot");
@@ -63,7 +68,8 @@ fn listens(list: &str, host: &str) -> bool {
     let is_ip = host.parse::<std::net::IpAddr>().is_ok();
     list.split(',').map(str::trim).any(|each| {
         // A name is not looked up here: what it stands for is the server's knowledge.
-        ["*", "0.0.0.0", "::", host].contains(&each) || !is_ip && !each.is_empty()
+        ["*", "0.0.0.0", "::", host].contains(&each)
+            || !is_ip && !each.is_empty()
             || (each == "localhost" && ["127.0.0.1", "::1"].contains(&host))
     })
 }
@@ -71,7 +77,8 @@ fn listens(list: &str, host: &str) -> bool {
 fn durability(seen: &Seen, lines: &mut Vec<Line>) {
     for name in ["fsync", "full_page_writes"] {
         if seen.value(name) == Some("off") {
-            let why = "acknowledged commits can be lost, and the database damaged, in every crash of the host";
+            let why =
+                "acknowledged commits can be lost, and the database damaged, in every crash of the host";
             lines.push(Line::new(Severity::Reload, name, ("off", "on"), why));
         }
     }
@@ -96,11 +103,13 @@ fn roles(seen: &Seen, wanted: &Wanted, lines: &mut Vec<Line>) {
         return lines.push(Line::new(Severity::Blocks, what, ("not there", "there"), why));
     }
     if !role.login || !(role.replication || role.superuser) {
-        let why = format!("nobody can stream as it; {way}ALTER ROLE \"{}\" LOGIN REPLICATION", wanted.replication);
+        let why =
+            format!("nobody can stream as it; {way}ALTER ROLE \"{}\" LOGIN REPLICATION", wanted.replication);
         lines.push(Line::new(Severity::Blocks, what.clone(), ("may not stream", "LOGIN REPLICATION"), why));
     }
     if !role.superuser && !role.lacks.is_empty() {
-        let why = format!("pg_rewind needs them, else a former primary is cloned; {way}`locum adopt` grants them");
+        let why =
+            format!("pg_rewind needs them, else a former primary is cloned; {way}`locum adopt` grants them");
         let pair = (format!("may not call {}", role.lacks.join(", ")), "EXECUTE".to_owned());
         lines.push(Line::new(Severity::Reload, what, pair, why));
     }
@@ -117,7 +126,8 @@ fn becomes_ours(seen: &Seen, lines: &mut Vec<Line>) {
                    Locum runs: it would keep WAL for ever";
         lines.push(Line::new(Severity::Notice, "physical slots", (others.join(", "), "Locum's"), why));
     }
-    let waiting: Vec<_> = seen.settings.iter().filter(|(_, s)| s.pending).map(|(name, _)| name.clone()).collect();
+    let waiting: Vec<_> =
+        seen.settings.iter().filter(|(_, s)| s.pending).map(|(name, _)| name.clone()).collect();
     if !waiting.is_empty() {
         let why = "was changed in a file and waits for a restart: the next failover or restart brings it into force";
         lines.push(Line::new(Severity::Notice, "pending restart", (waiting.join(", "), "none"), why));
@@ -134,7 +144,8 @@ fn state(seen: &Seen, wanted: &Wanted, lines: &mut Vec<Line>) {
     }
     if !seen.tablespaces.is_empty() {
         let names: Vec<_> = seen.tablespaces.keys().cloned().collect();
-        let why = "a node with tablespaces is not cloned by Locum, only rewound; a clone is then made by hand";
+        let why =
+            "a node with tablespaces is not cloned by Locum, only rewound; a clone is then made by hand";
         lines.push(Line::new(Severity::Notice, "tablespaces", (names.join(", "), "none"), why));
     }
     if let (Some(free), Some(bytes)) = (seen.free, seen.bytes)

@@ -2,12 +2,16 @@
 //!
 //! stdout is data, stderr is talk; only [`output`] writes to either. Exit codes: [`Exit`].
 
+mod adopt;
 pub mod args;
+mod check;
 mod client;
 mod config;
 pub mod demo;
 mod explain;
 mod failure;
+mod init;
+mod nodes;
 mod operation;
 pub mod output;
 mod pause;
@@ -67,6 +71,9 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Pause(args) => Ok(pause::execute(&args, pause::Verb::Pause).await?.into()),
         Verb::Resume(args) => Ok(pause::execute(&args, pause::Verb::Resume).await?.into()),
         Verb::Report(args) => Ok(report::execute(&args).await?.into()),
+        Verb::Check(args) => Ok(check::execute(&args).await?.into()),
+        Verb::Adopt(args) => Ok(adopt::execute(&args).await?.into()),
+        Verb::Init(args) => Ok(init::execute(&args).await?.into()),
         Verb::Config(args) => Ok(config::execute(&args)?.into()),
     }
 }

@@ -203,7 +203,10 @@ impl Instance {
         let making = self.making_dir();
         if making.exists() {
             let what = format!("{} was left by an init that was interrupted", making.display());
-            return Some((what, format!("Nobody uses it. Remove it, and try again: rm -r {}", making.display())));
+            return Some((
+                what,
+                format!("Nobody uses it. Remove it, and try again: rm -r {}", making.display()),
+            ));
         }
         match fs::read_dir(&self.data_dir).map(|mut entries| entries.next().is_some()) {
             Ok(true) if self.data_dir.join("PG_VERSION").exists() => Some((

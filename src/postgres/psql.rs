@@ -108,6 +108,9 @@ mod tests {
     #[test]
     fn what_psql_says_is_one_line_without_its_name() {
         assert_eq!(said("psql:<stdin>:1: ERROR:  permission denied\n"), "permission denied");
-        assert_eq!(said("psql: error: connection failed\n\tIs it running?\n"), "connection failed; Is it running?");
+        assert_eq!(
+            said("psql: error: connection failed\n\tIs it running?\n"),
+            "connection failed; Is it running?"
+        );
     }
 }
