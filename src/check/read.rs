@@ -89,7 +89,7 @@ SELECT json_build_object(
    UNION ALL SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', f, current_user)
      FROM (VALUES ('pg_wal_replay_pause()'), ('pg_wal_replay_resume()')) AS needed(f)
      WHERE NOT has_function_privilege(f, 'EXECUTE')) AS l),
- 'settings', (SELECT json_object_agg(name, json_build_object('value', setting, 'unit', unit, 'context', context,
+ 'settings', (SELECT json_object_agg(name, json_build_object('value', setting, 'shown', current_setting(name, true), 'context', context,
    'source', source, 'pending', pending_restart)) FROM pg_settings),
  'databases', (SELECT json_agg(json_build_object('name', datname, 'encoding', pg_encoding_to_char(encoding),
    'collate', coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', datcollate),

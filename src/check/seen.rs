@@ -72,8 +72,8 @@ pub struct Seen {
 pub struct Setting {
     /// Its value, in its unit.
     pub value: String,
-    /// Its unit.
-    pub unit: Option<String>,
+    /// The same as people write it, with its unit.
+    pub shown: Option<String>,
     /// How it is changed.
     pub context: String,
     /// Where it comes from.

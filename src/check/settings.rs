@@ -93,7 +93,8 @@ const OWN: [&str; 31] = [
 ];
 
 /// The same, by how their names begin.
-const OWN_BEGIN: [&str; 5] = ["log_", "recovery_target", "shared_memory_size", "transaction_", "ssl_"];
+const OWN_BEGIN: [&str; 6] =
+    ["log_", "recovery_target", "shared_memory_size", "tcp_", "transaction_", "ssl_"];
 
 /// Every setting that differs and matters.
 pub(super) fn compare(here: &Seen, there: &Seen, lines: &mut Vec<Line>) {
@@ -130,12 +131,11 @@ pub(super) fn compare(here: &Seen, there: &Seen, lines: &mut Vec<Line>) {
 
 /// A value as people write it.
 pub(super) fn shown(seen: &Seen, name: &str) -> String {
-    let Some(setting) = seen.settings.get(name) else { return "not readable".into() };
-    match (&setting.unit, setting.value.as_str()) {
-        (_, "") => "(empty)".into(),
-        (Some(unit), value) if !unit.is_empty() => {
-            format!("{value} × {unit}").replace("× ms", "ms").replace("× s", "s")
-        }
-        (_, value) => value.to_owned(),
+    match seen.settings.get(name) {
+        None => "not readable".into(),
+        Some(setting) => match setting.shown.as_deref().unwrap_or(&setting.value) {
+            "" => "(empty)".into(),
+            value => value.to_owned(),
+        },
     }
 }

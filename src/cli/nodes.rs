@@ -108,7 +108,9 @@ pub(super) async fn lines(
     let Some(peer) = peer else { return lines };
     lines.extend(check::differences(&own.seen, &peer.seen));
     let there = Wanted { host: peer.conninfo.get("host").unwrap_or_default().to_owned(), ..wanted.clone() };
-    lines.extend(check::wants(&peer.seen, &there).into_iter().map(|line| line.about(About::There)));
+    // Rights are the agent's business, which asks as another role there.
+    let theirs = Seen { lacks: Vec::new(), ..peer.seen.clone() };
+    lines.extend(check::wants(&theirs, &there).into_iter().map(|line| line.about(About::There)));
     if let Some(host) = peer.conninfo.get("host").filter(|host| !host.starts_with('/')) {
         let port = peer.conninfo.get("port").unwrap_or("5432");
         let way = format!("{} host={host} port={port} connect_timeout=5", postgres.replication);

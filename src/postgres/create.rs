@@ -211,15 +211,19 @@ impl Instance {
         match fs::read_dir(&self.data_dir).map(|mut entries| entries.next().is_some()) {
             Ok(true) if self.data_dir.join("PG_VERSION").exists() => Some((
                 format!("{shown} holds a database cluster already"),
-                "To take over a running one: locum adopt. Locum never removes one; do that yourself if it is of no use."
-                    .into(),
+                format!(
+                    "To take over a running one: locum adopt. If an init was interrupted before its start: pg_ctl -D \
+                     {shown} start, then locum run. Locum never removes one; if it is of no use: rm -r {shown}"
+                ),
             )),
             Ok(true) => {
                 let fix = "Name an empty directory, or one that does not exist yet; below a mount point, not the mount point itself.";
                 Some((format!("{shown} is not empty"), fix.into()))
             }
             Ok(false) if mounted(&self.data_dir) => Some((
-                format!("{shown} is a mount point: a clone, which is made beside it, could never take its place"),
+                format!(
+                    "{shown} is a mount point: a clone, which is made beside it, could never take its place"
+                ),
                 format!("Use a directory below it: data_dir = \"{shown}/data\"."),
             )),
             Ok(false) => None,

@@ -3,9 +3,11 @@
 
 mod api;
 mod app;
+mod check;
 mod cli;
 mod config;
 mod peer;
+mod prepare;
 mod proxy;
 mod report;
 mod service;

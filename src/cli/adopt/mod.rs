@@ -227,7 +227,7 @@ fn show(
     }
     output::data(&format!(
         "It can be adopted without a restart. Nothing was changed. Next: {}",
-        next(args, true)
+        next(args, plan.managed.is_none())
     ))?;
     Ok(exit)
 }
