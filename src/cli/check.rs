@@ -11,7 +11,7 @@ use super::{
 use crate::{
     check::{self, About, Line, Severity, Wanted, sorted},
     config,
-    postgres::{Instance, Psql},
+    postgres::Psql,
 };
 
 /// The replication role's name where no configuration says it.
@@ -41,7 +41,7 @@ async fn configured(args: &CheckArgs) -> Result<Exit, Failure> {
             &["Run it on a host with a database, or name both with --primary and --standby."],
         ));
     };
-    let instance = Instance::new(postgres, &config.state_dir).map_err(anyhow::Error::from)?;
+    let instance = nodes::instance(&config, postgres)?;
     let psql = Psql::of(&instance);
     let own = nodes::own(&psql, &instance, postgres).await?;
     let peer = nodes::peer(&psql, args.peer.as_deref(), &own.seen, postgres).await?;

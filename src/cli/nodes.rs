@@ -8,7 +8,7 @@ use super::{Exit, Failure, output};
 use crate::{
     check::{self, About, Line, Seen, Severity, Unread, Wanted},
     config::{Config, Postgres},
-    postgres::{Conninfo, Instance, Psql},
+    postgres::{Conninfo, Instance, InstanceError, Psql},
 };
 
 /// A server, and how it was reached.
@@ -32,6 +32,16 @@ pub(super) fn conninfo(option: &str, text: &str) -> Result<Conninfo, Failure> {
         Failure::new(Exit::Usage, what, &["Write it as \"host=10.0.0.2 port=5432 user=postgres\"."])
     })?;
     Ok(if parsed.get("dbname").is_some() { parsed } else { parsed.with("dbname", "postgres") })
+}
+
+/// The data directory of a configuration, which this command must be able to work with.
+pub(super) fn instance(config: &Config, postgres: &Postgres) -> Result<Instance, Failure> {
+    Instance::new(postgres, &config.state_dir).map_err(|error| {
+        let give = format!("For example: chown -R postgres {}", postgres.data_dir.display());
+        let hints = ["Nothing was changed.", &give];
+        let hints = if matches!(error, InstanceError::OwnedByRoot(_)) { &hints[..] } else { &hints[..1] };
+        Failure::refused(error.to_string(), hints)
+    })
 }
 
 /// Reads a node; `what` names it in the refusal.

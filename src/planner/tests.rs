@@ -1020,9 +1020,13 @@ fn a_new_node_is_declared_around_and_cloned_but_one_that_lost_its_data_is_not() 
     let first = declared(&decide(&view)).cloned().expect("a first cluster");
     assert_eq!(first.primary, Some(seoul()));
 
-    view.intent = Some(first);
-    view.primary_mut(&seoul()).switch = None;
-    view.primary_mut(&seoul()).senders.clear();
-    let clone = Command::Clone(upstream(&seoul(), &tokyo()), None);
+    let mut view = healthy();
+    (view.intent_mut().sync, view.intent_mut().sync_next) = (Vec::new(), Vec::new());
+    view.server(&tokyo(), Server::Down(Down { control: None, wal_end: None, ..down(false) }));
+    view.agent_mut(&tokyo()).system = None;
+    view.agent_mut(&tokyo()).unfinished = Some(Unfinished::Clone);
+    let primary = view.primary_mut(&seoul());
+    (primary.names, primary.senders) = (Some(Vec::new()), Vec::new());
+    let clone = Command::Clone(upstream(&seoul(), &tokyo()), Some(SWITCH));
     assert!(orders(&decide(&view)).contains(&(tokyo(), clone)), "{:?}", decide(&view).steps);
 }

@@ -61,7 +61,10 @@ async fn what_differs_between_two_nodes_is_listed_and_a_pair_that_is_alike_has_n
     // Two nodes without any configuration.
     let mut two = std::process::Command::new(env!("CARGO_BIN_EXE_locum"));
     two.args(["check", "--primary", &peer, "--standby", &beta.config.connect]);
-    told(two.output().unwrap()).expect(0, &["work_mem: 64MB on the primary, 4MB on the standby"]);
+    told(two.output().unwrap()).expect(
+        1,
+        &["work_mem: 64MB on the primary, 4MB on the standby", "on the standby: streaming: does not stream"],
+    );
 
     // Two that have nothing to do with each other.
     let stranger = Node::new("gamma");

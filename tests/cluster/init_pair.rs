@@ -128,6 +128,8 @@ async fn what_is_no_place_for_a_new_cluster_is_refused() {
     fs::set_permissions(&passfile, fs::Permissions::from_mode(0o644)).unwrap();
     fs::create_dir(&node.config.data_dir).unwrap();
     fs::write(node.config.data_dir.join("precious"), "x").unwrap();
+    let owner = node.instance.owner();
+    let _only_root_can = std::os::unix::fs::chown(&node.config.data_dir, Some(owner.uid), Some(owner.gid));
     node.config.options = vec!["-c config_file=/etc/postgresql/15/none/postgresql.conf".into()];
     let pair = around(node, &|_| ());
     let config = pair.config_file("alpha");

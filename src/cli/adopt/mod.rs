@@ -44,7 +44,7 @@ pub(super) async fn execute(args: &AdoptArgs) -> Result<Exit, Failure> {
             &["A member without PostgreSQL is just started: locum run."],
         ));
     };
-    let instance = Instance::new(postgres, &config.state_dir).map_err(anyhow::Error::from)?;
+    let instance = nodes::instance(&config, postgres)?;
     let psql = Psql::of(&instance);
     let postmaster = instance.find().await.map_err(anyhow::Error::from)?;
     let Some(postmaster) = postmaster else {

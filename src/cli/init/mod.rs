@@ -33,7 +33,7 @@ pub(super) async fn execute(args: &InitArgs) -> Result<Exit, Failure> {
         ));
     };
     parents(&postgres.data_dir)?;
-    let instance = Instance::new(postgres, &config.state_dir).map_err(anyhow::Error::from)?;
+    let instance = nodes::instance(&config, postgres)?;
     let memory = agent::memory(&config.state_dir).map_err(anyhow::Error::from)?;
     if let Some(done) = again(args, &config, &instance, memory.as_ref()).await? {
         return Ok(done);
