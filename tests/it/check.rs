@@ -3,6 +3,9 @@
 use locum::check::{About, Line, Seen, Severity, Wanted, differences, wants};
 use serde_json::{Value, json};
 
+/// A change of one node, and the line that it must bring.
+type Case = (&'static str, Severity, fn(&mut Value));
+
 fn node(change: impl FnOnce(&mut Value)) -> Seen {
     let setting = |value: &str, context: &str| json!({ "value": value, "context": context, "source": "configuration file" });
     let mut seen = json!({
@@ -68,7 +71,7 @@ fn a_pair_that_is_alike_has_nothing_to_say() {
 
 #[test]
 fn each_difference_is_one_line_of_the_right_weight() {
-    let cases: [(&str, Severity, fn(&mut Value)); 16] = [
+    let cases: [Case; 16] = [
         ("system identifier", Severity::Blocks, |s| s["system"] = "8".into()),
         ("role", Severity::Blocks, |s| s["in_recovery"] = false.into()),
         ("major version", Severity::Blocks, |s| s["version"] = 160_001.into()),
@@ -149,7 +152,7 @@ fn a_line_of_pg_hba_is_missed_on_the_side_that_lacks_it() {
 
 #[test]
 fn what_one_node_lacks_is_one_line_with_what_is_needed() {
-    let cases: [(&str, Severity, fn(&mut Value)); 14] = [
+    let cases: [Case; 14] = [
         ("wal_level", Severity::Restart, |s| s["settings"]["wal_level"]["value"] = "minimal".into()),
         ("hot_standby", Severity::Restart, |s| s["settings"]["hot_standby"]["value"] = "off".into()),
         ("max_wal_senders", Severity::Restart, |s| s["settings"]["max_wal_senders"]["value"] = "2".into()),

@@ -1,4 +1,5 @@
 //! `locum run` as a service of systemd: what it tells it, and the unit file itself.
+#![allow(clippy::disallowed_methods, reason = "what is timed here is a real process")]
 
 use std::{
     fs,

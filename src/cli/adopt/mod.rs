@@ -91,7 +91,7 @@ async fn plan(
         lines.iter_mut().filter(|line| is_soft(line)).for_each(|line| line.severity = Severity::Notice);
     }
     lines.extend(certain);
-    lines.extend(server::lines(config, instance, &postgres.options, seen));
+    lines.extend(server::lines(instance, &postgres.options, seen));
     let memory = agent::memory(&config.state_dir).map_err(anyhow::Error::from)?;
     if let Some(memory) = &memory {
         lines.extend(server::memory(config, memory, seen));
@@ -283,6 +283,10 @@ async fn perform(
         })?;
         if let Err(error) = action.perform(psql, conninfo).await {
             undo.pop();
+            // Taking back what was not done could undo what was there before.
+            if let Err(error) = forget(&config.state_dir.join(UNDO), &action.undo) {
+                output::talk(&format!("warning: take {:?} out of {UNDO} by hand: {error}", action.undo));
+            }
             let mut hints =
                 vec!["Nothing of it was done, and nothing after it. PostgreSQL was not touched.".to_owned()];
             hints.extend(undo.iter().map(|undo| format!("To undo what was done before: {undo}")));
@@ -302,6 +306,14 @@ fn note(path: &Path, line: &str) -> std::io::Result<()> {
     } else {
         fs::write(path, format!("{before}{line}\n"))
     }
+}
+
+fn forget(path: &Path, line: &str) -> std::io::Result<()> {
+    let kept = fs::read_to_string(path)?;
+    fs::write(
+        path,
+        kept.lines().filter(|known| *known != line).map(|known| format!("{known}\n")).collect::<String>(),
+    )
 }
 
 fn finish(args: &AdoptArgs, config: &Config, plan: &Plan, own: &Node) -> Result<Exit, Failure> {

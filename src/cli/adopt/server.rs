@@ -13,7 +13,7 @@ use crate::{
 const GIVEN: [&str; 2] = ["config_file", "data_directory"];
 
 /// Lines that keep this server from being adopted.
-pub(super) fn lines(config: &Config, instance: &Instance, options: &[String], seen: &Seen) -> Vec<Line> {
+pub(super) fn lines(instance: &Instance, options: &[String], seen: &Seen) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut block = |what: &str, here: String, there: String, why: &str| {
         lines.push(Line::new(Severity::Blocks, what, (here, there), why).about(About::Here));
@@ -46,7 +46,6 @@ pub(super) fn lines(config: &Config, instance: &Instance, options: &[String], se
             why,
         );
     }
-    let _ = config;
     lines
 }
 

@@ -213,8 +213,7 @@ fn confirm(args: &InitArgs, steps: &[String]) -> Result<(), Failure> {
 }
 
 async fn make_standby(args: &InitArgs, config: &Config, instance: &Instance) -> Result<Exit, Failure> {
-    let postgres =
-        config.postgres.as_ref().map(|postgres| cluster::own_settings(postgres)).unwrap_or_default();
+    let postgres = config.postgres.as_ref().map(cluster::own_settings).unwrap_or_default();
     instance.own_state_dir().await.map_err(anyhow::Error::from)?;
     instance.keep_own_settings(&postgres).await.map_err(anyhow::Error::from)?;
     agent::await_first_clone(&config.state_dir, &config.node).map_err(anyhow::Error::from)?;
