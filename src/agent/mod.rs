@@ -7,6 +7,7 @@ mod fence;
 mod follow;
 mod guarding;
 mod inner;
+mod memory;
 mod names;
 mod orders;
 mod peek;
@@ -30,6 +31,7 @@ use tokio::{sync::watch as channel, task::JoinHandle};
 
 pub use error::AgentError;
 use inner::Inner;
+pub use memory::{Memory, await_first_clone, memory};
 pub use right::Serving;
 
 use crate::{

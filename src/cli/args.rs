@@ -86,6 +86,21 @@ pub enum Verb {
     Report(ReportArgs),
     /// Believe a store that was wiped or restored
     Store(StoreArgs),
+    /// Before adoption: what differs between the two nodes, and what is not as Locum needs it
+    #[command(
+        after_help = "Changes nothing. Exits with 1 if something is in the way of a pair.\n\nExamples:\n  locum check -c locum.toml\n  locum check -c locum.toml --peer \"host=10.0.0.2 user=postgres\"\n  locum check --primary \"host=10.0.0.1 user=postgres\" --standby \"host=10.0.0.2 user=postgres\""
+    )]
+    Check(CheckArgs),
+    /// Take over a running PostgreSQL, with its clients connected and without a restart
+    #[command(
+        after_help = "Run it on every node, the primary first; then start the members. Each change is printed with the way\nback, which is also kept in state_dir/adopt-undo.txt.\n\nExamples:\n  locum adopt -c locum.toml --dry-run    what must change, and what would need a restart\n  locum adopt -c locum.toml --yes\n  locum adopt -c /etc/locum/seoul.toml --create-roles --start"
+    )]
+    Adopt(AdoptArgs),
+    /// Make a new pair from two empty hosts
+    #[command(
+        after_help = "On the first host a database cluster is made and started; the second one gets its copy from it by\nitself, once both members run.\n\nExamples:\n  locum init -c locum.toml --primary --dry-run\n  locum init -c locum.toml --primary --yes     on the first host\n  locum init -c locum.toml --standby           on the second host"
+    )]
+    Init(InitArgs),
     /// Check, print or begin a configuration
     Config(ConfigArgs),
     /// Make and show the certificates that members prove their names with
@@ -339,6 +354,100 @@ pub struct ReportArgs {
     /// The same as --format json
     #[arg(long)]
     pub json: bool,
+}
+
+/// `locum check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// The other node, as libpq keywords; best as a superuser [default: a standby's own primary]
+    #[arg(long, value_name = "CONNINFO")]
+    pub peer: Option<String>,
+    /// Compare these two, without a configuration: the primary
+    #[arg(long, value_name = "CONNINFO", requires = "standby", conflicts_with = "peer")]
+    pub primary: Option<String>,
+    /// The standby
+    #[arg(long, value_name = "CONNINFO", requires = "primary", conflicts_with = "peer")]
+    pub standby: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `locum adopt`.
+#[derive(Clone, Debug, Args)]
+pub struct AdoptArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// The other node, as libpq keywords; best as a superuser [default: a standby's own primary]
+    #[arg(long, value_name = "CONNINFO")]
+    pub peer: Option<String>,
+    /// Say what would be done, what is in the way and what needs a restart; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Make the replication role if it is not there, with the password of its passfile
+    #[arg(long)]
+    pub create_roles: bool,
+    /// Start the service locum@NAME of /etc/locum/NAME.toml at the end
+    #[arg(long)]
+    pub start: bool,
+    /// Go on although libraries or extensions differ, or another manager's process runs on this host
+    #[arg(long)]
+    pub force: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `locum init`.
+#[derive(Clone, Debug, Args)]
+pub struct InitArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// This is the first host: make and start a new database cluster
+    #[arg(long)]
+    pub primary: bool,
+    /// This is another host: it is cloned when its member and the primary's run [default]
+    #[arg(long, conflicts_with = "primary")]
+    pub standby: bool,
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Size of a WAL segment in MB
+    #[arg(long, value_name = "MB", default_value_t = 16, value_parser = segment_size)]
+    pub wal_segsize: u32,
+    /// Locale of the new cluster
+    #[arg(long, value_name = "NAME", default_value = "C.UTF-8")]
+    pub locale: String,
+    /// Encoding of the new cluster
+    #[arg(long, value_name = "NAME", default_value = "UTF8")]
+    pub encoding: String,
+    /// A further argument for initdb, such as --locale-provider=icu; may be repeated
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    pub initdb: Vec<String>,
+    /// Who may connect over the network, with a password: a network such as 10.0.0.0/24; may be repeated
+    /// [default: samenet, the networks this host is in]
+    #[arg(long, value_name = "CIDR")]
+    pub allow: Vec<String>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn segment_size(text: &str) -> Result<u32, String> {
+    let megabytes: u32 = text.parse().map_err(|_| "is no number".to_owned())?;
+    let fits = megabytes.is_power_of_two() && megabytes <= 1024;
+    if fits { Ok(megabytes) } else { Err("must be a power of two from 1 to 1024".into()) }
 }
 
 /// `locum config`.

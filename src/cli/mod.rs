@@ -2,19 +2,24 @@
 //!
 //! stdout is data, stderr is talk; only [`output`] writes to either. Exit codes: [`Exit`].
 
+mod adopt;
 pub mod args;
 mod certs;
+mod check;
 mod client;
 mod config;
 pub mod demo;
 mod explain;
 mod failure;
 pub mod guard;
+mod init;
+mod nodes;
 mod operation;
 pub mod output;
 mod pause;
 mod report;
 pub mod run_member;
+mod service;
 mod status;
 mod status_page;
 mod store;
@@ -76,6 +81,9 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Report(args) => Ok(report::execute(&args).await?.into()),
         Verb::Store(args) => Ok(store::execute(&args).await?.into()),
         Verb::Certs(args) => Ok(certs::execute(&args)?.into()),
+        Verb::Check(args) => Ok(check::execute(&args).await?.into()),
+        Verb::Adopt(args) => Ok(adopt::execute(&args).await?.into()),
+        Verb::Init(args) => Ok(init::execute(&args).await?.into()),
         Verb::Config(args) => Ok(config::execute(&args)?.into()),
     }
 }

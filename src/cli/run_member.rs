@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch, task::JoinHandle};
 
-use super::args::RunArgs;
+use super::{args::RunArgs, service::Service};
 use crate::{
     agent::{Agent, Serving},
     api,
@@ -19,7 +19,7 @@ use crate::{
     fence_command::FenceCommand,
     guard,
     member::Host,
-    model::{GuardMode, RouteOrder},
+    model::{GuardMode, RouteOrder, Snapshot},
     peers::PeerBook,
     ports::{Clock, Console, Local, Store},
     postgres::ThroughEndpoint,
@@ -42,8 +42,10 @@ pub async fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
     let (stop, stopped) = watch::channel(false);
     let member = Running::start(&config, stopped).await?;
     tracing::info!(cluster = %config.cluster, node = %config.node, api = %config.api.listen, "member runs");
+    let service = Service::begin(member.snapshots.clone()).await;
     told_to_stop().await?;
     tracing::info!("member stops; PostgreSQL goes on");
+    service.stops().await;
     stop.send_replace(true);
     if tokio::time::timeout(STOP_LIMIT, member.stop()).await.is_err() {
         tracing::warn!("the stop took longer than {STOP_LIMIT:?} and was cut short");
@@ -64,6 +66,7 @@ struct Running {
     host: Arc<Host>,
     records: Records,
     node: crate::model::NodeId,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
     loop_task: JoinHandle<()>,
     servers: Vec<JoinHandle<()>>,
 }
@@ -119,12 +122,13 @@ impl Running {
         let (console, loop_task) =
             controller::start(deps(config, &host, &peers, records.clone(), history, clock));
         let console: Arc<dyn Console> = Arc::new(console);
+        let snapshots = console.snapshots();
         let local: Arc<dyn Local> = host.clone();
         let servers = vec![
             serve(api::serve(public, console, config.api.token.clone(), wait(stopped.clone()))),
             serve(api::peer::serve(peer_port, config.cluster.clone(), local, access, wait(stopped))),
         ];
-        Ok(Self { host, records, node: config.node.clone(), loop_task, servers })
+        Ok(Self { host, records, node: config.node.clone(), snapshots, loop_task, servers })
     }
 
     /// Stops deciding first, then everything else; leadership is left at once, so that another member need not wait

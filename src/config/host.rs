@@ -21,7 +21,9 @@ const VERSIONS: std::ops::RangeInclusive<u32> = 14..=18;
 const PROGRAMS: [&str; 5] = ["postgres", "pg_basebackup", "pg_controldata", "pg_rewind", "pg_waldump"];
 
 /// Every problem of this host. Fills in `bin_dir` where the configuration leaves it open.
-pub(super) fn check(config: &mut Config, settings: &mut Vec<Setting>) -> Vec<Problem> {
+///
+/// `is_new`: what is in the data directory does not matter yet, the command that makes it looks for itself.
+pub(super) fn check(config: &mut Config, settings: &mut Vec<Setting>, is_new: bool) -> Vec<Problem> {
     let mut problems = Vec::new();
     let state_dir = config.state_dir.clone();
     writable("state_dir", &state_dir, &mut problems);
@@ -35,7 +37,7 @@ pub(super) fn check(config: &mut Config, settings: &mut Vec<Setting>) -> Vec<Pro
     }
     if let Some(postgres) = &mut config.postgres {
         let used = fs::read_dir(&state_dir).is_ok_and(|mut entries| entries.next().is_some());
-        let version = data_dir(postgres, used, &mut problems);
+        let version = if is_new { None } else { data_dir(postgres, used, &mut problems) };
         if version.is_some() {
             owner(postgres, &mut problems);
         }
@@ -230,13 +232,19 @@ fn find_programs(
     settings: &mut Vec<Setting>,
     problems: &mut Vec<Problem>,
 ) {
-    let usual = version.into_iter().flat_map(|v| {
+    let of = |v| {
         [
             format!("/usr/lib/postgresql/{v}/bin"),
             format!("/usr/pgsql-{v}/bin"),
             format!("/usr/lib/postgresql{v}/bin"),
         ]
-    });
+    };
+    // A directory that is still to be made has no version: the only one that is installed will do, a choice will not.
+    let installed: Vec<u32> = VERSIONS
+        .filter(|v| version.is_none() && of(*v).iter().any(|dir| missing(Path::new(dir)).is_empty()))
+        .collect();
+    let only = if installed.len() == 1 { installed.first().copied() } else { None };
+    let usual = version.or(only).into_iter().flat_map(of);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let candidates = usual.map(PathBuf::from).chain(std::env::split_paths(&path));
     match candidates.filter(|dir| dir.is_absolute()).find(|dir| missing(dir).is_empty()) {

@@ -19,7 +19,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use secrecy::SecretString;
 
 pub(crate) use load::token;
-pub use load::{Client, Draft, EXAMPLE, Loaded, client, load, read};
+pub use load::{Client, Draft, EXAMPLE, Loaded, client, load, load_new, read};
 pub use problem::{Problem, Problems, Severity};
 pub use reader::{Origin, Setting};
 pub use sources::Sources;

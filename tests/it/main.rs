@@ -4,12 +4,15 @@
 mod api;
 mod app;
 mod certs;
+mod check;
 mod cli;
 mod config;
 mod guard;
 mod peer;
 mod peer_cut;
 mod peer_tls;
+mod prepare;
 mod proxy;
 mod report;
+mod service;
 mod store;
