@@ -1,13 +1,7 @@
 //! The laboratory as a tool: a person's cluster to break (`scripts/lab`), and random faults until something is wrong or the
 //! time is up (`scripts/soak`). An example target and no test: it shares `tests/cluster/lab` and its arguments are its own.
 #![allow(clippy::disallowed_methods, reason = "what is timed here are real processes")]
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    missing_docs,
-   
-    reason = "a tool for tests"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "a tool for tests")]
 
 #[path = "../../tests/cluster/checker/mod.rs"]
 mod checker;

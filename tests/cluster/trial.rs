@@ -43,7 +43,7 @@ impl Trial {
             return None;
         }
         let lab = Lab::build(wish).expect("a laboratory");
-        lab.whole().await;
+        lab.settled().await;
         let clients = Clients::start(&lab, load).await;
         Some(Self { lab, clients })
     }

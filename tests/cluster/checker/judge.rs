@@ -57,8 +57,11 @@ pub(crate) struct Verdict {
     pub(crate) foreign: Vec<Row>,
     /// Two nodes acknowledged on one timeline.
     pub(crate) split: Vec<Split>,
-    /// Sent to the old node after the new one had acknowledged, and told committed by the old one.
+    /// Sent to the old node after the new one had acknowledged, and acknowledged by the old one without a warning.
     pub(crate) after_fence: Vec<Attempt>,
+    /// The same with the warning that nobody waited for a standby: the client was told that it may be lost. An isolated
+    /// primary does that until its right to serve runs out, and no longer: see [`Verdict::warned_after_fence_ms`].
+    pub(crate) warned_after_fence: Vec<(Attempt, u64)>,
     /// Sent before, and told after: a commit that was held. Only reported: whether its row was lost is said above.
     pub(crate) late: usize,
     /// Reads that showed an older state than was acknowledged.
@@ -81,6 +84,12 @@ impl Verdict {
     #[must_use]
     pub(crate) fn is_lossless(&self) -> bool {
         self.is_sound() && self.lost.is_empty()
+    }
+
+    /// For how long after the fence the old node went on telling warned commits, in milliseconds.
+    #[must_use]
+    pub(crate) fn warned_after_fence_ms(&self) -> Option<u64> {
+        self.warned_after_fence.iter().map(|(_, after_us)| after_us / 1000).max()
     }
 
     /// The age of the oldest state that was read, in milliseconds.
@@ -123,7 +132,7 @@ pub(crate) fn judge(history: &History, survivor: &Survivor) -> Verdict {
     verdict.duplicated.sort_unstable();
     verdict.foreign.sort_unstable();
     verdict.split = split(&history.attempts);
-    (verdict.after_fence, verdict.late) = after_fence(&history.attempts);
+    after_fence(&history.attempts, &mut verdict);
     verdict.stale = stale(history);
     verdict
 }
@@ -140,9 +149,8 @@ fn split(attempts: &[Attempt]) -> Vec<Split> {
     two.map(|(timeline, nodes)| Split { timeline, nodes: nodes.into_iter().collect() }).collect()
 }
 
-/// What was told committed on a timeline after a later one had its first acknowledgement: those that were sent after
-/// it, and the number of those that were sent before.
-fn after_fence(attempts: &[Attempt]) -> (Vec<Attempt>, usize) {
+/// What was told committed on a timeline after a later one had its first acknowledgement.
+fn after_fence(attempts: &[Attempt], verdict: &mut Verdict) {
     let told = || attempts.iter().filter(|attempt| attempt.is_told_committed());
     let mut first: BTreeMap<u32, u64> = BTreeMap::new();
     for attempt in told() {
@@ -151,17 +159,17 @@ fn after_fence(attempts: &[Attempt]) -> (Vec<Attempt>, usize) {
             *at = (*at).min(attempt.end_us);
         }
     }
-    let (mut after, mut late) = (Vec::new(), 0);
     for attempt in told() {
         let Some(timeline) = attempt.timeline else { continue };
         let Some(fence) = first.range(timeline + 1..).map(|(_, at)| *at).min() else { continue };
-        if attempt.start_us >= fence {
-            after.push(attempt.clone());
-        } else if attempt.end_us > fence {
-            late += 1;
+        if attempt.start_us < fence {
+            verdict.late += usize::from(attempt.end_us > fence);
+        } else if attempt.outcome == Outcome::Warned {
+            verdict.warned_after_fence.push((attempt.clone(), attempt.end_us - fence));
+        } else {
+            verdict.after_fence.push(attempt.clone());
         }
     }
-    (after, late)
 }
 
 fn stale(history: &History) -> Vec<Stale> {
@@ -208,6 +216,13 @@ impl fmt::Display for Verdict {
         if !self.after_fence.is_empty() {
             writeln!(f, "ACKNOWLEDGED AFTER THE FENCE: {}, such as", self.after_fence.len())?;
             self.after_fence.iter().take(SHOWN).try_for_each(|attempt| writeln!(f, "  {attempt:?}"))?;
+        }
+        if let Some(ms) = self.warned_after_fence_ms() {
+            let count = self.warned_after_fence.len();
+            writeln!(
+                f,
+                "told with a warning by the old node after the fence: {count}, the last {ms} ms after it"
+            )?;
         }
         if let Some(ms) = self.stalest_ms() {
             writeln!(f, "stale reads: {}, the stalest by {ms} ms", self.stale.len())?;
@@ -285,10 +300,12 @@ mod tests {
     }
 
     #[test]
-    fn a_warned_acknowledgement_of_the_old_node_after_the_new_ones_first_is_found_too() {
-        let stray = Attempt { outcome: Outcome::Warned, ..ack(1, 9, "seoul", 1, 200) };
+    fn for_how_long_the_old_node_told_warned_commits_after_the_new_ones_first_is_reported() {
+        let stray = Attempt { outcome: Outcome::Warned, ..ack(1, 9, "seoul", 1, 5_100) };
         let seen = history(vec![ack(2, 1, "tokyo", 2, 100), stray]);
-        assert_eq!(judge(&seen, &holds(&[((2, 1), 1)])).after_fence.len(), 1);
+        let verdict = judge(&seen, &holds(&[((2, 1), 1)]));
+        assert_eq!((verdict.after_fence.len(), verdict.warned_after_fence_ms()), (0, Some(5)));
+        assert!(verdict.is_sound());
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn text(plan: &Plan, host: &HostPlan) -> String {
     let list = |texts: Vec<String>| texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ");
     let store = match plan.wish.store {
         Store::Embedded => format!("embedded = \"{}/store/store.db\"", plan.folder.display()),
-        Store::Etcd(_) => format!("etcd = [{}]", list(plan.etcd_addresses())),
+        Store::Etcd(_) => format!("etcd = [{}]", list(plan.etcd_urls(&host.name))),
     };
     let (name, ip) = (&host.name, host.ip);
     let mut text = format!(

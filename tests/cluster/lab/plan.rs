@@ -277,9 +277,10 @@ impl Plan {
         self.folder_of(host).join("locum.toml")
     }
 
-    /// Where etcd's clients connect.
+    /// Where a host's client of etcd connects: to its own member first.
     #[must_use]
-    pub(crate) fn etcd_addresses(&self) -> Vec<String> {
-        self.etcds().map(|host| format!("{}:{ETCD_PORT}", host.ip)).collect()
+    pub(crate) fn etcd_urls(&self, of: &str) -> Vec<String> {
+        let (own, others): (Vec<_>, Vec<_>) = self.etcds().partition(|host| host.name == of);
+        own.iter().chain(&others).map(|host| format!("http://{}:{ETCD_PORT}", host.ip)).collect()
     }
 }
