@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use locum::model::Snapshot;
 
 use crate::{
     Shape,
@@ -20,6 +21,7 @@ use crate::{
         Fault, Lab, Store, Wish,
         dice::{Dice, Drawn, Means, draw},
         place,
+        status::primary_of,
     },
 };
 
@@ -29,6 +31,8 @@ const WHOLE: Duration = Duration::from_secs(120);
 const SERVED: Duration = Duration::from_secs(30);
 /// More numbers than one round's writers need.
 const WRITERS: u32 = 100;
+/// The leader leaves the primary's host within this, if somebody else can lead.
+const SETTLED: Duration = Duration::from_secs(6);
 /// Waits that are cancelled.
 const PATIENCE: Duration = Duration::from_millis(700);
 
@@ -147,12 +151,26 @@ impl Soak<'_> {
         let (primary, standbys) = (self.lab.primary().await, self.lab.standbys().await);
         let all: Vec<_> = self.lab.plan.hosts.iter().map(|host| host.name.clone()).collect();
         let fault = drawn.fault(&primary, &standbys, &all).context("a host for it")?;
+        self.settled().await;
+        let text = fault.text();
+        self.broken(drawn, &fault, &primary)
+            .await
+            .with_context(|| format!("{text}, {} ms", drawn.hold.as_millis()))
+    }
+
+    /// Waits for the leader to be where it goes by itself; if it does not, then that is part of the test.
+    async fn settled(&self) {
+        let apart = |seen: &Snapshot| primary_of(seen).is_some_and(|primary| primary != seen.node.as_str());
+        let _as_it_comes = self.lab.shows_within(SETTLED, apart).await;
+    }
+
+    async fn broken(&mut self, drawn: &Drawn, fault: &Fault, primary: &str) -> Result<()> {
         let load = Load { first: self.first, impatient: Some(PATIENCE), ..Load::default() };
         self.first += WRITERS;
         let clients = Clients::start(&self.lab, &load).await;
-        let begun = clients.begin(&self.lab, &fault)?;
+        let begun = clients.begin(&self.lab, fault)?;
         tokio::time::sleep(drawn.hold).await;
-        clients.heal(&self.lab, &fault)?;
+        clients.heal(&self.lab, fault)?;
         let whole = self.whole().await;
         // What the clients saw is judged even if it did not become whole.
         let endpoints: Vec<_> = self.lab.plan.members().map(|host| host.name.as_str()).collect();
@@ -163,7 +181,7 @@ impl Soak<'_> {
         whole?;
         let survivor = Survivor::read(&self.lab, load.first).await?;
         let verdict = judge(&history, &survivor);
-        let lasted = outage::longest_elsewhere_ms(&history, begun, until, fault_host(&fault));
+        let lasted = outage::longest_elsewhere_ms(&history, begun, until, fault_host(fault));
         println!(
             "{:>4}  {:<28} {:>5} ms  outage {:>6} ms  {} acknowledged, {} warned, {} unknown, primary {} -> {}",
             self.done + 1,

@@ -14,6 +14,8 @@ mod demo_run;
 mod fixture;
 mod lab;
 mod lab_crash;
+mod lab_hang;
+mod lab_member;
 mod lab_network;
 mod lab_store;
 mod pair;

@@ -34,20 +34,39 @@ pub(crate) fn start(plan: &Plan, host: &HostPlan) -> Result<()> {
     spawn(command, &plan.folder_of(&host.name).join("etcd.log"))
 }
 
-/// The host of etcd's leader, as one of its members says. None: nobody answers, or there is no leader.
+fn ctl(plan: &Plan, host: &HostPlan, arguments: &[&str]) -> Result<String> {
+    let mut command = run::inside(&plan.namespace(&host.name), "etcdctl");
+    command.env("ETCDCTL_API", "3").arg(format!("--endpoints=http://{}:{ETCD_PORT}", host.ip));
+    command.arg("--command-timeout=2s").args(arguments);
+    run::command_output(command, None)
+}
+
+/// A member's own number, and that of its leader.
+fn numbers(plan: &Plan, host: &HostPlan) -> Option<(u64, u64)> {
+    let text = ctl(plan, host, &["endpoint", "status", "--write-out=json"]).ok()?;
+    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let status = value.get(0)?.get("Status")?;
+    Some((status["header"]["member_id"].as_u64()?, status["leader"].as_u64()?))
+}
+
+/// The host of etcd's leader, as it says itself. None: nobody leads.
 #[must_use]
 pub(crate) fn leader(plan: &Plan) -> Option<String> {
-    let ask = |host: &HostPlan| {
-        let mut command = run::inside(&plan.namespace(&host.name), "etcdctl");
-        command.env("ETCDCTL_API", "3").arg(format!("--endpoints=http://{}:{ETCD_PORT}", host.ip));
-        command.args(["--command-timeout=2s", "endpoint", "status", "--write-out=json"]);
-        let text = run::command_output(command, None).ok()?;
-        let value: serde_json::Value = serde_json::from_str(&text).ok()?;
-        let status = value.get(0)?.get("Status")?;
-        Some((status["header"]["member_id"].as_u64()?, status["leader"].as_u64()?))
-    };
-    let answers: Vec<_> = plan.etcds().filter_map(|host| Some((host.name.clone(), ask(host)?))).collect();
-    answers.iter().find(|(_, (member, leader))| member == leader).map(|(name, _)| name.clone())
+    let leads = |host: &&HostPlan| numbers(plan, host).is_some_and(|(own, leader)| own == leader);
+    plan.etcds().find(leads).map(|host| host.name.clone())
+}
+
+/// Makes the member of that host etcd's leader.
+///
+/// # Errors
+/// etcd refuses, or nobody leads.
+pub(crate) fn lead_from(plan: &Plan, host: &str) -> Result<()> {
+    let leader = leader(plan).context("a leader of etcd")?;
+    if leader == host {
+        return Ok(());
+    }
+    let (wanted, _) = numbers(plan, plan.host(host)).context("the member that is to lead")?;
+    ctl(plan, plan.host(&leader), &["move-leader", &format!("{wanted:x}")]).map(drop)
 }
 
 /// True if a member of etcd runs on that host.
