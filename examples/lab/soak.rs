@@ -106,12 +106,21 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     };
     let mut result = soak.whole().await;
     if result.is_ok() {
-        result = soak.rounds(&mut Dice::new(seed), means).await;
+        let mut dice = Dice::new(seed);
+        // However it ends, the laboratory is cleared away.
+        result = tokio::select! {
+            result = soak.rounds(&mut dice, means) => result,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted.context("listen for Ctrl-C")?;
+                println!("interrupted; what was done until now:");
+                Ok(())
+            }
+        };
     }
     soak.summary();
     match result {
         Ok(()) => {
-            println!("nothing was wrong");
+            println!("nothing was wrong in {} faults", soak.done);
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
@@ -198,7 +207,9 @@ impl Soak<'_> {
         self.warned += verdict.warned;
         self.unknown += verdict.unknown;
         self.lost += verdict.lost.len();
-        self.outages.entry(fault.kind()).or_default().extend(lasted);
+        // What strikes the primary is another matter than what strikes somebody else.
+        let role = if fault.hosts().contains(&primary) { " of the primary" } else { "" };
+        self.outages.entry(format!("{}{role}", fault.kind())).or_default().extend(lasted);
         let may_lose = self.options.shape.durability == "async";
         if !verdict.is_sound() || (!may_lose && !verdict.is_lossless()) {
             fs::create_dir_all(&self.options.keep)?;
@@ -238,10 +249,10 @@ impl Soak<'_> {
             "\n{} faults; {} commits acknowledged, {} with a warning, {} unknown, {} acknowledged and lost",
             self.done, self.acknowledged, self.warned, self.unknown, self.lost
         );
-        println!("{:<22} {:>5}  outage in ms, of clients elsewhere: min, median, max", "fault", "count");
+        println!("{:<36} {:>5}  outage in ms, of clients elsewhere: min, median, max", "fault", "count");
         for (kind, all) in &self.outages {
             let (min, median, max) = outage::spread(all).unwrap_or_default();
-            println!("{kind:<22} {:>5}  {min:>7.0} {median:>7.0} {max:>7.0}", all.len());
+            println!("{kind:<36} {:>5}  {min:>7.0} {median:>7.0} {max:>7.0}", all.len());
         }
     }
 }
