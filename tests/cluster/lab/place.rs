@@ -141,7 +141,8 @@ pub(crate) fn clear(plan: &Plan) -> Result<()> {
 fn free_shared_memory(data_dir: &Path) {
     let text = fs::read_to_string(data_dir.join("postmaster.pid")).unwrap_or_default();
     let mut lines = text.lines();
-    let maker = lines.next().unwrap_or_default().trim().to_owned();
+    // A server in single-user mode writes its number with a minus.
+    let maker = lines.next().unwrap_or_default().trim().trim_start_matches('-').to_owned();
     let Some(segment) = lines.nth(5).and_then(|line| line.split_whitespace().nth(1)) else { return };
     let table = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
     let is_it = |line: &str| {

@@ -105,6 +105,10 @@ pub(crate) fn make(plan: &Plan) -> Result<()> {
         fs::write(copy.join("standby.signal"), "").context("write standby.signal")?;
         super::place::give_to_postgres(&copy.join("standby.signal"))?;
     }
+    // A crash recovery begins with an fsync of every file. It is not to be the one that first writes these.
+    for host in plan.servers() {
+        run::words(&format!("sync -f {}", plan.data_of(&host.name).display()))?;
+    }
     Ok(())
 }
 
