@@ -1,11 +1,25 @@
-//! What the member beside the primary may do although it does not lead: empty the sync set, so that writes that wait
-//! for a lost standby do not wait for an election too.
+//! What the member beside the primary does itself, whoever leads: say that it attends, and, where no leader is heard,
+//! empty the sync set, so that writes that wait for a lost standby do not wait for an election too.
 //!
-//! Safe from anywhere, because it promises less and goes by the same compare-and-swap: if a leader has ended the epoch
-//! first, the write is refused, and if this one is first, the leader's is.
+//! Emptying is safe from anywhere, because it promises less and goes by the same compare-and-swap: if a leader has ended
+//! the epoch first, the write is refused, and if this one is first, the leader's is.
 
 use super::{case::Case, health, health::Health, sync_set};
-use crate::model::{Command, Durability, Intent, NodeId, Step};
+use crate::model::{Command, Durability, GuardState, Intent, NodeId, Step};
+
+/// Says that this member attends the primary beside it, once its guard counts. Nobody else may say so.
+pub(super) fn attend(case: &mut Case<'_>, intent: &Intent) {
+    let beside = case.view.node.is_some() && case.view.node == intent.primary;
+    if intent.attended || !beside {
+        return;
+    }
+    let Some(agent) = case.view.node.as_ref().and_then(|me| case.heard(me)) else { return };
+    let taken = agent.primary_since.is_some_and(|since| since.same_epoch(intent.stamp()));
+    let counts = agent.guard.is_some_and(|guard| guard.state == GuardState::Armed);
+    if taken && counts && agent.serves_until.is_some_and(|until| until > case.now) {
+        case.step(Step::Amend(Intent { attended: true, ..intent.clone() }.raised()));
+    }
+}
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
     let Some(me) = case.view.node.clone().filter(|me| intent.primary.as_ref() == Some(me)) else { return };

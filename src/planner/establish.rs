@@ -94,10 +94,6 @@ fn serve(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primary)
     if intent.durability != case.policy.durability {
         return case.declare(Intent { durability: case.policy.durability, ..intent.clone() }.raised());
     }
-    if !intent.attended {
-        // Its member is back, and leads the guard again.
-        return case.declare(Intent { attended: true, ..intent.clone() }.raised());
-    }
     admit(case, intent, node);
     rejoin::plan(case, intent, node, primary);
     sync_set::plan(case, intent, node, primary);

@@ -190,7 +190,11 @@ fn check(view: &View, plan: &Plan) -> Result<(), TestCaseError> {
     for step in &plan.steps {
         match step {
             Step::Declare(next) => check_declaration(view, intent, next)?,
-            Step::Amend(next) => prop_assert_eq!(next, &intent.unpromised()),
+            Step::Amend(next) => {
+                let attends = Intent { attended: true, ..intent.clone() }.raised();
+                prop_assert!(*next == intent.unpromised() || (*next == attends && !intent.attended));
+                prop_assert!(view.node.is_some() && view.node == intent.primary, "somebody else's primary");
+            }
             Step::FenceCommand { node, stamp: carried } => {
                 prop_assert_eq!(*carried, stamp);
                 prop_assert!(intent.primary.is_none() && intent.previous.as_ref() == Some(node));

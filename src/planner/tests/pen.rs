@@ -161,9 +161,16 @@ fn the_primary_notes_who_may_be_promoted_before_the_store_lists_it() {
 fn a_member_that_is_back_attends_again() {
     let mut view = healthy();
     view.intent_mut().attended = false;
+    view.node = Some(tokyo());
     let plan = decide(&view);
     assert!(plan.findings.contains(&Finding::Unattended { node: seoul() }));
-    assert_eq!(declared(&plan).map(|next| next.attended), Some(true));
+    assert_eq!(plan.steps, vec![], "to a leader elsewhere it may seem to be back while it is just leaving");
+    view.node = Some(seoul());
+    view.leading = false;
+    assert_eq!(decide(&view).steps, vec![], "its guard does not count yet");
+    view.agent_mut(&seoul()).guard = Some(armed());
+    let expected = Intent { attended: true, ..view.intent_mut().clone() }.raised();
+    assert_eq!(decide(&view).steps, vec![Step::Amend(expected)]);
 }
 
 /// Seoul's own member, which does not lead and does not hear the leader; tokyo takes nothing more.
