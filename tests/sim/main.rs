@@ -10,13 +10,16 @@ mod bug;
 mod checks;
 mod controller;
 mod faults;
+mod guard;
 mod host;
 mod jobs;
 mod log;
 mod mix;
 mod network;
+mod plant;
 mod postgres;
 mod replication;
+mod right;
 mod rng;
 mod run;
 mod store;
@@ -34,12 +37,16 @@ use run::{Outcome, run};
 /// Ten milliseconds.
 pub(crate) type Tick = u64;
 
+/// Hosts at most.
+pub(crate) const MOST: usize = 3;
+const NAMES: [&str; MOST] = ["seoul", "tokyo", "osaka"];
+
 pub(crate) fn node(host: usize) -> NodeId {
-    NodeId::new(["seoul", "tokyo"][host]).expect("a good name")
+    NodeId::new(NAMES[host]).expect("a good name")
 }
 
 pub(crate) fn host_of(node: &NodeId) -> Option<usize> {
-    ["seoul", "tokyo"].iter().position(|name| *name == node.as_str())
+    NAMES.iter().position(|name| *name == node.as_str())
 }
 
 /// Seeds of `schedules_hold`, unless LOCUM_SIM_SEEDS says otherwise: a minute of two cores at most.
@@ -101,6 +108,23 @@ fn schedules_hold() {
 #[ignore = "some hours"]
 fn a_million_schedules() {
     must_hold(1_000_000, number("LOCUM_SIM_SEEDS").unwrap_or(1_000_000));
+}
+
+/// Every seed that fails, not only the first: for whoever looks for what several have in common.
+#[test]
+#[ignore = "a tool"]
+fn survey() {
+    let (from, seeds) = (number("LOCUM_SIM_FROM").unwrap_or(1), number("LOCUM_SIM_SEEDS").unwrap_or(SEEDS));
+    let bug = std::env::var("LOCUM_SIM_BUG").ok().and_then(|name| Bug::named(&name));
+    let mut total = Outcome::default();
+    for seed in from..from + seeds {
+        let outcome = run(seed, bug, false).0;
+        if let Some(violation) = &outcome.violation {
+            println!("seed {seed}: {violation}");
+        }
+        total.add(&outcome);
+    }
+    println!("{} schedules: {total}", total.runs);
 }
 
 #[test]
