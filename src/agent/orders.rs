@@ -84,6 +84,7 @@ const fn deadline(command: &Command) -> Duration {
         | Command::ProveNames
         | Command::PauseReplay
         | Command::ResumeReplay
+        | Command::Promise
         | Command::Admit(_)
         | Command::KeepSlots(_) => QUICK,
     }
@@ -191,6 +192,8 @@ impl Inner {
             Command::ProveNames => self.prove_names(stamp).await,
             Command::PauseReplay => self.pause_replay(stamp).await,
             Command::ResumeReplay => self.resume_replay().await,
+            // It was promised before this.
+            Command::Promise => Ok(()),
             Command::Admit(nodes) => self.admit(stamp, nodes).await,
             Command::KeepSlots(slots) => self.keep_slots(slots).await,
         }

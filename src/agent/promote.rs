@@ -144,7 +144,11 @@ impl Inner {
         match self.board.read(|s| s.facts.server.value.clone()) {
             Server::Standby(_) => return Err(Unable::Refused("the server is a standby".into())),
             Server::Unknown => return Err(Unable::Failed("it cannot be told what the server is".into())),
-            Server::Primary(_) => return self.adopt(stamp).await,
+            Server::Primary(_) => {
+                // From here on its lease is what others wait for.
+                self.claim(stamp).await?;
+                return self.adopt(stamp).await;
+            }
             Server::Starting => {}
             Server::Down(down) => {
                 if let Some(fenced) = down.fenced.filter(|fenced| *fenced >= stamp) {
@@ -161,6 +165,7 @@ impl Inner {
             }
         }
         self.await_server(|server| matches!(server, Server::Primary(_))).await?;
+        self.claim(stamp).await?;
         self.adopt(stamp).await
     }
 

@@ -217,7 +217,7 @@ impl Inner {
 
     /// Another reign stands: nothing more may be acknowledged here, whether or not anybody can say so.
     async fn step_down(self: &Arc<Self>, reign: &Reign) {
-        let stamp = Stamp { incarnation: reign.incarnation, epoch: reign.epoch, version: Version(0) };
+        let stamp = Stamp { incarnation: reign.incarnation, epoch: reign.epoch, version: Version(1) };
         tracing::warn!(%stamp, "the store declares another epoch: this primary ends itself");
         self.board.update(|s| s.facts.serves_until = None);
         if let Err(error) = self.remember(move |p| p.promise = p.promise.max(Some(stamp))).await {
@@ -235,7 +235,16 @@ impl Inner {
             return Err(Unable::Refused("it is not the primary of this epoch".into()));
         }
         let nodes = nodes.to_vec();
-        self.remember(move |p| p.admitted = Some((stamp, nodes))).await
+        // It never shrinks within a term: a late order of the same version must not take back what a later one added,
+        // and to ask one too many costs nothing but its word.
+        self.remember(move |p| {
+            let before = p.admitted.take().filter(|(since, _)| since.same_epoch(stamp));
+            let mut all: Vec<NodeId> = before.into_iter().flat_map(|(_, nodes)| nodes).chain(nodes).collect();
+            all.sort();
+            all.dedup();
+            p.admitted = Some((stamp, all));
+        })
+        .await
     }
 }
 

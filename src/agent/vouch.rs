@@ -21,6 +21,12 @@ impl Inner {
             return false;
         }
         let length = ttl + ttl / DRIFT;
+        let count_from_now = || {
+            let until = self.now().plus(length);
+            self.board.update(|s| s.facts.vouched_until = s.facts.vouched_until.max(Some(until)));
+        };
+        // Before it is written as well: whoever finds it in the file must find until when it binds.
+        count_from_now();
         let kept = self.remember(move |p| {
             let higher = p.promise.is_some_and(|promise| promise > stamp && !promise.same_epoch(stamp));
             if !higher {
@@ -35,8 +41,7 @@ impl Inner {
         // Counted from after it was written, and only if it is what stands there.
         let given = self.held().await.vouched == Some((stamp, length));
         if given {
-            let until = self.now().plus(length);
-            self.board.update(|s| s.facts.vouched_until = s.facts.vouched_until.max(Some(until)));
+            count_from_now();
         }
         given
     }

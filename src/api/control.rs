@@ -24,6 +24,7 @@ pub(super) fn routes(shared: &Shared) -> Router<Shared> {
         .route("/v1/switchover", post(switchover))
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
+        .route("/v1/store/accept", post(accept_store))
         .route_layer(middleware::from_fn_with_state(shared.clone(), admit))
 }
 
@@ -73,6 +74,10 @@ async fn pause(State(shared): State<Shared>, body: Body) -> Result<Response, Ref
 
 async fn resume(State(shared): State<Shared>, body: Body) -> Result<Response, Refusal> {
     plain(&shared, body, RequestKind::Resume)
+}
+
+async fn accept_store(State(shared): State<Shared>, body: Body) -> Result<Response, Refusal> {
+    plain(&shared, body, RequestKind::AcceptStore)
 }
 
 /// A request that nothing but the lack of leadership can block.

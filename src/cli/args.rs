@@ -69,6 +69,8 @@ pub enum Verb {
         after_help = "Examples:\n  locum report\n  locum report --last 1\n  locum report --since 24h\n  locum report --since 2026-11-01 --format json"
     )]
     Report(ReportArgs),
+    /// Believe a store that was wiped or restored
+    Store(StoreArgs),
     /// Check, print or begin a configuration
     Config(ConfigArgs),
 }
@@ -251,6 +253,41 @@ pub struct PauseArgs {
     pub dry_run: bool,
     /// Accepted for scripts; nothing is asked
     #[arg(short, long, hide = true)]
+    pub yes: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `locum store`.
+#[derive(Clone, Debug, Args)]
+pub struct StoreArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: StoreVerb,
+}
+
+/// What can be done with the store.
+#[derive(Clone, Debug, Subcommand)]
+pub enum StoreVerb {
+    /// Believe it although members remember more than it holds: the running primary keeps its place
+    #[command(
+        after_help = "A store that is empty, or older than what members promised, is not believed: nothing is promoted. This is the way\nout after it was lost or put back from a copy. Every member must be heard.\n\nExamples:\n  locum store accept --dry-run\n  locum store accept"
+    )]
+    Accept(AcceptArgs),
+}
+
+/// `locum store accept`.
+#[derive(Clone, Debug, Args)]
+pub struct AcceptArgs {
+    /// The member.
+    #[command(flatten)]
+    pub connect: Connect,
+    /// Say what stands in the way, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
     pub yes: bool,
     /// As JSON
     #[arg(long)]

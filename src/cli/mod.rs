@@ -15,6 +15,7 @@ mod report;
 pub mod run_member;
 mod status;
 mod status_page;
+mod store;
 mod switchover;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -66,6 +67,7 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Pause(args) => Ok(pause::execute(&args, pause::Verb::Pause).await?.into()),
         Verb::Resume(args) => Ok(pause::execute(&args, pause::Verb::Resume).await?.into()),
         Verb::Report(args) => Ok(report::execute(&args).await?.into()),
+        Verb::Store(args) => Ok(store::execute(&args).await?.into()),
         Verb::Config(args) => Ok(config::execute(&args)?.into()),
     }
 }

@@ -131,6 +131,7 @@ impl Running {
     async fn stop(self) {
         self.loop_task.abort();
         _ = self.loop_task.await;
+        controller::leave_unattended(&self.records, &self.node).await;
         if let Err(error) = self.records.step_down(&self.node).await {
             tracing::warn!(%error, "leave leadership");
         }

@@ -6,6 +6,7 @@
 mod act;
 mod console;
 mod election;
+mod leave;
 mod operations;
 mod recorder;
 mod sampler;
@@ -22,6 +23,7 @@ use tokio::{
 };
 
 pub use console::Handle;
+pub use leave::leave_unattended;
 
 use crate::{
     model::{

@@ -64,7 +64,9 @@ fn best_standby(
 
 fn position(agent: &AgentFacts, primary: &Primary, at: Mono, intent: &Intent) -> Option<Lsn> {
     // What another history holds is nothing of the primary's, however far it goes.
-    let shares = |standby: &Standby| intent.switch.is_none_or(|switch| standby.history.contains(&switch));
+    let shares = |standby: &Standby| {
+        intent.settled && intent.switch.is_none_or(|switch| standby.history.contains(&switch))
+    };
     let sender = primary.senders.iter().find(|sender| sender.name == agent.standby_name);
     // A sender that has just connected does not know yet what its standby has flushed.
     let sent = sender.map(|sender| sender.flushed).filter(|flushed| *flushed > Lsn::default());

@@ -97,7 +97,7 @@ fn node_status(
         node: node.clone(),
         heard_ms: 0.0,
         role,
-        serving: view.intent.as_ref().is_some_and(|intent| serves(view, intent, node, server)),
+        serving: view.intent.as_ref().is_some_and(|intent| serves(view, intent, node, server, now)),
         sync: view
             .intent
             .as_ref()
@@ -120,15 +120,17 @@ fn node_status(
     }
 }
 
-/// The declared primary of this epoch, out of recovery, taking writes, promised nothing later. A load balancer's 200.
-fn serves(view: &View, intent: &Intent, node: &NodeId, server: Option<&Server>) -> bool {
+/// The declared primary of this epoch, out of recovery, taking writes, promised nothing later, with the right to serve.
+/// A load balancer's 200.
+fn serves(view: &View, intent: &Intent, node: &NodeId, server: Option<&Server>, now: Mono) -> bool {
     let Some(Server::Primary(primary)) = server else { return false };
     let agent = view.agent(node);
     let of_epoch =
         agent.and_then(|agent| agent.primary_since).is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
     let promised_later =
         agent.and_then(|agent| agent.promise).is_some_and(|promise| promise > intent.stamp());
-    intent.primary.as_ref() == Some(node) && of_epoch && !promised_later && primary.writable
+    let right = agent.and_then(|agent| agent.serves_until).is_some_and(|until| until > now);
+    intent.primary.as_ref() == Some(node) && of_epoch && !promised_later && primary.writable && right
 }
 
 fn endpoints(view: &View) -> Vec<EndpointStatus> {

@@ -52,6 +52,16 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// The stamp that begins a new life of the store, after everything that anybody remembers: no intent has it, because
+    /// their versions begin at one. If a new life is being begun already, it is that one.
+    #[must_use]
+    pub const fn new_life(self) -> Self {
+        if self.version.0 == 0 {
+            return self;
+        }
+        Self { incarnation: self.incarnation.next(), epoch: self.epoch, version: Version(0) }
+    }
+
     /// True if both belong to the same declared primary.
     #[must_use]
     pub fn same_epoch(self, other: Self) -> bool {

@@ -43,9 +43,13 @@ pub struct Intent {
     pub primary: Option<NodeId>,
     /// The primary of the epoch before, if any.
     pub previous: Option<NodeId>,
-    /// The timeline that the primary of this epoch left, and where. None in the first epoch, and until the
-    /// promoted node has reported it.
+    /// The timeline that the last primary left when it was promoted, and where. A vacancy keeps it. None: it left none,
+    /// or has not reported it yet.
     pub switch: Option<Switch>,
+    /// `switch` is what it is. False from the declaration of a candidate until that has reported where it left its
+    /// timeline: until then nobody else can be told to share its history.
+    #[serde(default = "yes")]
+    pub settled: bool,
     /// Standbys that every acknowledged commit is on (one of them at least: ANY 1). Empty: nothing is promised.
     pub sync: Vec<Member>,
     /// The set being moved to. Equal to `sync` when nothing is moving; a failover must satisfy both.
@@ -93,6 +97,7 @@ impl Intent {
             primary: Some(primary),
             previous: None,
             switch: None,
+            settled: true,
             sync: Vec::new(),
             sync_next: Vec::new(),
             durability,
@@ -113,14 +118,7 @@ impl Intent {
     #[must_use]
     pub fn vacated(&self) -> Self {
         let previous = self.primary.clone().or_else(|| self.previous.clone());
-        let next = Self {
-            epoch: self.epoch.next(),
-            primary: None,
-            previous,
-            switch: None,
-            handover: None,
-            ..self.clone()
-        };
+        let next = Self { epoch: self.epoch.next(), primary: None, previous, handover: None, ..self.clone() };
         next.raised()
     }
 
@@ -128,8 +126,22 @@ impl Intent {
     /// Its sync set is empty in the very same write: what it inherits may name itself.
     #[must_use]
     pub fn declared(&self, node: NodeId) -> Self {
-        Self { primary: Some(node), sync: Vec::new(), sync_next: Vec::new(), attended: true, ..self.clone() }
-            .raised()
+        Self {
+            primary: Some(node),
+            switch: None,
+            settled: false,
+            sync: Vec::new(),
+            sync_next: Vec::new(),
+            attended: true,
+            ..self.clone()
+        }
+        .raised()
+    }
+
+    /// The primary has reported where it left the timeline before.
+    #[must_use]
+    pub fn switched(&self, switch: Switch) -> Self {
+        Self { switch: Some(switch), settled: true, ..self.clone() }.raised()
     }
 
     /// Declares `node` primary of the next epoch in one write: a hand-over, where the old primary has already
@@ -156,13 +168,11 @@ impl Intent {
         )
     }
 
-    /// What a person's word makes of a store that is not believed: a new life of it, with the highest epoch that anybody
-    /// remembers. The running primary keeps its place, and nothing is promised until it is proven anew.
+    /// What a person's word makes of a store that is not believed: the first intent of a new life of it, which every agent
+    /// has promised as `life`. The running primary keeps its place, and nothing is promised until it is proven anew.
     #[must_use]
-    pub fn accepted(remembered: Stamp, primary: NodeId, durability: Durability) -> Self {
-        let incarnation = remembered.incarnation.next();
-        let first = Self::first(incarnation, remembered.epoch, primary, durability);
-        Self { version: remembered.version.next(), ..first }
+    pub fn accepted(life: Stamp, primary: NodeId, durability: Durability) -> Self {
+        Self::first(life.incarnation, life.epoch, primary, durability)
     }
 
     /// Nothing is promised any more: safe from anywhere, as long as the store is told before PostgreSQL is.

@@ -48,6 +48,8 @@ pub enum Command {
     PauseReplay,
     /// Let replay go on.
     ResumeReplay,
+    /// Promise the stamp, and do nothing: what was ordered in an earlier life of the store is refused from then on.
+    Promise,
     /// Note durably who may be promoted in this primary's place: whom it must ask before it serves without the store.
     Admit(Vec<NodeId>),
     /// Have exactly these physical slots, of those whose names begin with `locum_`.
@@ -72,6 +74,7 @@ impl Command {
             Self::ProveNames => "prove names",
             Self::PauseReplay => "pause replay",
             Self::ResumeReplay => "resume replay",
+            Self::Promise => "promise",
             Self::Admit(_) => "admit",
             Self::KeepSlots(_) => "keep slots",
         }

@@ -34,6 +34,9 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
     if standby.replay == ReplayState::PausedByPerson {
         return Err("its replay is paused by a person".into());
     }
+    if !intent.settled {
+        return Err("where the last primary left its timeline is not recorded yet".into());
+    }
     if intent.switch.is_some_and(|switch| !standby.history.contains(&switch)) {
         return Err("its timeline history lacks the present primary's switch".into());
     }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::case::Case;
-use crate::model::{Epoch, Finding, Hold, Intent, NodeId, RequestKind, Server, Stamp, Step};
+use crate::model::{Command, Epoch, Finding, Hold, Intent, NodeId, RequestKind, Server, Stamp, Step};
 
 /// A store is accepted on facts no older than this.
 const FRESH: Duration = Duration::from_secs(1);
@@ -44,8 +44,23 @@ fn answer_requests(case: &mut Case<'_>, remembered: Stamp) {
         }
     };
     match accepted {
-        Ok(primary) => case.declare(Intent::accepted(remembered, primary, case.policy.durability)),
+        Ok(primary) => begin_new_life(case, remembered.new_life(), primary),
         Err(blockers) => case.step(Step::Refuse { operation: request.operation, blockers }),
+    }
+}
+
+/// First every agent promises the new life, so that no order of an earlier one that is still under way is obeyed; then
+/// the store is given its first intent.
+fn begin_new_life(case: &mut Case<'_>, life: Stamp, primary: NodeId) {
+    let first = Intent::accepted(life, primary, case.policy.durability);
+    let promised = |node: &&NodeId| case.view.agent(node).is_some_and(|agent| agent.promise >= Some(life));
+    let asked: Vec<NodeId> = case.others(None).into_iter().filter(|node| !promised(node)).cloned().collect();
+    if asked.is_empty() {
+        return case.declare(first);
+    }
+    let stamped = Intent { version: life.version, ..first };
+    for node in asked {
+        case.order(&stamped, &node, Command::Promise);
     }
 }
 
@@ -67,11 +82,18 @@ fn who_serves(case: &Case<'_>) -> Result<NodeId, Vec<String>> {
             .is_some_and(|agent| matches!(&agent.server.value, Server::Primary(primary) if primary.writable))
     };
     let running: Vec<&NodeId> = case.view.members.iter().filter(runs).collect();
+    let declared = case.view.members.iter().filter_map(|node| Some((heard(node)?.primary_since?, node)));
+    let last = declared.max_by_key(|(since, _)| *since).map(|(_, node)| node);
     match running.as_slice() {
-        [one] => Ok((*one).clone()),
+        // One that was cut off still runs: what the later one holds must not vanish for it.
+        [one] => match last.filter(|last| last != one) {
+            Some(last) => Err(vec![format!(
+                "{one} takes writes, but {last} was declared after it; stop {one}, or start {last}"
+            )]),
+            None => Ok((*one).clone()),
+        },
         [] => {
-            let last = case.view.members.iter().filter_map(|node| Some((heard(node)?.primary_since?, node)));
-            let last = last.max_by_key(|(since, _)| *since).map(|(_, node)| node.clone());
+            let last = last.cloned();
             last.ok_or_else(|| {
                 vec!["no node runs as a primary, and none remembers that it was one".to_owned()]
             })

@@ -86,8 +86,10 @@ fn serve(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primary)
         // What follows is not on the way to service: it waits until service is proven.
         return;
     }
-    if primary.switch.is_some() && primary.switch != intent.switch {
-        return case.declare(Intent { switch: primary.switch, ..intent.clone() }.raised());
+    if let Some(switch) = primary.switch
+        && (intent.switch != Some(switch) || !intent.settled)
+    {
+        return case.declare(intent.switched(switch));
     }
     if intent.durability != case.policy.durability {
         return case.declare(Intent { durability: case.policy.durability, ..intent.clone() }.raised());
@@ -246,7 +248,8 @@ fn admit(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     wanted.extend(case.others(Some(node)).into_iter().filter(|other| fit(other)).cloned());
     wanted.sort();
     wanted.dedup();
-    if agent.admitted.as_ref() != Some(&wanted) {
+    let noted = agent.admitted.as_ref();
+    if !noted.is_some_and(|noted| wanted.iter().all(|other| noted.contains(other))) {
         return case.order(intent, node, Command::Admit(wanted));
     }
     if intent.promotable != wanted {

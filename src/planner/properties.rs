@@ -242,7 +242,9 @@ fn pen_is_taken(view: &View, intent: &Intent) -> bool {
             _ => false,
         });
     let final_read = view.lease.read_under.is_some_and(|under| under.same_epoch(intent.stamp()));
-    let out = view.lease.last.as_ref().is_none_or(|last| NOW.since(last.at) > last.value.ttl());
+    let out = view.lease.last.as_ref().is_some_and(|last| {
+        Some(&last.value.node) == intent.previous.as_ref() && NOW.since(last.at) > last.value.ttl()
+    });
     (promised && members.all(|member| recruited(&member.node)))
         || fenced
         || (intent.durability == Durability::Async && !promised && final_read && out)
@@ -275,6 +277,7 @@ fn check_order(intent: &Intent, node: &NodeId, command: &Command) -> Result<(), 
             let heir = intent.handover.as_ref().is_some_and(|handover| handover.to == *node);
             prop_assert!(intent.primary.is_none() || heir, "a recruit under a primary that serves");
         }
+        Command::Promise => prop_assert!(false, "a new life without a person's word"),
         Command::Admit(nodes) => {
             prop_assert!(declared && !nodes.contains(node));
             prop_assert!(

@@ -5,6 +5,8 @@
 //! primary is involved. Otherwise the pen is taken by the old agent's attestation that no process is left, by the fence
 //! command, or by the lease that has run out; whichever comes first.
 
+use std::time::Duration;
+
 use super::{candidate, case::Case};
 use crate::model::{
     Cause, Command, Down, Durability, EndpointKind, Hold, Intent, Lsn, Member, Mode, NodeId, RouteOrder,
@@ -120,7 +122,7 @@ fn pen(case: &Case<'_>, intent: &Intent, standing: &[(NodeId, Lsn)]) -> Result<P
         return Ok(Pen::Expired);
     }
     // Whoever is to be promoted must have been recruited: from then on it vouches for nobody.
-    match lease_left(case, intent) {
+    match lease_left(case, intent, old)? {
         Some(left) if left.is_zero() && !standing.is_empty() => Ok(Pen::Expired),
         Some(left) if left.is_zero() => Err(Hold::Pen { missing: "nobody is recruited yet".into() }),
         Some(left) => Err(Hold::LeaseRuns { left }),
@@ -130,15 +132,21 @@ fn pen(case: &Case<'_>, intent: &Intent, standing: &[(NodeId, Lsn)]) -> Result<P
 
 /// How long the old primary's lease may still run. None: it was not read since the vacancy made renewals impossible.
 ///
-/// By this member's own clock, from when it first saw the last renewal; that a key is not there proves nothing, but a
-/// primary without a lease was never let serve.
-fn lease_left(case: &Case<'_>, intent: &Intent) -> Option<std::time::Duration> {
+/// By this member's own clock, from when it first saw the last renewal. That the key is not there proves nothing: a
+/// primary that never took a lease has no guard that would stop it.
+fn lease_left(case: &Case<'_>, intent: &Intent, old: &NodeId) -> Result<Option<Duration>, Hold> {
     let seen = &case.view.lease;
-    seen.read_under.filter(|stamp| stamp.same_epoch(intent.stamp()))?;
-    let last = seen.last.as_ref();
-    Some(last.map_or(std::time::Duration::ZERO, |last| {
-        lease::expired_from(last.at, last.value.ttl()).since(case.now)
-    }))
+    if !seen.read_under.is_some_and(|stamp| stamp.same_epoch(intent.stamp())) {
+        return Ok(None);
+    }
+    match seen.last.as_ref().filter(|last| last.value.node == *old) {
+        Some(last) => Ok(Some(lease::expired_from(last.at, last.value.ttl()).since(case.now))),
+        None => {
+            let missing =
+                format!("{old} never took a lease that could run out, so its agent must attest the fence");
+            Err(Hold::Pen { missing })
+        }
+    }
 }
 
 fn is_fenced_by_command(case: &Case<'_>, intent: &Intent, old: &NodeId) -> bool {
@@ -159,6 +167,7 @@ fn fence_by_command(case: &mut Case<'_>, intent: &Intent) {
 /// After a recruit the candidate must hold what any member of the sets holds. After a fence in a sync mode, everything
 /// the old primary had; in async the loss was judged by its live RPO before.
 fn holds_enough(case: &Case<'_>, intent: &Intent, pen: &Pen, lsn: Lsn) -> bool {
+    let promised = !intent.sync.is_empty() && !intent.sync_next.is_empty();
     match pen {
         Pen::Recruited => {
             let members = intent.sync.iter().chain(&intent.sync_next);
@@ -167,7 +176,8 @@ fn holds_enough(case: &Case<'_>, intent: &Intent, pen: &Pen, lsn: Lsn) -> bool {
                 .all(|other| lsn >= other)
         }
         Pen::Expired => true,
-        Pen::Fenced { .. } if intent.durability == Durability::Async => true,
+        // A set that is not empty was promised to hold everything, whatever the mode is called by now.
+        Pen::Fenced { .. } if intent.durability == Durability::Async && !promised => true,
         Pen::Fenced { wal_end } => wal_end.is_some_and(|end| lsn >= end),
     }
 }

@@ -5,18 +5,20 @@ use std::{
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command as Program, Stdio},
-    sync::Arc,
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use locum::{
-    agent::Agent,
+    agent::{Agent, AgentError, Serving},
     clock::SystemClock,
     config,
     model::{
-        AgentFacts, Command, Epoch, Incarnation, NodeId, Primary, Reply, Server, Stamp, Standby, Upstream,
-        Version,
+        AgentFacts, Command, Epoch, Incarnation, LeaseRecord, NodeId, Primary, Reign, Reply, Server, Stamp,
+        Standby, Upstream, Version,
     },
+    ports::{Lease, Member, Outcome, Peers, Revision, StoreError},
 };
 
 /// How long anything may take that is waited for.
@@ -88,7 +90,7 @@ impl Node {
         drop(stopped);
         let until = Instant::now() + SOON;
         loop {
-            match Agent::start(&cfg, None, &id, &dir, Arc::new(SystemClock)) {
+            match try_start(&cfg, &id, &dir) {
                 Ok(agent) => break self.agent = agent,
                 Err(error) if Instant::now() > until => panic!("{error}"),
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
@@ -214,7 +216,57 @@ pub(crate) fn settings(dir: &Path, name: &str) -> (config::Postgres, PathBuf) {
 }
 
 pub(crate) fn start(cfg: &config::Postgres, id: &NodeId, state_dir: &Path) -> Arc<Agent> {
-    Agent::start(cfg, None, id, state_dir, Arc::new(SystemClock)).expect("an agent")
+    try_start(cfg, id, state_dir).expect("an agent")
+}
+
+/// An agent whose store declares whatever it promised last: these tests are about what comes after.
+pub(crate) fn try_start(
+    cfg: &config::Postgres,
+    id: &NodeId,
+    state_dir: &Path,
+) -> Result<Arc<Agent>, AgentError> {
+    let granting = Arc::new(Granting { node: id.clone(), agent: OnceLock::new() });
+    let serving = Serving {
+        ttl: Duration::from_secs(60),
+        hang: Duration::from_secs(60),
+        lease: granting.clone(),
+        peers: granting.clone(),
+    };
+    let agent = Agent::start(cfg, None, id, state_dir, serving, Arc::new(SystemClock))?;
+    let _first = granting.agent.set(Arc::downgrade(&agent));
+    Ok(agent)
+}
+
+struct Granting {
+    node: NodeId,
+    agent: OnceLock<Weak<Agent>>,
+}
+
+#[async_trait]
+impl Lease for Granting {
+    async fn reign(&self) -> Result<Option<(Reign, Revision)>, StoreError> {
+        let promise = self.agent.get().and_then(Weak::upgrade).and_then(|agent| agent.facts().promise);
+        let reign = |stamp: Stamp| Reign {
+            incarnation: stamp.incarnation,
+            epoch: stamp.epoch,
+            primary: Some(self.node.clone()),
+        };
+        Ok(promise.map(|stamp| (reign(stamp), Revision(1))))
+    }
+
+    async fn last(&self) -> Result<Option<(LeaseRecord, Revision)>, StoreError> {
+        Ok(None)
+    }
+
+    async fn renew(&self, _: Revision, _: Option<Revision>, _: &LeaseRecord) -> Result<Outcome, StoreError> {
+        Ok(Outcome::Committed(Revision(2)))
+    }
+}
+
+impl Peers for Granting {
+    fn member(&self, _: &NodeId) -> Option<Arc<dyn Member>> {
+        None
+    }
 }
 
 /// A folder that the owner of PostgreSQL can work in.

@@ -1,10 +1,7 @@
 //! An agent keeps its word.
 
-use std::sync::Arc;
-
 use locum::{
-    agent::{Agent, AgentError},
-    clock::SystemClock,
+    agent::AgentError,
     model::{Command, NodeId, Reply},
 };
 
@@ -70,7 +67,7 @@ async fn a_foreign_data_directory_is_not_touched() {
     foreign.data_dir = dir.path().join("other");
     let until = std::time::Instant::now() + super::agent_fixture::SOON;
     let error = loop {
-        match Agent::start(&foreign, None, &id, &state, Arc::new(SystemClock)) {
+        match super::agent_fixture::try_start(&foreign, &id, &state) {
             Err(AgentError::StateInUse { .. }) if std::time::Instant::now() < until => {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }

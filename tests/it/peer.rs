@@ -93,6 +93,10 @@ impl Member for Fake {
         self.note(format!("{order:?} {endpoint} {stamp}"));
         Ok(Answer { reply: Reply::Refused("a lower stamp".into()), facts: self.facts() })
     }
+    async fn vouch(&self, stamp: Stamp, ttl: Duration) -> Result<bool, NoAnswer> {
+        self.note(format!("vouch {stamp} {ttl:?}"));
+        Ok(true)
+    }
     async fn sessions(&self) -> Result<Vec<Session>, NoAnswer> {
         Ok((1..=20_000).map(|client_port| Session { client_port, idle: client_port % 2 == 0 }).collect())
     }

@@ -390,7 +390,7 @@ fn failed_over(seoul_down: Down) -> View {
     let mut view = vacant();
     let next = intent().vacated().declared(tokyo());
     let switch = Some(Switch { timeline: Timeline(3), at: FLUSHED });
-    let next = Intent { switch, promotable: vec![seoul()], ..next }.raised();
+    let next = Intent { switch, settled: true, promotable: vec![seoul()], ..next }.raised();
     let stamp = next.stamp();
     let slots = vec![Slot { name: seoul().slot(), active: false, retained: 0 }];
     let serving = Primary {

@@ -92,6 +92,9 @@ fn silence_in_async_ends_the_epoch_but_not_the_wait() {
     assert_eq!(declared(&held), None, "clocks drift: one part in a hundred is added");
     assert!(matches!(held.holds[0], Hold::LeaseRuns { .. }), "{:?}", held.holds);
 
+    view.lease = LeaseSeen { last: None, read_under: Some(stamp) };
+    assert_eq!(declared(&decide(&view)), None, "one that never took a lease has nothing that would stop it");
+
     view.lease = lease_seen(3_030, Some(stamp));
     assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(tokyo()));
     view.standby_mut(&tokyo()).recruited = None;
@@ -228,6 +231,48 @@ fn of_several_recruits_only_one_that_holds_all_is_declared() {
 }
 
 #[test]
+fn a_vacancy_still_knows_whose_history_counts() {
+    let mut view = vacant();
+    fence(&mut view, Some(FLUSHED));
+    recruit(&mut view);
+    let (keeps, lacks) = (vec![SWITCH], vec![]);
+    for (history, chosen) in [(keeps, Some(tokyo())), (lacks, Some(seoul()))] {
+        view.standby_mut(&tokyo()).history = history;
+        assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), chosen);
+    }
+}
+
+#[test]
+fn nobody_else_is_promoted_before_the_last_switch_is_recorded() {
+    let mut view = vacant();
+    view.intent_mut().settled = false;
+    fence(&mut view, Some(FLUSHED));
+    recruit(&mut view);
+    let next = declared(&decide(&view)).cloned();
+    assert_eq!(
+        next.and_then(|next| next.primary),
+        Some(seoul()),
+        "only the old one has its own history for sure"
+    );
+}
+
+#[test]
+fn a_mode_that_became_async_does_not_undo_what_the_set_promised() {
+    let osaka = node("osaka");
+    let mut view = vacant();
+    let both = set(&[osaka, tokyo()]);
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next, intent.durability) = (both.clone(), both, Durability::Async);
+    recruit(&mut view);
+    fence(&mut view, Some(Lsn(FLUSHED.0 + 64)));
+    assert_ne!(
+        declared(&decide(&view)).and_then(|next| next.primary.clone()),
+        Some(tokyo()),
+        "osaka may hold more"
+    );
+}
+
+#[test]
 fn a_wiped_or_older_store_is_accepted_only_on_a_persons_word() {
     let promised = Stamp { incarnation: Incarnation(1), epoch: Epoch(5), version: Version(20) };
     for wiped in [true, false] {
@@ -240,12 +285,25 @@ fn a_wiped_or_older_store_is_accepted_only_on_a_persons_word() {
         assert_eq!(plan.steps, vec![]);
         assert_eq!(plan.holds, vec![Hold::StoreNotBelieved]);
         view.requests = vec![Request { operation: "op".into(), kind: RequestKind::AcceptStore }];
+        let asked = vec![(seoul(), Command::Promise), (tokyo(), Command::Promise)];
+        assert_eq!(
+            orders(&decide(&view)),
+            asked,
+            "late orders of the earlier life must not be obeyed any more"
+        );
+        let life = Stamp { incarnation: Incarnation(2), epoch: Epoch(5), version: Version(0) };
+        for node in [seoul(), tokyo()] {
+            view.agent_mut(&node).promise = Some(life);
+        }
         let next = declared(&decide(&view)).cloned().expect("accepts");
         assert_eq!((next.incarnation, next.epoch, next.primary), (Incarnation(2), Epoch(5), Some(seoul())));
         assert!(
             next.sync.is_empty() && next.promotable.is_empty(),
             "nothing is promised until it is proven anew"
         );
+        let mut later = view.clone();
+        later.agent_mut(&tokyo()).primary_since = Some(promised);
+        assert!(matches!(decide(&later).steps.as_slice(), [Step::Refuse { .. }]), "seoul is an old primary");
         view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(5_000);
         assert!(matches!(decide(&view).steps.as_slice(), [Step::Refuse { .. }]), "it may remember more");
     }
