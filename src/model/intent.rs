@@ -181,6 +181,12 @@ impl Intent {
         Self { sync: Vec::new(), sync_next: Vec::new(), ..self.clone() }.raised()
     }
 
+    /// The member beside the primary is back.
+    #[must_use]
+    pub fn attended_again(&self) -> Self {
+        Self { attended: true, ..self.clone() }.raised()
+    }
+
     /// This intent with the next version: for every change that keeps the epoch.
     #[must_use]
     pub fn raised(self) -> Self {

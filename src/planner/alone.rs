@@ -1,7 +1,7 @@
-//! What the member beside the primary may do although it does not lead: empty the sync set, so that writes that wait
-//! for a lost standby do not wait for an election too.
+//! What the member beside the primary may do although it does not lead: say that it is back after a stop in order, and
+//! empty the sync set, so that writes that wait for a lost standby do not wait for an election too.
 //!
-//! Safe from anywhere, because it promises less and goes by the same compare-and-swap: if a leader has ended the epoch
+//! The latter is safe from anywhere, because it promises less and goes by the same compare-and-swap: if a leader has ended the epoch
 //! first, the write is refused, and if this one is first, the leader's is.
 
 use super::{case::Case, health, health::Health, sync_set};
@@ -9,6 +9,9 @@ use crate::model::{Command, Durability, Intent, NodeId, Step};
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
     let Some(me) = case.view.node.clone().filter(|me| intent.primary.as_ref() == Some(me)) else { return };
+    if attends_again(case, intent) {
+        return case.step(Step::Amend(intent.attended_again()));
+    }
     if intent.durability != Durability::Sync || intent.handover.is_some() || intent.paused {
         return;
     }
@@ -25,6 +28,15 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
     if empty && primary.names.as_ref().is_none_or(|names| !names.is_empty()) {
         case.order(intent, &me, Command::SetNames(Vec::new()));
     }
+}
+
+/// True if this very member was stopped in order and is back: its server has the right to serve, so that it is guarded
+/// again. Nobody else can tell: what others last heard of it may be from before it stopped.
+pub(super) fn attends_again(case: &Case<'_>, intent: &Intent) -> bool {
+    let me = case.view.node.as_ref().filter(|me| intent.primary.as_ref() == Some(*me));
+    let Some(agent) = me.filter(|_| !intent.attended).and_then(|me| case.heard(me)) else { return false };
+    let of_term = agent.primary_since.is_some_and(|since| since.same_epoch(intent.stamp()));
+    of_term && agent.serves_until.is_some_and(|until| until > case.now)
 }
 
 fn leader_is_heard(case: &Case<'_>, me: &NodeId) -> bool {

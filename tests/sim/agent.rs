@@ -265,13 +265,13 @@ impl Agent {
         Some(self.inbox.swap_remove(index).1)
     }
 
-    pub(crate) fn grant(&mut self, stamp: Stamp, until: Mono, r: &mut Reach<'_>) {
+    pub(crate) fn grant(&mut self, stamp: Stamp, until: Mono, ahead: bool, r: &mut Reach<'_>) {
         self.changed |= self.serves_until.is_none();
         self.serves_until = self.serves_until.max(Some(until));
         let armed = r.bug != Some(Bug::GuardOnlyAsync)
             || r.mix.policy.durability == locum::model::Durability::Async;
         if armed {
-            r.guard.arm(stamp, until, r.pg, r.now);
+            r.guard.arm(stamp, until, r.pg, ahead, r.now);
         }
     }
 
@@ -325,7 +325,7 @@ impl Agent {
 
     /// Another reign stands: nothing more may be acknowledged here.
     fn step_down(&mut self, reign: &locum::model::Reign, r: &mut Reach<'_>) {
-        let stamp = Stamp { incarnation: reign.incarnation, epoch: reign.epoch, version: Version(0) };
+        let stamp = Stamp { incarnation: reign.incarnation, epoch: reign.epoch, version: Version(1) };
         r.log.say(|| format!("agent {}: the store declares {stamp}: it ends itself", self.host));
         self.serves_until = None;
         self.disk.promise = self.disk.promise.max(Some(stamp));
@@ -491,7 +491,7 @@ impl Agent {
     }
 
     pub(crate) fn attest_down(&mut self, stamp: Stamp, reach: &mut Reach<'_>) {
-        reach.guard.outranked(stamp);
+        reach.guard.outranked(stamp, reach.pg);
         self.down(Some(reach.clock), false, reach);
         self.server.at = reach.clock;
         if let Server::Down(down) = &mut self.server.value {

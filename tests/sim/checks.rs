@@ -201,8 +201,7 @@ impl Checks {
             return self.violate(|| format!("host {host} loses commits, and no failover was decided"));
         };
         let (bytes, primary, limit) = (rpo.bytes, rpo.primary, self.max_loss);
-        let allowed = bytes.filter(|bytes| *bytes <= limit);
-        if allowed.is_none_or(|bytes| kept.0 + bytes < primary.0) {
+        if bytes.is_none() || primary.bytes_since(kept) > limit {
             self.violate(|| {
                 format!("host {host} keeps {kept} only; the live RPO was {bytes:?} at {primary}, the limit {limit}")
             });

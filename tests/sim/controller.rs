@@ -507,7 +507,9 @@ fn position(
     at: Mono,
     intent: &Intent,
 ) -> Option<locum::model::Lsn> {
-    let shares = |standby: &Standby| intent.switch.is_none_or(|switch| standby.history.contains(&switch));
+    let shares = |standby: &Standby| {
+        intent.settled && intent.switch.is_none_or(|switch| standby.history.contains(&switch))
+    };
     let sender = primary.senders.iter().find(|sender| sender.name == agent.standby_name);
     sender.map(|sender| sender.flushed).or_else(|| match &agent.server.value {
         Server::Standby(standby) if agent.server.at <= at && shares(standby) => Some(standby.flushed),

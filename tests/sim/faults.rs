@@ -190,7 +190,7 @@ impl World {
             }
             Kind::StopMember => {
                 if self.hosts[host].life == Life::Up {
-                    self.hosts[host].stopping = Some((now + 300, until.max(now + 100) + 300));
+                    self.hosts[host].stopping = Some(until.max(now + 50));
                 }
             }
             Kind::ClockStep => {
@@ -333,6 +333,10 @@ impl World {
     pub(crate) fn resume_if_paused(&mut self) {
         let paused = self.store.intent.as_ref().is_some_and(|(intent, _)| intent.paused);
         let now = self.now;
+        let disbelieved = self.controllers.iter().any(|c| c.leads(now) && c.holds.contains(&Hold::StoreNotBelieved));
+        if disbelieved {
+            return;
+        }
         let asked = self.controllers.iter().any(|c| c.leads(now) && !c.requests.is_empty());
         if paused && !asked {
             self.ask(RequestKind::Resume);

@@ -30,9 +30,10 @@ impl Guard {
         self.dead_until <= now
     }
 
-    /// A new deadline: for the server that runs, or for the one that is about to be started.
-    pub(crate) fn arm(&mut self, stamp: Stamp, until: Mono, pg: &mut Pg, now: Tick) {
-        if !self.lives(now) || stamp < self.stamp && !stamp.same_epoch(self.stamp) {
+    /// A new deadline: for the server that runs, or, ahead of a start, for the one that is about to be started.
+    pub(crate) fn arm(&mut self, stamp: Stamp, until: Mono, pg: &Pg, ahead: bool, now: Tick) {
+        let outdated = stamp < self.stamp && !stamp.same_epoch(self.stamp);
+        if !self.lives(now) || outdated || pg.is_down() && !ahead {
             return;
         }
         self.of = pg.generation + u64::from(pg.is_down());
@@ -44,14 +45,15 @@ impl Guard {
     }
 
     /// Explicit: the server has ended, or is to go on unguarded.
-    pub(crate) fn disarm(&mut self) {
+    pub(crate) fn disarm(&mut self, pg: &mut Pg) {
+        pg.held = false;
         (self.deadline, self.acts_at, self.frozen_since) = (None, None, None);
     }
 
     /// A higher epoch is known.
-    pub(crate) fn outranked(&mut self, stamp: Stamp) {
+    pub(crate) fn outranked(&mut self, stamp: Stamp, pg: &mut Pg) {
         self.stamp = self.stamp.max(stamp);
-        self.disarm();
+        self.disarm(pg);
     }
 
     pub(crate) fn killed(&mut self, until: Tick) {
@@ -63,7 +65,7 @@ impl Guard {
             return;
         }
         if pg.is_down() && pg.generation >= self.of && !pg.has_processes(now) {
-            return self.disarm();
+            return self.disarm(pg);
         }
         let Some(deadline) = self.deadline.filter(|_| pg.generation >= self.of) else { return };
         if clock.at(now) < deadline {
@@ -86,7 +88,7 @@ impl Guard {
         if self.frozen_since.is_some_and(|since| now - since >= limit) {
             log.say(|| format!("guard {}: kills", self.host));
             pg.kill(now);
-            self.disarm();
+            self.disarm(pg);
         }
     }
 }

@@ -39,8 +39,8 @@ pub(crate) struct Host {
     pub(crate) tell_at: Tick,
     /// Grows with every start of the member.
     pub(crate) lives: u64,
-    /// The member was told to stop in order: until when it tries to say so, and when it is started again.
-    pub(crate) stopping: Option<(Tick, Tick)>,
+    /// The member was told to stop in order, and when it is started again.
+    pub(crate) stopping: Option<Tick>,
     /// How far the wall clock is off, in ticks.
     pub(crate) wall_off: i64,
 }

@@ -93,6 +93,8 @@ impl Job {
             Command::ProveNames => self.prove_names(agent, r),
             Command::PauseReplay => self.pause_replay(agent, r),
             Command::ResumeReplay => Self::resume_replay(agent, r),
+            // It was promised before this.
+            Command::Promise => DONE,
             Command::Admit(nodes) => Self::admit(agent, self.stamp, nodes),
             Command::KeepSlots(slots) => Self::keep_slots(agent, r, &slots),
         }
@@ -257,7 +259,7 @@ impl Job {
             match &agent.server.value {
                 Server::Standby(_) => return refused("the server is a standby"),
                 Server::Unknown => return failed("it cannot be told what the server is"),
-                Server::Primary(_) => return adopt(agent, self.stamp),
+                Server::Primary(_) => return self.claim(agent, r).map(|claimed| claimed.and_then(|()| adopt(agent, self.stamp))),
                 Server::Starting => {}
                 Server::Down(down) => {
                     let stale = r.bug == Some(Bug::StaleEpoch);
@@ -267,7 +269,7 @@ impl Job {
                     if r.pg.standby_signal {
                         // Declared, and ended before it was promoted: it starts as it was left, cut from everybody.
                         let chosen = |by: Option<Stamp>| by.is_some_and(|by| by.same_epoch(self.stamp));
-                        let its_own = chosen(agent.disk.recruited) || chosen(agent.disk.primary_since);
+                        let its_own = agent.disk.recruited.is_some() || chosen(agent.disk.primary_since);
                         if agent.disk.upstream.is_some() || !its_own {
                             return refused("standby.signal is there: it is a standby's directory");
                         }
@@ -291,7 +293,7 @@ impl Job {
             self.phase = 1;
         }
         match &agent.server.value {
-            Server::Primary(_) => adopt(agent, self.stamp),
+            Server::Primary(_) => self.claim(agent, r).map(|claimed| claimed.and_then(|()| adopt(agent, self.stamp))),
             Server::Standby(_) => DONE,
             Server::Down(_) if r.now > self.until => failed("PostgreSQL ended after its start"),
             _ => self.lasts(r, START).then(|| Err(Unable::Failed("does not accept connections".into()))),
@@ -552,12 +554,12 @@ fn is_standby(agent: &Agent) -> bool {
     matches!(agent.server.value, Server::Standby(_))
 }
 
-fn adopt(agent: &mut Agent, stamp: Stamp) -> Done {
+fn adopt(agent: &mut Agent, stamp: Stamp) -> Result<(), Unable> {
     if !agent.disk.primary_since.is_some_and(|since| since.same_epoch(stamp)) {
         agent.disk.primary_since = Some(stamp);
     }
     (agent.disk.recruited, agent.disk.upstream, agent.disk.paused) = (None, None, None);
-    DONE
+    Ok(())
 }
 
 fn promoted_already(agent: &mut Agent, stamp: Stamp) -> Done {
@@ -566,7 +568,7 @@ fn promoted_already(agent: &mut Agent, stamp: Stamp) -> Done {
         return DONE;
     }
     if same(agent.disk.recruited) {
-        return adopt(agent, stamp);
+        return Some(adopt(agent, stamp));
     }
     refused("the server is a primary already")
 }

@@ -111,7 +111,7 @@ impl Round {
                     if waiting.is_empty() && !*refused {
                         let until = lease::holder_until(*asked, r.mix.policy.lease_ttl);
                         r.log.say(|| format!("agent {}: serves by the others' word", agent.host));
-                        agent.grant(self.stamp, until, r);
+                        agent.grant(self.stamp, until, self.claim, r);
                         return Some(Verdict::Serves);
                     }
                     return (waiting.is_empty() || r.now - *began > ASK).then_some(Verdict::Silent);
@@ -171,7 +171,8 @@ impl Round {
             Told::Renewed(Some(revision)) => {
                 agent.known.last = record.map(|record| Some((record, revision)));
                 let from = if r.bug == Some(Bug::LeaseFromReply) { r.clock } else { asked };
-                agent.grant(self.stamp, lease::holder_until(from, r.mix.policy.lease_ttl), r);
+                let until = lease::holder_until(from, r.mix.policy.lease_ttl);
+                agent.grant(self.stamp, until, self.claim, r);
                 return Some(Verdict::Serves);
             }
             Told::Renewed(None) => {

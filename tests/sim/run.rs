@@ -138,8 +138,8 @@ impl Healing {
         while world.checks.violation.is_none() && well < STAY {
             world.tick(false);
             if world.now.is_multiple_of(100) {
-                world.resume_if_paused();
                 world.accept_if_disbelieved();
+                world.resume_if_paused();
             }
             self.disbelieved |= world.controllers.iter().any(|c| c.holds.contains(&Hold::StoreNotBelieved));
             let ailment = world.ailment();

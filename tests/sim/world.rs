@@ -148,28 +148,23 @@ impl World {
 
     /// A stop in order: beside the primary it first says that nobody attends it, and only then disarms the guard.
     fn stop_in_order(&mut self, host: usize) {
-        let Some((give_up, back)) = self.hosts[host].stopping else { return };
-        if self.hosts[host].life != Life::Up || self.controllers[host].frozen_until > self.now {
+        let Some(back) = self.hosts[host].stopping.filter(|_| self.hosts[host].life == Life::Up) else { return };
+        self.hosts[host].stopping = None;
+        // Its controller has ended before this: nothing that it had begun counts any more.
+        self.kill_member(host, back);
+        let Some((basis, revision)) = self.store.intent.clone().filter(|_| self.store.answers(host, self.now)) else {
+            return;
+        };
+        if basis.primary.as_ref() != Some(&node(host)) || !basis.attended {
             return;
         }
-        let known = self.controllers[host].intent.clone();
-        let beside = known.filter(|(intent, _)| intent.primary.as_ref() == Some(&node(host)) && intent.attended);
-        if let Some((basis, revision)) = beside
-            && self.now < give_up
-        {
-            if !self.store.answers(host, self.now) {
-                return;
-            }
-            let before = self.store.intent.as_ref().map(|(intent, _)| intent.clone());
-            let next = Intent { attended: false, ..basis.clone() }.raised();
-            let Some(revision) = self.store.amend((&basis, revision), &next, None) else { return };
-            self.checks.amended(before.as_ref(), &next);
-            self.controllers[host].adopt(next, revision, self.now, self.bug);
-            self.hosts[host].guard.disarm();
-            self.log.say(|| format!("member {host} stops, and {} says so", node(host)));
+        let next = Intent { attended: false, ..basis.clone() }.raised();
+        if self.store.amend((&basis, revision), &next, None).is_some() {
+            self.checks.amended(Some(&basis), &next);
+            let it = &mut self.hosts[host];
+            it.guard.disarm(&mut it.pg);
+            self.log.say(|| format!("member {host} stops, and {} says so", next.stamp()));
         }
-        self.hosts[host].stopping = None;
-        self.kill_member(host, back);
     }
 
     fn live_or_die(&mut self) {
@@ -678,7 +673,8 @@ impl World {
 
     pub(crate) fn lose_host(&mut self, host: usize, until: Tick) {
         self.hosts[host].pg.kill(self.now);
-        self.hosts[host].guard.disarm();
+        let it = &mut self.hosts[host];
+        it.guard.disarm(&mut it.pg);
         self.kill_member(host, until);
     }
 

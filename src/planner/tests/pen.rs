@@ -158,12 +158,75 @@ fn the_primary_notes_who_may_be_promoted_before_the_store_lists_it() {
 }
 
 #[test]
-fn a_member_that_is_back_attends_again() {
+fn a_witness_that_is_heard_does_not_hold_up_the_first_declaration() {
+    let osaka = node("osaka");
+    let mut view = healthy();
+    view.intent = None;
+    view.members.insert(osaka.clone());
+    for node in [seoul(), tokyo()] {
+        view.agent_mut(&node).promise = None;
+    }
+    assert_eq!(declared(&decide(&view)), None, "it may have a server that nobody has seen");
+    view.nodes.insert(osaka, NodeView { heard: NOW, agent: None, endpoints: BTreeMap::new() });
+    assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(seoul()));
+}
+
+#[test]
+fn only_the_member_itself_says_that_it_is_back() {
     let mut view = healthy();
     view.intent_mut().attended = false;
-    let plan = decide(&view);
-    assert!(plan.findings.contains(&Finding::Unattended { node: seoul() }));
-    assert_eq!(declared(&plan).map(|next| next.attended), Some(true));
+    let back = view.intent_mut().attended_again();
+    let others = decide(&view);
+    assert!(others.findings.contains(&Finding::Unattended { node: seoul() }));
+    assert_eq!(declared(&others), None, "what is known of it may be from before it stopped");
+
+    view.node = Some(seoul());
+    assert_eq!(declared(&decide(&view)), Some(&back));
+    view.leading = false;
+    assert_eq!(decide(&view).steps, vec![Step::Amend(back)]);
+    view.agent_mut(&seoul()).serves_until = None;
+    assert_eq!(decide(&view).steps, vec![], "nothing guards it yet");
+}
+
+/// Seoul down and fenced, in async; tokyo and osaka recruited, osaka 64 bytes further.
+fn two_recruits() -> (View, NodeId) {
+    let osaka = node("osaka");
+    let mut view = vacant();
+    let third = view.nodes[&tokyo()].clone();
+    view.nodes.insert(osaka.clone(), third);
+    asynchronous(&mut view);
+    view.intent_mut().promotable = vec![osaka.clone(), tokyo()];
+    recruit(&mut view);
+    fence(&mut view, None);
+    let stamp = view.intent_mut().stamp();
+    let further = Lsn(FLUSHED.0 + 64);
+    let standby = view.standby_mut(&osaka);
+    (standby.recruited, standby.streaming) = (Some(stamp), false);
+    (standby.flushed, standby.replayed) = (further, further);
+    view.rpo.as_mut().expect("an RPO").primary = further;
+    (view, osaka)
+}
+
+#[test]
+fn in_async_each_candidate_is_judged_by_what_it_lacks_itself() {
+    let (mut view, osaka) = two_recruits();
+    let policy = Policy { max_data_loss: 63, ..in_async() };
+    let chosen = |view: &View| declared(&plan(view, &Memory::default(), &policy, NOW)).and_then(|next| next.primary.clone());
+    assert_eq!(chosen(&view), Some(osaka.clone()));
+    view.nodes.get_mut(&osaka).expect("osaka").heard = ago(5_000);
+    assert_ne!(chosen(&view), Some(tokyo()), "the best one's position is not what tokyo holds");
+}
+
+#[test]
+fn nobody_is_declared_while_somebody_further_is_being_recruited() {
+    let (mut view, osaka) = two_recruits();
+    let decide = |view: &View| plan(view, &Memory::default(), &in_async(), NOW);
+    view.standby_mut(&osaka).recruited = None;
+    assert_eq!(declared(&decide(&view)), None);
+    let order = Step::Order { node: osaka, command: Command::Recruit, stamp: view.intent_mut().stamp() };
+    let failed = Attempt { failures: 1, at: NOW, error: "no".into() };
+    view.attempts.insert(order.key(), failed);
+    assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(tokyo()));
 }
 
 /// Seoul's own member, which does not lead and does not hear the leader; tokyo takes nothing more.
