@@ -237,7 +237,7 @@ impl Agent {
             vouched_until: self.vouched_until,
             server: self.server.clone(),
             unfinished: self.disk.unfinished,
-            job: None,
+            job: self.job.as_ref().map(|job| job.command.name().to_owned()),
             failed: self.failed.clone(),
             lost: None,
             app: None,

@@ -188,6 +188,21 @@ fn only_the_member_itself_says_that_it_is_back() {
     assert_eq!(decide(&view).steps, vec![], "nothing guards it yet");
 }
 
+#[test]
+fn a_former_primary_that_never_answers_is_ended_although_it_gave_its_word() {
+    let mut view = healthy();
+    view.server(&tokyo(), Server::Starting);
+    let lost = |ms| Memory {
+        since: [(Finding::StandbyLost { node: tokyo() }, ago(ms))].into(),
+        ..Memory::default()
+    };
+    let fenced = |view: &View, ms| orders(&plan(view, &lost(ms), &Policy::default(), NOW)).contains(&(tokyo(), Command::Fence));
+    assert!(!fenced(&view, 29_000), "it may be starting as a standby");
+    assert!(fenced(&view, 31_000));
+    view.agent_mut(&tokyo()).job = Some("starting PostgreSQL".into());
+    assert!(!fenced(&view, 31_000), "a long recovery is somebody's doing");
+}
+
 /// Seoul down and fenced, in async; tokyo and osaka recruited, osaka 64 bytes further.
 fn two_recruits() -> (View, NodeId) {
     let osaka = node("osaka");
