@@ -40,6 +40,10 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
     if intent.switch.is_some_and(|switch| !standby.history.contains(&switch)) {
         return Err("its timeline history lacks the present primary's switch".into());
     }
+    if intent.switch.is_some_and(|switch| standby.flushed < switch.at) {
+        // Promoted there, its history would be one that nobody else could be rewound to.
+        return Err("it has not received what the present primary began with".into());
+    }
     if !intent.sync.is_empty() && !intent.in_sync(node) {
         return Err("it is not in the sync set".into());
     }

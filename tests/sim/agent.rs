@@ -302,7 +302,7 @@ impl Agent {
         self.renew_at = r.now + RENEW.min(eighth);
         let well = match &self.server.value {
             // What the guard holds frozen does not hang.
-            Server::Primary(_) if r.pg.held => Ok(()),
+            _ if r.pg.held => Ok(()),
             Server::Primary(primary) => primary.probe.failing_since.map_or(Ok(()), Err),
             _ => Err(r.clock),
         };

@@ -189,6 +189,20 @@ fn only_the_member_itself_says_that_it_is_back() {
 }
 
 #[test]
+fn nobody_is_promoted_who_has_not_come_to_where_the_last_primary_began() {
+    let (mut view, _) = two_recruits();
+    for name in ["tokyo", "osaka"] {
+        let before = Lsn(SWITCH.at.0 - 8);
+        let standby = view.standby_mut(&node(name));
+        (standby.flushed, standby.replayed) = (before, before);
+    }
+    view.rpo.as_mut().expect("an RPO").primary = SWITCH.at;
+    let next = declared(&plan(&view, &Memory::default(), &in_async(), NOW)).and_then(|next| next.primary.clone());
+    assert_ne!(next, Some(tokyo()));
+    assert_ne!(next, Some(node("osaka")));
+}
+
+#[test]
 fn a_former_primary_that_never_answers_is_ended_although_it_gave_its_word() {
     let mut view = healthy();
     view.server(&tokyo(), Server::Starting);
