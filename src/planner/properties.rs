@@ -191,7 +191,9 @@ fn check(view: &View, plan: &Plan) -> Result<(), TestCaseError> {
         match step {
             Step::Declare(next) => check_declaration(view, intent, next)?,
             Step::Amend(next) => {
-                prop_assert!(*next == intent.unpromised() || (*next == intent.attended_again() && !intent.attended));
+                prop_assert!(
+                    *next == intent.unpromised() || (*next == intent.attended_again() && !intent.attended)
+                );
             }
             Step::FenceCommand { node, stamp: carried } => {
                 prop_assert_eq!(*carried, stamp);

@@ -6,7 +6,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use locum::model::{
     AgentFacts, Command, Control, ControlState, Down, Lsn, Mono, NodeId, Primary, Probe, ReplayState, Reply,
-    Seen, Server, Slot, Stamp, Standby, StandbyName, SystemId, Timeline, Unfinished, Upstream, Version, WalSender,
+    Seen, Server, Slot, Stamp, Standby, StandbyName, SystemId, Timeline, Unfinished, Upstream, Version,
+    WalSender,
 };
 
 use super::{
@@ -124,7 +125,8 @@ impl Reach<'_> {
     /// Another server.
     pub(crate) fn other(&self, host: usize) -> Option<&Pg> {
         let here = self.before.len();
-        let other = if host < here { self.before.get(host) } else { self.after.get(host.wrapping_sub(here + 1)) };
+        let other =
+            if host < here { self.before.get(host) } else { self.after.get(host.wrapping_sub(here + 1)) };
         other.map(|other| &other.pg)
     }
 }
@@ -208,14 +210,8 @@ impl Agent {
         let (clones, next_id, streamed_from) = (self.clones, self.next_id, self.streamed_from);
         // A word given before this start counts again from here.
         let vouched_until = disk.vouched.map(|(_, length)| clock.plus(length));
-        *self = Self {
-            clones,
-            next_id,
-            streamed_from,
-            recruited,
-            vouched_until,
-            ..Self::of(self.host, disk)
-        };
+        *self =
+            Self { clones, next_id, streamed_from, recruited, vouched_until, ..Self::of(self.host, disk) };
     }
 
     /// A name that no earlier life of this standby had.
@@ -268,8 +264,8 @@ impl Agent {
     pub(crate) fn grant(&mut self, stamp: Stamp, until: Mono, ahead: bool, r: &mut Reach<'_>) {
         self.changed |= self.serves_until.is_none();
         self.serves_until = self.serves_until.max(Some(until));
-        let armed = r.bug != Some(Bug::GuardOnlyAsync)
-            || r.mix.policy.durability == locum::model::Durability::Async;
+        let armed =
+            r.bug != Some(Bug::GuardOnlyAsync) || r.mix.policy.durability == locum::model::Durability::Async;
         if armed {
             r.guard.arm(stamp, until, r.pg, ahead, r.now);
         }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use locum::model::{
-    Cause, Command, Durability, Epoch, Incarnation, Intent, LiveRpo, Member, NodeId, Policy, Stamp, StandbyName, Step,
-    View,
+    Cause, Command, Durability, Epoch, Incarnation, Intent, LiveRpo, Member, NodeId, Policy, Stamp,
+    StandbyName, Step, View,
 };
 
 use super::{
@@ -107,7 +107,14 @@ impl Checks {
     // ---- commits ------------------------------------------------------------------------------
 
     /// A server acknowledges a commit.
-    pub(crate) fn acknowledged(&mut self, host: usize, epoch: Term, commit: Waiter, hosts: &[Host], now: Tick) {
+    pub(crate) fn acknowledged(
+        &mut self,
+        host: usize,
+        epoch: Term,
+        commit: Waiter,
+        hosts: &[Host],
+        now: Tick,
+    ) {
         let newer = self.newest.filter(|newest| newest.term > epoch && newest.host != host);
         // Killing member and guard together is what systemd must help against.
         let unguarded = hosts[host].guard.gone;
@@ -119,7 +126,10 @@ impl Checks {
                 return;
             }
             return self.violate(|| {
-                format!("host {host} tells clients of {epoch:?} what did not wait, long after {:?} began", newest.term)
+                format!(
+                    "host {host} tells clients of {epoch:?} what did not wait, long after {:?} began",
+                    newest.term
+                )
             });
         }
         if let Some(newest) = newer
@@ -149,7 +159,9 @@ impl Checks {
     pub(crate) fn promotes(&mut self, host: usize, stamp: Stamp, others: &[usize]) {
         self.stands[host] = None;
         if self.durability == Some(Durability::Async) && !others.is_empty() {
-            self.violate(|| format!("host {host} is promoted ({stamp}) while {others:?} acknowledge commits"));
+            self.violate(|| {
+                format!("host {host} is promoted ({stamp}) while {others:?} acknowledge commits")
+            });
         }
     }
 
@@ -165,7 +177,14 @@ impl Checks {
     }
 
     /// A server is out of recovery, by promotion or by a start.
-    pub(crate) fn becomes_primary(&mut self, host: usize, epoch: Term, promoted: bool, hosts: &[Host], now: Tick) {
+    pub(crate) fn becomes_primary(
+        &mut self,
+        host: usize,
+        epoch: Term,
+        promoted: bool,
+        hosts: &[Host],
+        now: Tick,
+    ) {
         let pg = &hosts[host].pg;
         self.stands[host] = None;
         let missing: Vec<usize> = (0..self.acks.len())
@@ -177,7 +196,9 @@ impl Checks {
                 // An old primary that starts in place once more, and may acknowledge nothing, is nobody's loss yet.
                 if promoted || self.newest.is_none_or(|newest| newest.term <= epoch) {
                     self.violate(|| {
-                        format!("host {host} is primary of {epoch:?} without {count} acknowledged commits ({at})")
+                        format!(
+                            "host {host} is primary of {epoch:?} without {count} acknowledged commits ({at})"
+                        )
                     });
                 }
                 return;
@@ -341,7 +362,9 @@ impl Checks {
                 && !(before.attended && before.promotable.contains(chosen))
                 && !self.lenient
             {
-                self.violate(|| format!("{chosen} is declared ({}) unattended or not promotable", next.stamp()));
+                self.violate(|| {
+                    format!("{chosen} is declared ({}) unattended or not promotable", next.stamp())
+                });
             }
         }
         self.intent = Some(next.clone());
@@ -368,7 +391,10 @@ impl Checks {
             return self.violate(|| format!("{step} is planned by a member that does not lead"));
         }
         let inferred = cause.is_some_and(|cause| cause.summary.starts_with("nothing is heard"));
-        if matches!(step, Step::Declare(next) if next.primary.is_none()) && inferred && awake + 2 < self.detect {
+        if matches!(step, Step::Declare(next) if next.primary.is_none())
+            && inferred
+            && awake + 2 < self.detect
+        {
             return self.violate(|| format!("{step}, decided on silence {awake} ticks after a stall"));
         }
         let Step::Order { node, command: Command::Serve | Command::Promote(_), stamp } = step else { return };
@@ -386,7 +412,11 @@ impl Checks {
             (None, None) => return,
         };
         let promised = !intent.sync.is_empty() && !intent.sync_next.is_empty();
-        if host_of(of) != Some(host) || epoch != (intent.incarnation, its_epoch) || !promised || !pg.commits(now) {
+        if host_of(of) != Some(host)
+            || epoch != (intent.incarnation, its_epoch)
+            || !promised
+            || !pg.commits(now)
+        {
             return;
         }
         let listed = |name: &StandbyName| {

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use locum::{
     model::{
         Attempt, Command, Hold, Intent, LeaseRecord, LeaseSeen, LiveRpo, MemberFacts, Mono, NodeId, NodeView,
-        PositionLog, Primary, Reply, Request, RequestKind, RouteOrder, Seen, Server, Stamp, Standby, Step, StepKey,
-        View,
+        PositionLog, Primary, Reply, Request, RequestKind, RouteOrder, Seen, Server, Stamp, Standby, Step,
+        StepKey, View,
     },
     planner::{Memory, Plan, plan},
 };
@@ -187,11 +187,19 @@ impl Controller {
 
     /// The store was read. An older intent than one already known is a late read, unless the read began after that one was
     /// known: then the store has gone back.
-    pub(crate) fn stored(&mut self, intent: Option<(Intent, i64)>, leader: Option<NodeId>, now: Tick, bug: Option<Bug>) {
+    pub(crate) fn stored(
+        &mut self,
+        intent: Option<(Intent, i64)>,
+        leader: Option<NodeId>,
+        now: Tick,
+        bug: Option<Bug>,
+    ) {
         (self.leader, self.dirty) = (leader, true);
         let late = self.read_asked <= self.adopted;
         match intent {
-            Some((intent, revision)) if self.goes_back(&intent) && !late => self.intent = Some((intent, revision)),
+            Some((intent, revision)) if self.goes_back(&intent) && !late => {
+                self.intent = Some((intent, revision))
+            }
             Some((intent, revision)) => self.adopt(intent, revision, now, bug),
             None if late => {}
             None => self.intent = None,
@@ -288,9 +296,7 @@ impl Controller {
                 self.requests.retain(|request| match &request.kind {
                     RequestKind::Pause => !next.paused,
                     RequestKind::Resume => next.paused,
-                    RequestKind::AcceptStore => {
-                        before_life.is_some_and(|before| before == next.incarnation)
-                    }
+                    RequestKind::AcceptStore => before_life.is_some_and(|before| before == next.incarnation),
                     RequestKind::Switchover { .. } => {
                         next.handover.as_ref().is_none_or(|handover| handover.operation != request.operation)
                     }
@@ -407,7 +413,8 @@ impl Controller {
         let Some(intent) = &view.intent else { return false };
         let (at, me) = (self.clock.at(now), node(self.host));
         let here = intent.primary.as_ref() == Some(&me);
-        let heard = view.nodes.iter().any(|(other, seen)| *other != me && at.since(seen.heard).as_millis() < 500);
+        let heard =
+            view.nodes.iter().any(|(other, seen)| *other != me && at.since(seen.heard).as_millis() < 500);
         let settled =
             now - self.epoch_since > SETTLED && self.underway.is_empty() && self.requests.is_empty();
         here && heard && settled && self.well_since.is_some() && intent.handover.is_none()

@@ -247,8 +247,8 @@ impl World {
     /// An operator asks whoever leads, as far as that one knows.
     fn ask(&mut self, kind: RequestKind) {
         let now = self.now;
-        let leader =
-            (0..self.hosts.len()).find(|host| self.hosts[*host].life == Life::Up && self.controllers[*host].leads(now));
+        let leader = (0..self.hosts.len())
+            .find(|host| self.hosts[*host].life == Life::Up && self.controllers[*host].leads(now));
         let Some(leader) = leader else { return };
         self.faults.operations += 1;
         let operation = format!("op{}", self.faults.operations);
@@ -269,7 +269,8 @@ impl World {
 
     /// The standby's virtual machine is put back to a snapshot that is some records old.
     fn disk_back(&mut self) {
-        let standbys: Vec<usize> = (0..self.mix.servers).filter(|host| self.hosts[*host].pg.standby_signal).collect();
+        let standbys: Vec<usize> =
+            (0..self.mix.servers).filter(|host| self.hosts[*host].pg.standby_signal).collect();
         if standbys.is_empty() {
             return;
         }
@@ -315,7 +316,9 @@ impl World {
     pub(crate) fn accept_if_disbelieved(&mut self) {
         let now = self.now;
         let leader = self.controllers.iter().find(|controller| controller.leads(now));
-        let Some(leader) = leader.filter(|leader| leader.holds.contains(&Hold::StoreNotBelieved)) else { return };
+        let Some(leader) = leader.filter(|leader| leader.holds.contains(&Hold::StoreNotBelieved)) else {
+            return;
+        };
         if !leader.requests.is_empty() {
             return;
         }
@@ -333,7 +336,8 @@ impl World {
     pub(crate) fn resume_if_paused(&mut self) {
         let paused = self.store.intent.as_ref().is_some_and(|(intent, _)| intent.paused);
         let now = self.now;
-        let disbelieved = self.controllers.iter().any(|c| c.leads(now) && c.holds.contains(&Hold::StoreNotBelieved));
+        let disbelieved =
+            self.controllers.iter().any(|c| c.leads(now) && c.holds.contains(&Hold::StoreNotBelieved));
         if disbelieved {
             return;
         }

@@ -60,7 +60,15 @@ impl Guard {
         *self = Self { dead_until: until, gone: true, stamp: self.stamp, ..Self::new(self.host) };
     }
 
-    pub(crate) fn step(&mut self, now: Tick, clock: HostClock, pg: &mut Pg, mix: &Mix, rng: &mut Rng, log: &mut Log) {
+    pub(crate) fn step(
+        &mut self,
+        now: Tick,
+        clock: HostClock,
+        pg: &mut Pg,
+        mix: &Mix,
+        rng: &mut Rng,
+        log: &mut Log,
+    ) {
         if !self.lives(now) {
             return;
         }

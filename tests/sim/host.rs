@@ -64,7 +64,13 @@ impl HostClock {
 }
 
 impl Host {
-    pub(crate) fn new(host: usize, serves: bool, clock: HostClock, agent: Agent, from: Option<Conninfo>) -> Self {
+    pub(crate) fn new(
+        host: usize,
+        serves: bool,
+        clock: HostClock,
+        agent: Agent,
+        from: Option<Conninfo>,
+    ) -> Self {
         debug_assert_eq!(agent.host, host, "an agent knows its host");
         let mut pg = Pg::new(from);
         if !serves {

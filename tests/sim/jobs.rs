@@ -247,7 +247,13 @@ impl Job {
         agent.disk.primary_since = Some(self.stamp);
         (agent.disk.recruited, agent.disk.upstream, agent.disk.paused) = (None, None, None);
         r.pg.promote(r.now, r.rng);
-        let left: Vec<usize> = r.before.iter().chain(r.after).filter(|h| h.pg.commits(r.now) && !h.guard.gone).map(|h| h.agent.host).collect();
+        let left: Vec<usize> = r
+            .before
+            .iter()
+            .chain(r.after)
+            .filter(|h| h.pg.commits(r.now) && !h.guard.gone)
+            .map(|h| h.agent.host)
+            .collect();
         r.checks.promotes(agent.host, self.stamp, &left);
     }
 
@@ -259,7 +265,11 @@ impl Job {
             match &agent.server.value {
                 Server::Standby(_) => return refused("the server is a standby"),
                 Server::Unknown => return failed("it cannot be told what the server is"),
-                Server::Primary(_) => return self.claim(agent, r).map(|claimed| claimed.and_then(|()| adopt(agent, self.stamp))),
+                Server::Primary(_) => {
+                    return self
+                        .claim(agent, r)
+                        .map(|claimed| claimed.and_then(|()| adopt(agent, self.stamp)));
+                }
                 Server::Starting => {}
                 Server::Down(down) => {
                     let stale = r.bug == Some(Bug::StaleEpoch);
@@ -293,7 +303,9 @@ impl Job {
             self.phase = 1;
         }
         match &agent.server.value {
-            Server::Primary(_) => self.claim(agent, r).map(|claimed| claimed.and_then(|()| adopt(agent, self.stamp))),
+            Server::Primary(_) => {
+                self.claim(agent, r).map(|claimed| claimed.and_then(|()| adopt(agent, self.stamp)))
+            }
             Server::Standby(_) => DONE,
             Server::Down(_) if r.now > self.until => failed("PostgreSQL ended after its start"),
             _ => self.lasts(r, START).then(|| Err(Unable::Failed("does not accept connections".into()))),

@@ -121,7 +121,8 @@ impl Mix {
         self.policy.max_failovers = 1000;
         self.policy.on_crash = OnCrash::Failover;
         let wants: &[Kind] = match bug {
-            Bug::NoCompareAndSwap | Bug::NoLeaderGuard => &[
+            Bug::NoLeaderGuard => &[Kind::FreezeController, Kind::KillStandby, Kind::StoreAway],
+            Bug::NoCompareAndSwap => &[
                 Kind::FreezeController,
                 Kind::StoreAway,
                 Kind::KillStandby,
@@ -148,23 +149,36 @@ impl Mix {
             Bug::FenceLeavesProcesses => &[Kind::Hang, Kind::Deaf, Kind::Crash],
             Bug::GuardOnlyAsync => &[Kind::FreezeMember, Kind::KillMember, Kind::Isolated],
             Bug::LeaseFromReply => &[Kind::FreezeMember, Kind::FreezeMember, Kind::Isolated],
-            Bug::WordNotKept | Bug::WordForgotten => {
+            Bug::WordNotKept => {
                 &[Kind::StoreAway, Kind::Cut, Kind::CutOneWay, Kind::KillMember, Kind::Isolated]
             }
+            Bug::WordForgotten => &[Kind::StoreAway, Kind::StoreAway, Kind::Isolated, Kind::KillMember],
             Bug::PromotableUnconfirmed => &[Kind::Crash, Kind::HostLost, Kind::Isolated, Kind::Isolated],
             Bug::RenewalUnguarded => &[Kind::StoreAway, Kind::Isolated, Kind::FreezeMember],
-            Bug::JointSkipped => &[Kind::KillStandby, Kind::Crash, Kind::HostLost, Kind::Isolated, Kind::KillMember],
+            Bug::JointSkipped => {
+                &[Kind::KillStandby, Kind::Crash, Kind::HostLost, Kind::Isolated, Kind::KillMember]
+            }
             Bug::MemberRecloned => &[Kind::KillStandby, Kind::Crash],
             Bug::OldDeclaredAgain => &[Kind::Crash, Kind::Hang, Kind::FreezeController, Kind::KillMember],
             Bug::LeastAdvanced => &[Kind::Crash, Kind::Hang, Kind::CutOneWay, Kind::KillStandby],
             Bug::SilenceAfterStall => &[Kind::FreezeController, Kind::FreezeMember, Kind::StoreAway],
-            Bug::AmendBlind => {
-                &[Kind::KillStandby, Kind::Isolated, Kind::Cut, Kind::FreezeController, Kind::HostLost, Kind::Crash]
-            }
+            Bug::AmendBlind => &[
+                Kind::KillStandby,
+                Kind::Isolated,
+                Kind::Cut,
+                Kind::FreezeController,
+                Kind::HostLost,
+                Kind::Crash,
+            ],
         };
         self.kinds = wants.to_vec();
         match bug {
-            Bug::OldStoreBelieved | Bug::LateSameEpoch | Bug::NoCompareAndSwap | Bug::NoLeaderGuard => {
+            Bug::NoLeaderGuard => {
+                (self.leader_ttl, self.late, self.late_most) = (100, 300, 500);
+                (self.fault_every, self.fault_length) = (40, 400);
+            }
+            Bug::OldStoreBelieved | Bug::LateSameEpoch | Bug::NoCompareAndSwap => {
+                (self.servers, self.hosts, self.direct) = (2, 2, 300);
                 self.policy.durability = Durability::Sync;
                 self.policy.write_wait = Duration::from_millis(100);
             }
@@ -175,15 +189,21 @@ impl Mix {
             Bug::FenceLeavesProcesses => self.policy.durability = Durability::Async,
             Bug::LeaseFromReply
             | Bug::WordNotKept
-            | Bug::WordForgotten
             | Bug::PromotableUnconfirmed
             | Bug::RenewalUnguarded
             | Bug::SilenceAfterStall => {
                 (self.policy.durability, self.policy.max_data_loss) = (Durability::Async, 1 << 20);
                 (self.policy.freeze_max, self.direct, self.policy.has_fence_command) =
                     (Duration::from_secs(10), 300, false);
-                self.policy.lease_ttl = Duration::from_millis(if bug == Bug::LeaseFromReply { 1000 } else { 3000 });
+                self.policy.lease_ttl =
+                    Duration::from_millis(if bug == Bug::LeaseFromReply { 1000 } else { 3000 });
                 (self.fault_every, self.fault_length) = (100, 500);
+            }
+            Bug::WordForgotten => {
+                (self.servers, self.hosts, self.policy.durability) = (2, 3, Durability::Async);
+                (self.policy.lease_ttl, self.policy.max_data_loss) = (Duration::from_secs(2), 1 << 20);
+                (self.policy.has_fence_command, self.direct) = (false, 300);
+                (self.fault_every, self.fault_length) = (40, 150);
             }
             Bug::GuardOnlyAsync => {
                 (self.policy.durability, self.weak, self.direct) = (Durability::Sync, 500, 300);

@@ -30,14 +30,33 @@ impl Links {
 /// What members say to each other.
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
-    Order { id: u64, stamp: Stamp, command: Command },
-    Route { id: u64, stamp: Stamp, order: RouteOrder },
-    Reply { id: u64, reply: Reply, facts: Box<MemberFacts> },
+    Order {
+        id: u64,
+        stamp: Stamp,
+        command: Command,
+    },
+    Route {
+        id: u64,
+        stamp: Stamp,
+        order: RouteOrder,
+    },
+    Reply {
+        id: u64,
+        reply: Reply,
+        facts: Box<MemberFacts>,
+    },
     Facts(Box<MemberFacts>),
     /// One agent asks another for its word …
-    Vouch { id: u64, stamp: Stamp, ttl: Duration },
+    Vouch {
+        id: u64,
+        stamp: Stamp,
+        ttl: Duration,
+    },
     /// … and is told, by it or by the store.
-    Told { id: u64, told: Told },
+    Told {
+        id: u64,
+        told: Told,
+    },
 }
 
 /// A message on its way.

@@ -12,9 +12,15 @@ pub(crate) fn see(bug: Option<Bug>, view: &mut View) {
     match bug {
         Some(Bug::SilenceAfterStall) => view.awake_since = Mono::default(),
         Some(Bug::PromotableUnconfirmed) => {
-            let Some(primary) = view.intent.as_ref().and_then(|intent| intent.primary.clone()) else { return };
-            let others: Vec<NodeId> =
-                view.nodes.iter().filter(|(node, seen)| **node != primary && seen.agent.is_some()).map(|(node, _)| node.clone()).collect();
+            let Some(primary) = view.intent.as_ref().and_then(|intent| intent.primary.clone()) else {
+                return;
+            };
+            let others: Vec<NodeId> = view
+                .nodes
+                .iter()
+                .filter(|(node, seen)| **node != primary && seen.agent.is_some())
+                .map(|(node, _)| node.clone())
+                .collect();
             let agent = view.nodes.get_mut(&primary).and_then(|seen| seen.agent.as_mut());
             // What was noted once is taken for all that will ever have to be.
             if let Some(noted) = agent.and_then(|agent| agent.admitted.as_mut()) {
@@ -48,7 +54,8 @@ pub(crate) fn ask(bug: Option<Bug>, view: &View, plan: &mut Plan, now: Mono) {
 
 fn shrink_at_once(step: &mut Step) {
     let Step::Declare(next) = step else { return };
-    let smaller = !next.sync_next.is_empty() && next.sync_next.iter().all(|member| next.sync.contains(member));
+    let smaller =
+        !next.sync_next.is_empty() && next.sync_next.iter().all(|member| next.sync.contains(member));
     if smaller && next.sync_next.len() < next.sync.len() {
         next.sync.clone_from(&next.sync_next);
     }
@@ -78,7 +85,8 @@ fn choose_worst(step: &mut Step, view: &View, intent: &Intent) {
 fn declare_old(view: &View, intent: &Intent, plan: &mut Plan, now: Mono) {
     let (Some(candidate), Some(old)) = (&intent.primary, &intent.previous) else { return };
     let ready = view.agent(candidate).is_some_and(|agent| {
-        matches!(agent.server.value, Server::Primary(_)) && agent.primary_since.is_some_and(|s| s.same_epoch(intent.stamp()))
+        matches!(agent.server.value, Server::Primary(_))
+            && agent.primary_since.is_some_and(|s| s.same_epoch(intent.stamp()))
     });
     let heard = view.fresh(candidate, now, std::time::Duration::from_millis(500)).is_some();
     let down = view.agent(old).is_some_and(|agent| matches!(agent.server.value, Server::Down(_)));

@@ -389,7 +389,8 @@ impl Pg {
             .map(|sender| sender.flushed)
             .max();
         let (all, reached) = (self.names_in_force.is_empty(), reached.unwrap_or(0));
-        let (told, wait) = self.waiters.iter().partition(|waiter| all || waiter.weak || waiter.len <= reached);
+        let (told, wait) =
+            self.waiters.iter().partition(|waiter| all || waiter.weak || waiter.len <= reached);
         self.waiters = wait;
         told
     }

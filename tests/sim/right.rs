@@ -93,7 +93,8 @@ impl Round {
                         return None;
                     }
                     self.phase = Phase::Next;
-                    if let Some(verdict) = self.answered(agent, r, told.unwrap_or(Told::Error), asked, record) {
+                    if let Some(verdict) = self.answered(agent, r, told.unwrap_or(Told::Error), asked, record)
+                    {
                         return match verdict {
                             Verdict::Silent => self.silent(agent, r),
                             other => Some(other),
@@ -152,7 +153,11 @@ impl Round {
         let ttl_ms = u64::try_from(r.mix.policy.lease_ttl.as_millis()).unwrap_or(u64::MAX);
         let (incarnation, epoch) = (self.stamp.incarnation, self.stamp.epoch);
         let record = LeaseRecord { node: me, incarnation, epoch, ttl_ms, count };
-        let ask = Ask::Renew { reign: reign_revision, last: last.map(|(_, revision)| revision), record: record.clone() };
+        let ask = Ask::Renew {
+            reign: reign_revision,
+            last: last.map(|(_, revision)| revision),
+            record: record.clone(),
+        };
         self.call(agent, r, ask, Some(record));
         None
     }

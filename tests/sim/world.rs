@@ -69,8 +69,11 @@ impl World {
                 Host::new(host, host < mix.servers, clock, agent, from)
             })
             .collect();
-        let controllers =
-            hosts.iter().enumerate().map(|(host, it)| Controller::new(host, mix.hosts, it.clock, 0)).collect();
+        let controllers = hosts
+            .iter()
+            .enumerate()
+            .map(|(host, it)| Controller::new(host, mix.hosts, it.clock, 0))
+            .collect();
         let checks = Checks::new(&mix.policy, bug);
         let mut log = Log { on: traced, ..Log::default() };
         log.say(|| {
@@ -148,11 +151,15 @@ impl World {
 
     /// A stop in order: beside the primary it first says that nobody attends it, and only then disarms the guard.
     fn stop_in_order(&mut self, host: usize) {
-        let Some(back) = self.hosts[host].stopping.filter(|_| self.hosts[host].life == Life::Up) else { return };
+        let Some(back) = self.hosts[host].stopping.filter(|_| self.hosts[host].life == Life::Up) else {
+            return;
+        };
         self.hosts[host].stopping = None;
         // Its controller has ended before this: nothing that it had begun counts any more.
         self.kill_member(host, back);
-        let Some((basis, revision)) = self.store.intent.clone().filter(|_| self.store.answers(host, self.now)) else {
+        let Some((basis, revision)) =
+            self.store.intent.clone().filter(|_| self.store.answers(host, self.now))
+        else {
             return;
         };
         if basis.primary.as_ref() != Some(&node(host)) || !basis.attended {
@@ -318,7 +325,9 @@ impl World {
                     self.send(host, to, Message::Vouch { id, stamp, ttl: self.mix.policy.lease_ttl });
                 }
                 Out::Store { id, ask } => {
-                    let late = |world: &mut Self| match world.network.unreliable && world.rng.chance(world.mix.late) {
+                    let late = |world: &mut Self| match world.network.unreliable
+                        && world.rng.chance(world.mix.late)
+                    {
                         true => world.rng.range(1, world.mix.late_most),
                         false => world.rng.below(2),
                     };
@@ -521,7 +530,9 @@ impl World {
             read.found = Some(self.store.lease.clone());
         }
         match read.found {
-            Some(found) if read.answered <= self.now => self.controllers[host].lease_told(found, read.under, self.now),
+            Some(found) if read.answered <= self.now => {
+                self.controllers[host].lease_told(found, read.under, self.now)
+            }
             found => self.controllers[host].lease_read = Some(LeaseRead { found, ..read }),
         }
     }
@@ -757,7 +768,10 @@ impl World {
         let pg = &self.hosts[primary].pg;
         let agent = &self.hosts[primary].agent;
         let since = agent.disk.primary_since;
-        if pg.proc != Proc::Primary || pg.is_frozen() || !since.is_some_and(|since| since.same_epoch(intent.stamp())) {
+        if pg.proc != Proc::Primary
+            || pg.is_frozen()
+            || !since.is_some_and(|since| since.same_epoch(intent.stamp()))
+        {
             return Some(format!("host {primary} is declared and {:?}", pg.proc));
         }
         if agent.serves_until.is_none() {

@@ -167,7 +167,7 @@ fn a_witness_that_is_heard_does_not_hold_up_the_first_declaration() {
         view.agent_mut(&node).promise = None;
     }
     assert_eq!(declared(&decide(&view)), None, "it may have a server that nobody has seen");
-    view.nodes.insert(osaka, NodeView { heard: NOW, agent: None, endpoints: BTreeMap::new() });
+    view.nodes.insert(osaka, NodeView { heard: NOW, agent: None, endpoints: std::collections::BTreeMap::new() });
     assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(seoul()));
 }
 
@@ -197,7 +197,8 @@ fn nobody_is_promoted_who_has_not_come_to_where_the_last_primary_began() {
         (standby.flushed, standby.replayed) = (before, before);
     }
     view.rpo.as_mut().expect("an RPO").primary = SWITCH.at;
-    let next = declared(&plan(&view, &Memory::default(), &in_async(), NOW)).and_then(|next| next.primary.clone());
+    let next =
+        declared(&plan(&view, &Memory::default(), &in_async(), NOW)).and_then(|next| next.primary.clone());
     assert_ne!(next, Some(tokyo()));
     assert_ne!(next, Some(node("osaka")));
 }
@@ -210,7 +211,9 @@ fn a_former_primary_that_never_answers_is_ended_although_it_gave_its_word() {
         since: [(Finding::StandbyLost { node: tokyo() }, ago(ms))].into(),
         ..Memory::default()
     };
-    let fenced = |view: &View, ms| orders(&plan(view, &lost(ms), &Policy::default(), NOW)).contains(&(tokyo(), Command::Fence));
+    let fenced = |view: &View, ms| {
+        orders(&plan(view, &lost(ms), &Policy::default(), NOW)).contains(&(tokyo(), Command::Fence))
+    };
     assert!(!fenced(&view, 29_000), "it may be starting as a standby");
     assert!(fenced(&view, 31_000));
     view.agent_mut(&tokyo()).job = Some("starting PostgreSQL".into());
@@ -240,7 +243,9 @@ fn two_recruits() -> (View, NodeId) {
 fn in_async_each_candidate_is_judged_by_what_it_lacks_itself() {
     let (mut view, osaka) = two_recruits();
     let policy = Policy { max_data_loss: 63, ..in_async() };
-    let chosen = |view: &View| declared(&plan(view, &Memory::default(), &policy, NOW)).and_then(|next| next.primary.clone());
+    let chosen = |view: &View| {
+        declared(&plan(view, &Memory::default(), &policy, NOW)).and_then(|next| next.primary.clone())
+    };
     assert_eq!(chosen(&view), Some(osaka.clone()));
     view.nodes.get_mut(&osaka).expect("osaka").heard = ago(5_000);
     assert_ne!(chosen(&view), Some(tokyo()), "the best one's position is not what tokyo holds");
