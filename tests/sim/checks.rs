@@ -47,6 +47,7 @@ pub(crate) struct Checks {
     max_loss: u64,
     /// With a planted mistake, only what comes of it counts, not the mistake itself.
     lenient: bool,
+    names_shown: bool,
     acks: Vec<Ack>,
     acked: Vec<bool>,
     acknowledges: BTreeMap<Term, usize>,
@@ -84,6 +85,7 @@ impl Checks {
             durability: Some(policy.durability),
             max_loss: policy.max_data_loss,
             lenient: bug.is_some(),
+            names_shown: bug == Some(Bug::NamesShown),
             outlasts: ticks(policy.lease_ttl) * 102 / 100 + 2,
             detect: ticks(policy.detect),
             ..Self::default()
@@ -405,7 +407,9 @@ impl Checks {
 
     /// While the store promises something, the primary it is promised of must keep it.
     pub(crate) fn promised_is_in_force(&mut self, host: usize, epoch: Term, pg: &Pg, now: Tick) {
-        let Some(intent) = self.intent.as_ref().filter(|_| !self.lenient && !self.restored) else { return };
+        let Some(intent) = self.intent.as_ref().filter(|_| !self.names_shown && !self.restored) else {
+            return;
+        };
         let (of, its_epoch) = match (&intent.primary, &intent.previous) {
             (Some(primary), _) => (primary, intent.epoch),
             (None, Some(previous)) => (previous, Epoch(intent.epoch.0 - 1)),

@@ -132,9 +132,9 @@ impl Mix {
             ],
             Bug::StaleEpoch => &[Kind::FreezeController, Kind::Crash, Kind::Hang, Kind::Cut],
             Bug::PromiseNotKept => {
-                &[Kind::Crash, Kind::KillMember, Kind::KillMember, Kind::Hang, Kind::FreezeController]
+                &[Kind::KillStandby, Kind::KillMember, Kind::KillMember, Kind::HostLost, Kind::Crash]
             }
-            Bug::LateSameEpoch => &[Kind::KillStandby, Kind::Cut, Kind::Crash, Kind::FreezeController],
+            Bug::LateSameEpoch => &[Kind::HostLost, Kind::Cut, Kind::KillStandby, Kind::FreezeController],
             Bug::NamesShown => &[Kind::BusyCheckpointer, Kind::KillStandby, Kind::Crash, Kind::HostLost],
             Bug::RecruitForgotten => &[Kind::KillMember, Kind::Hang, Kind::Cut, Kind::Deaf],
             Bug::OldStoreBelieved => &[
@@ -177,7 +177,12 @@ impl Mix {
                 (self.leader_ttl, self.late, self.late_most) = (100, 300, 500);
                 (self.fault_every, self.fault_length) = (40, 400);
             }
-            Bug::OldStoreBelieved | Bug::LateSameEpoch | Bug::NoCompareAndSwap => {
+            Bug::LateSameEpoch => {
+                (self.servers, self.hosts, self.policy.durability) = (3, 3, Durability::Sync);
+                self.policy.write_wait = Duration::from_millis(100);
+                (self.fault_every, self.fault_length) = (40, 150);
+            }
+            Bug::OldStoreBelieved | Bug::NoCompareAndSwap => {
                 (self.servers, self.hosts, self.direct) = (2, 2, 300);
                 self.policy.durability = Durability::Sync;
                 self.policy.write_wait = Duration::from_millis(100);
@@ -220,9 +225,7 @@ impl Mix {
                 (self.direct, self.slow_checkpointer, self.wal_stall) = (300, 500, 700);
             }
             Bug::StaleEpoch | Bug::PromiseNotKept => {
-                (self.policy.durability, self.policy.max_data_loss) = (Durability::Async, 1 << 20);
-                self.policy.on_crash = OnCrash::Restart;
-                self.policy.hang = Duration::from_millis(400);
+                (self.servers, self.hosts, self.policy.durability) = (3, 3, Durability::Sync);
                 (self.fault_every, self.fault_length, self.direct) = (40, 150, 300);
             }
             _ => {}

@@ -167,7 +167,8 @@ fn a_witness_that_is_heard_does_not_hold_up_the_first_declaration() {
         view.agent_mut(&node).promise = None;
     }
     assert_eq!(declared(&decide(&view)), None, "it may have a server that nobody has seen");
-    view.nodes.insert(osaka, NodeView { heard: NOW, agent: None, endpoints: std::collections::BTreeMap::new() });
+    view.nodes
+        .insert(osaka, NodeView { heard: NOW, agent: None, endpoints: std::collections::BTreeMap::new() });
     assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(seoul()));
 }
 
