@@ -75,7 +75,13 @@ impl Guard {
         if pg.is_down() && pg.generation >= self.of && !pg.has_processes(now) {
             return self.disarm(pg);
         }
-        let Some(deadline) = self.deadline.filter(|_| pg.generation >= self.of) else { return };
+        if pg.held && self.frozen_since.is_none() {
+            // Another guard froze it, and was killed: its time is counted anew.
+            self.frozen_since = Some(now);
+        }
+        let Some(deadline) = self.deadline.filter(|_| pg.generation >= self.of) else {
+            return self.kill_in_the_end(now, pg, mix, log);
+        };
         if clock.at(now) < deadline {
             if pg.held {
                 log.say(|| format!("guard {}: thaws", self.host));
@@ -92,6 +98,10 @@ impl Guard {
             log.say(|| format!("guard {}: freezes", self.host));
             (pg.held, self.frozen_since) = (true, Some(now));
         }
+        self.kill_in_the_end(now, pg, mix, log);
+    }
+
+    fn kill_in_the_end(&mut self, now: Tick, pg: &mut Pg, mix: &Mix, log: &mut Log) {
         let limit = u64::try_from(mix.policy.freeze_max.as_millis() / 10).unwrap_or(u64::MAX);
         if self.frozen_since.is_some_and(|since| now - since >= limit) {
             log.say(|| format!("guard {}: kills", self.host));

@@ -278,8 +278,7 @@ impl Job {
                     }
                     if r.pg.standby_signal {
                         // Declared, and ended before it was promoted: it starts as it was left, cut from everybody.
-                        let chosen = |by: Option<Stamp>| by.is_some_and(|by| by.same_epoch(self.stamp));
-                        let its_own = agent.disk.recruited.is_some() || chosen(agent.disk.primary_since);
+                        let its_own = agent.disk.recruited.is_some() || agent.disk.primary_since.is_some();
                         if agent.disk.upstream.is_some() || !its_own {
                             return refused("standby.signal is there: it is a standby's directory");
                         }

@@ -71,6 +71,8 @@ pub(crate) struct Waiter {
     pub(crate) len: usize,
     /// Told without having waited: a session that lowered its level, or a wait that was cancelled.
     pub(crate) weak: bool,
+    /// Its client never gives up waiting.
+    pub(crate) patient: bool,
 }
 
 #[derive(Clone)]
@@ -198,16 +200,16 @@ impl Pg {
     // ---- what is done to it -------------------------------------------------------------------
 
     /// A session commits. It is told so by [`Pg::step`], when what is in force is satisfied.
-    pub(crate) fn commit(&mut self, id: u32, weak: bool) {
+    pub(crate) fn commit(&mut self, id: u32, weak: bool, patient: bool) {
         self.wal.push(id);
-        self.waiters.push(Waiter { id, len: self.wal.len(), weak });
+        self.waiters.push(Waiter { id, len: self.wal.len(), weak, patient });
     }
 
     /// A client gives up waiting: it is told so, with a warning.
     pub(crate) fn cancel_wait(&mut self, rng: &mut Rng) {
         if !self.waiters.is_empty() {
             let index = rng.index(self.waiters.len());
-            self.waiters[index].weak = true;
+            self.waiters[index].weak |= !self.waiters[index].patient;
         }
     }
 

@@ -254,19 +254,19 @@ impl World {
         for host in 0..self.hosts.len() {
             if self.rng.chance(self.mix.direct) && self.hosts[host].pg.commits(self.now) {
                 let (id, weak) = (self.fresh(), self.rng.chance(self.mix.weak));
-                self.hosts[host].pg.commit(id, weak);
+                self.hosts[host].pg.commit(id, weak, false);
             }
             if self.rng.chance(self.mix.weak / 4) && self.hosts[host].pg.commits(self.now) {
                 self.hosts[host].pg.cancel_wait(&mut self.rng);
             }
             if self.rng.chance(self.mix.clients) {
-                self.commit_through(host, host);
+                self.commit_through(host, host, false);
             }
         }
     }
 
     /// A commit through the endpoint of `host`, by a client on the host `from`. None: it gets nowhere.
-    fn commit_through(&mut self, from: usize, host: usize) -> Option<(usize, u32)> {
+    fn commit_through(&mut self, from: usize, host: usize, patient: bool) -> Option<(usize, u32)> {
         let it = &self.hosts[host];
         let joined = |a: usize, b: usize| self.network.links.both(a, b, self.now);
         let target = it.table.target().filter(|_| it.life == Life::Up && it.table.mode() == Mode::Open)?;
@@ -276,7 +276,7 @@ impl World {
             return None;
         }
         let id = self.fresh();
-        self.hosts[to].pg.commit(id, false);
+        self.hosts[to].pg.commit(id, false, patient);
         Some((to, id))
     }
 
@@ -706,7 +706,7 @@ impl World {
                 let known: Vec<usize> = heard.map(|(node, _)| member(node)).collect();
                 let ids: Vec<u32> = known
                     .into_iter()
-                    .map(|to| self.commit_through(host, to).map_or(0, |(_, id)| id))
+                    .map(|to| self.commit_through(host, to, true).map_or(0, |(_, id)| id))
                     .collect();
                 (self.now, ids)
             }
