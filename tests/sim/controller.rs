@@ -230,6 +230,11 @@ impl Controller {
         self.dirty = true;
     }
 
+    /// The store is another one now: every watch has broken, and what was read is read anew.
+    pub(crate) fn watches_broke(&mut self) {
+        (self.read, self.lease_revision) = (None, None);
+    }
+
     /// True if the lease is to be read now: it was renewed, or another intent is known to stand.
     pub(crate) fn wants_lease(&self, revision: Option<i64>) -> bool {
         let stands = self.intent.as_ref().map(|(intent, _)| intent.stamp());

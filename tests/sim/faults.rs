@@ -264,6 +264,7 @@ impl World {
         if (quiet || self.bug == Some(Bug::OldStoreBelieved)) && self.store.restore() {
             self.log.say(|| "the store is restored from a copy".to_owned());
             self.checks.store_restored();
+            self.controllers.iter_mut().for_each(super::controller::Controller::watches_broke);
         }
     }
 
