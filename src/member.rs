@@ -78,6 +78,13 @@ impl Host {
         Feed { node: self.node.clone(), member: self.clone(), facts }
     }
 
+    /// Has the guard leave PostgreSQL alone.
+    pub async fn disarm(&self) {
+        if let Some(agent) = &self.agent {
+            agent.disarm().await;
+        }
+    }
+
     /// Stops the endpoints and the agent. PostgreSQL goes on.
     pub async fn stop(&self) {
         self.endpoints.values().for_each(|proxy| proxy.close());

@@ -112,6 +112,11 @@ pub trait Store: Send + Sync {
     /// Waits until a key that begins with `prefix` has changed beyond `since`, and returns the store's revision, which is
     /// beyond `since`. May coalesce; may also return for a change elsewhere, so that whoever waits looks again.
     async fn changed(&self, prefix: &str, since: Revision) -> Result<Revision, StoreError>;
+    /// Moves what leads the store itself off `host` (a name or an address), where the store has such a thing and it is
+    /// there: the loss of that host would cost its election, too. True if it was moved.
+    async fn keep_leader_off(&self, _host: &str) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 }
 
 /// The primary lease, as the agent of a primary renews it.

@@ -310,6 +310,8 @@ fn outline(facts: &AgentFacts) -> AgentFacts {
     let mut still = facts.clone();
     still.server.at = Mono(0);
     still.job = still.job.map(|_| String::new());
+    // What changes with every renewal wakes nobody; what the guard is doing does.
+    still.guard = still.guard.map(|guard| crate::model::GuardFacts { deadline: None, ..guard });
     still.serves_until = still.serves_until.map(|_| Mono(0));
     still.vouched_until = still.vouched_until.map(|_| Mono(0));
     match &mut still.server.value {

@@ -11,13 +11,14 @@ use tokio::sync::{Mutex, Notify, watch};
 use super::{
     AgentError,
     board::Board,
+    guarding::Wish,
     orders::Unable,
     peek,
     promise::{Promise, PromiseFile},
     right::{Known, Serving},
 };
 use crate::{
-    config,
+    config, guard,
     model::{AgentFacts, Mono, NodeId, Seen, Server},
     ports::Clock,
     postgres::{
@@ -57,6 +58,10 @@ pub(super) struct Inner {
     pub(super) look_around: Notify,
     /// The kept connection does not answer.
     pub(super) overdue: Notify,
+    /// The guard, once there is one.
+    pub(super) guard: watch::Sender<Option<Arc<guard::Client>>>,
+    /// What the guard is to be told.
+    pub(super) wish: watch::Sender<Wish>,
     observer: Mutex<Option<Observer>>,
     hand: Mutex<Option<Arc<Sql>>>,
 }
@@ -89,6 +94,7 @@ impl Inner {
             address: cfg.address.clone(),
             standby_name: promise.held().standby_name.clone(),
             no_failover: cfg.no_failover,
+            guard: None,
             serves_until: None,
             admitted: None,
             // A word given before this start counts again from here.
@@ -119,6 +125,8 @@ impl Inner {
             under_way: Flag::new(""),
             look_around: Notify::new(),
             overdue: Notify::new(),
+            guard: watch::Sender::new(None),
+            wish: watch::Sender::new(Wish::default()),
             observer: Mutex::new(None),
             hand: Mutex::new(None),
         })

@@ -5,7 +5,9 @@ mod board;
 mod error;
 mod fence;
 mod follow;
+mod guarding;
 mod inner;
+mod memory;
 mod names;
 mod orders;
 mod peek;
@@ -29,6 +31,7 @@ use tokio::{sync::watch as channel, task::JoinHandle};
 
 pub use error::AgentError;
 use inner::Inner;
+pub use memory::{Memory, await_first_clone, memory};
 pub use right::Serving;
 
 use crate::{
@@ -63,6 +66,9 @@ impl Agent {
         let inner = Arc::new(Inner::new(cfg, node, state_dir, serving, Arc::clone(&clock))?);
         let mut tasks =
             vec![tokio::spawn(watch::run(Arc::clone(&inner))), tokio::spawn(right::run(Arc::clone(&inner)))];
+        if let Some(guard) = inner.serving.guard.clone() {
+            tasks.push(tokio::spawn(guarding::run(Arc::clone(&inner), guard)));
+        }
         let app = app.map(|app| Arc::new(Probe::start(app, clock)));
         if let Some(app) = &app {
             tasks.push(tokio::spawn(mind_app(Arc::clone(&inner), Arc::clone(app))));
@@ -107,6 +113,13 @@ impl Agent {
     pub fn probe_app(&self) {
         if let Some(app) = &self.app {
             app.now();
+        }
+    }
+
+    /// Nobody takes this server's place without a person, so the guard is to leave it alone.
+    pub async fn disarm(&self) {
+        if let Err(error) = self.inner.disarm().await {
+            tracing::warn!(%error, "the guard is not disarmed: it freezes this primary when its lease has run out");
         }
     }
 

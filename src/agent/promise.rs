@@ -68,12 +68,7 @@ impl PromiseFile {
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| AgentError::StateInUse { path: state_dir.to_owned() })?;
         let path = state_dir.join(FILE);
-        let held = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|e| AgentError::PromiseUnreadable { path: path.clone(), why: e.to_string() })?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Promise::fresh(node),
-            Err(e) => return Err(AgentError::PromiseUnreadable { path, why: e.to_string() }),
-        };
+        let held = Promise::read(state_dir)?.unwrap_or_else(|| Promise::fresh(node));
         if held.node != *node {
             return Err(AgentError::ForeignPromise { path, names: held.node, node: node.clone() });
         }
@@ -110,6 +105,19 @@ impl PromiseFile {
 }
 
 impl Promise {
+    /// What a state directory's file holds; None if there is none. Blocking.
+    pub(super) fn read(state_dir: &Path) -> Result<Option<Self>, AgentError> {
+        let path = state_dir.join(FILE);
+        let unreadable = |why| AgentError::PromiseUnreadable { path: path.clone(), why };
+        match fs::read(&path) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map(Some).map_err(|error| unreadable(error.to_string()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unreadable(error.to_string())),
+        }
+    }
+
     fn fresh(node: &NodeId) -> Self {
         Self {
             node: node.clone(),

@@ -202,6 +202,7 @@ impl Inner {
             StartError::Running(pid) => Unable::Failed(format!("it runs already, as process {pid}")),
             error => Unable::Failed(error.to_string()),
         })?;
+        self.wish.send_modify(|wish| wish.started = Some(postmaster.pid()));
         self.look_around.notify_one();
         let mut attached = self.attached.subscribe();
         let same = |seen: &Option<Postmaster>| seen.as_ref().is_some_and(|p| p.pid() == postmaster.pid());

@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{inner::Inner, orders::Unable};
 use crate::{
+    guard,
     model::{LeaseRecord, Mono, NodeId, Reign, Server, Stamp, Version, lease},
     ports::{Lease, Outcome, Peers, Revision, StoreError},
 };
@@ -34,6 +35,8 @@ pub struct Serving {
     pub lease: Arc<dyn Lease>,
     /// Whom to ask when the store is silent.
     pub peers: Arc<dyn Peers>,
+    /// The guard that ends it. None: nothing does, which only tests may want.
+    pub guard: Option<guard::Settings>,
 }
 
 /// What was last read of the store, so that a renewal is one call.
@@ -71,6 +74,10 @@ pub(super) async fn run(inner: Arc<Inner>) {
         let down = inner.board.read(|s| {
             !matches!(s.facts.server.value, Server::Primary(_) | Server::Starting | Server::Unknown)
         });
+        if inner.is_frozen() {
+            // The guard keeps it from answering, and goes on doing so until the right is confirmed.
+            unwell_since = None;
+        }
         let hangs = unwell_since.is_some_and(|since| now.since(since) >= inner.serving.hang);
         if down || hangs {
             inner.note_expiry();
@@ -105,16 +112,25 @@ impl Inner {
     /// Confirms the right to serve under a stamp before a server is started or promoted: nobody is let in before.
     pub(super) async fn claim(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
         match self.renew(stamp).await {
-            Ok(()) => Ok(()),
+            Ok(()) => self.arm_granted().await,
             Err(Denied::Silent(why)) if !self.ask_for_word(stamp).await => {
                 Err(Unable::Failed(format!("its right to serve could not be confirmed: {why}")))
             }
-            Err(Denied::Silent(_)) => Ok(()),
+            Err(Denied::Silent(_)) => self.arm_granted().await,
             Err(Denied::NotYet) => Err(Unable::Failed("the store declares it under another epoch".into())),
             Err(Denied::Deposed(reign)) => {
                 let who = reign.primary.as_ref().map_or("nobody", NodeId::as_str);
                 Err(Unable::Refused(format!("the store declares {who} the primary of epoch {}", reign.epoch)))
             }
+        }
+    }
+
+    /// A server that runs is opened only when its guard counts.
+    async fn arm_granted(&self) -> Result<(), Unable> {
+        let granted = self.wish.borrow().until;
+        match granted {
+            Some((until, stamp)) => self.arm_now(until, stamp).await,
+            None => Ok(()),
         }
     }
 
@@ -147,7 +163,7 @@ impl Inner {
             match called(self.serving.lease.renew(reign, last, &record)).await {
                 Ok(Outcome::Committed(revision)) => {
                     known.last = Some(Some((record, revision)));
-                    self.grant(lease::holder_until(asked, self.serving.ttl));
+                    self.grant(lease::holder_until(asked, self.serving.ttl), stamp);
                     return Ok(());
                 }
                 Ok(Outcome::GuardFailed) => *known = Known::default(),
@@ -190,7 +206,8 @@ impl Inner {
         }
     }
 
-    fn grant(&self, until: Mono) {
+    fn grant(&self, until: Mono, stamp: Stamp) {
+        self.wish.send_modify(|wish| wish.until = wish.until.max(Some((until, stamp))));
         self.board.update(|s| s.facts.serves_until = s.facts.serves_until.max(Some(until)));
     }
 
@@ -210,7 +227,7 @@ impl Inner {
         };
         let all = join_all(nodes.into_iter().map(ask)).await.into_iter().all(|given| given);
         if all {
-            self.grant(lease::holder_until(asked, ttl));
+            self.grant(lease::holder_until(asked, ttl), stamp);
         }
         all
     }
@@ -220,6 +237,7 @@ impl Inner {
         let stamp = Stamp { incarnation: reign.incarnation, epoch: reign.epoch, version: Version(1) };
         tracing::warn!(%stamp, "the store declares another epoch: this primary ends itself");
         self.board.update(|s| s.facts.serves_until = None);
+        self.wish.send_modify(|wish| wish.kill = Some(stamp));
         if let Err(error) = self.remember(move |p| p.promise = p.promise.max(Some(stamp))).await {
             tracing::error!(?error, "the higher epoch could not be written down");
         }

@@ -70,6 +70,11 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
     }
 
+    /// The `error` sentence.
+    pub(crate) fn sentence(&self) -> &str {
+        self.body.get("error").and_then(Value::as_str).unwrap_or_default()
+    }
+
     /// Adds a field beside `error`.
     pub(crate) fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.body.insert(field.to_owned(), value.into());

@@ -4,6 +4,7 @@
 //! It shows what the controller publishes and hands requests over. It decides nothing, and it never waits for the
 //! controller: a controller that hangs shows up here as a snapshot that grows old.
 
+mod complaints;
 mod control;
 mod error;
 mod events;
@@ -25,7 +26,12 @@ use axum::{
 use secrecy::SecretString;
 use tokio::{net::TcpListener, sync::Semaphore};
 
-use self::{error::Refusal, feed::Feed, listen::Closing, token::Token};
+use self::{
+    error::Refusal,
+    feed::Feed,
+    listen::{Closing, Speech},
+    token::Token,
+};
 use crate::ports::Console;
 
 pub use metrics::names;
@@ -76,7 +82,7 @@ pub async fn serve(
     };
     let limits = listen::Limits { connections: CONNECTIONS, quiet: QUIET };
     tokio::select! {
-        served = listen::run(listener, limits, router(shared), closing) => served,
+        served = listen::run(listener, limits, Speech::Plain(None), router(shared), closing) => served,
         () = feed.follow() => Ok(()),
         () = close.after(shutdown) => Ok(()),
     }

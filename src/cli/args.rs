@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{config::Sources, model::NodeId};
+use crate::{
+    config::Sources,
+    model::{ClusterName, NodeId},
+};
 
 /// Where the configuration is unless `-c` says otherwise.
 pub const DEFAULT_CONFIG: &str = "/etc/locum/locum.toml";
@@ -17,6 +20,15 @@ Exit codes:
   3  timed out; the outcome is not known (the message says how to find out)
 
 Try it on this machine, with nothing to set up:  locum demo";
+
+const CERTS_HELP: &str = "\
+An authority is made once, on a host that is kept well; its key, ca.key, stays there. Every host gets ca.crt, and
+the certificate and key of its own node. Members take renewed files without a restart.
+
+Examples:
+  locum certs init  --dir /root/orders-ca --cluster orders
+  locum certs issue --dir /root/orders-ca --cluster orders --node seoul --address 10.0.0.1
+  locum certs show  /etc/locum/tls/seoul.crt";
 
 /// A leader-elected active/passive failover controller for PostgreSQL and the app server in front of it.
 #[derive(Debug, Parser)]
@@ -43,6 +55,9 @@ pub enum Verb {
     /// The demo's app server; `locum demo` starts it
     #[command(hide = true)]
     DemoApp(super::demo::app::Args),
+    /// Stop one PostgreSQL when its right to serve has run out; members start it
+    #[command(hide = true)]
+    Guard(super::guard::Args),
     /// Show who is primary, how much a disaster would cost now, and what is wrong
     #[command(
         after_help = "Exits with 1 if no node serves.\n\nExamples:\n  locum status\n  locum status --watch\n  locum status --json | jq .rpo"
@@ -71,8 +86,26 @@ pub enum Verb {
     Report(ReportArgs),
     /// Believe a store that was wiped or restored
     Store(StoreArgs),
+    /// Before adoption: what differs between the two nodes, and what is not as Locum needs it
+    #[command(
+        after_help = "Changes nothing. Exits with 1 if something is in the way of a pair.\n\nExamples:\n  locum check -c locum.toml\n  locum check -c locum.toml --peer \"host=10.0.0.2 user=postgres\"\n  locum check --primary \"host=10.0.0.1 user=postgres\" --standby \"host=10.0.0.2 user=postgres\""
+    )]
+    Check(CheckArgs),
+    /// Take over a running PostgreSQL, with its clients connected and without a restart
+    #[command(
+        after_help = "Run it on every node, the primary first; then start the members. Each change is printed with the way\nback, which is also kept in state_dir/adopt-undo.txt.\n\nExamples:\n  locum adopt -c locum.toml --dry-run    what must change, and what would need a restart\n  locum adopt -c locum.toml --yes\n  locum adopt -c /etc/locum/seoul.toml --create-roles --start"
+    )]
+    Adopt(AdoptArgs),
+    /// Make a new pair from two empty hosts
+    #[command(
+        after_help = "On the first host a database cluster is made and started; the second one gets its copy from it by\nitself, once both members run.\n\nExamples:\n  locum init -c locum.toml --primary --dry-run\n  locum init -c locum.toml --primary --yes     on the first host\n  locum init -c locum.toml --standby           on the second host"
+    )]
+    Init(InitArgs),
     /// Check, print or begin a configuration
     Config(ConfigArgs),
+    /// Make and show the certificates that members prove their names with
+    #[command(after_help = CERTS_HELP)]
+    Certs(CertsArgs),
 }
 
 /// Where the configuration comes from.
@@ -323,6 +356,100 @@ pub struct ReportArgs {
     pub json: bool,
 }
 
+/// `locum check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// The other node, as libpq keywords; best as a superuser [default: a standby's own primary]
+    #[arg(long, value_name = "CONNINFO")]
+    pub peer: Option<String>,
+    /// Compare these two, without a configuration: the primary
+    #[arg(long, value_name = "CONNINFO", requires = "standby", conflicts_with = "peer")]
+    pub primary: Option<String>,
+    /// The standby
+    #[arg(long, value_name = "CONNINFO", requires = "primary", conflicts_with = "peer")]
+    pub standby: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `locum adopt`.
+#[derive(Clone, Debug, Args)]
+pub struct AdoptArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// The other node, as libpq keywords; best as a superuser [default: a standby's own primary]
+    #[arg(long, value_name = "CONNINFO")]
+    pub peer: Option<String>,
+    /// Say what would be done, what is in the way and what needs a restart; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Make the replication role if it is not there, with the password of its passfile
+    #[arg(long)]
+    pub create_roles: bool,
+    /// Start the service locum@NAME of /etc/locum/NAME.toml at the end
+    #[arg(long)]
+    pub start: bool,
+    /// Go on although libraries or extensions differ, or another manager's process runs on this host
+    #[arg(long)]
+    pub force: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `locum init`.
+#[derive(Clone, Debug, Args)]
+pub struct InitArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// This is the first host: make and start a new database cluster
+    #[arg(long)]
+    pub primary: bool,
+    /// This is another host: it is cloned when its member and the primary's run [default]
+    #[arg(long, conflicts_with = "primary")]
+    pub standby: bool,
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Size of a WAL segment in MB
+    #[arg(long, value_name = "MB", default_value_t = 16, value_parser = segment_size)]
+    pub wal_segsize: u32,
+    /// Locale of the new cluster
+    #[arg(long, value_name = "NAME", default_value = "C.UTF-8")]
+    pub locale: String,
+    /// Encoding of the new cluster
+    #[arg(long, value_name = "NAME", default_value = "UTF8")]
+    pub encoding: String,
+    /// A further argument for initdb, such as --locale-provider=icu; may be repeated
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    pub initdb: Vec<String>,
+    /// Who may connect over the network, with a password: a network such as 10.0.0.0/24; may be repeated
+    /// [default: samenet, the networks this host is in]
+    #[arg(long, value_name = "CIDR")]
+    pub allow: Vec<String>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn segment_size(text: &str) -> Result<u32, String> {
+    let megabytes: u32 = text.parse().map_err(|_| "is no number".to_owned())?;
+    let fits = megabytes.is_power_of_two() && megabytes <= 1024;
+    if fits { Ok(megabytes) } else { Err("must be a power of two from 1 to 1024".into()) }
+}
+
 /// `locum config`.
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
@@ -359,4 +486,79 @@ pub enum ConfigVerb {
     /// Print a complete, commented configuration to begin with
     #[command(after_help = "Example:\n  locum config example > locum.toml")]
     Example,
+}
+
+/// `locum certs`.
+#[derive(Clone, Debug, Args)]
+pub struct CertsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: CertsVerb,
+}
+
+/// The verbs of `locum certs`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CertsVerb {
+    /// Make the authority of a cluster: ca.crt and ca.key
+    #[command(
+        after_help = "Whoever has ca.key can make members. Keep it off the members' hosts.\n\nExample:\n  locum certs init --dir /root/orders-ca --cluster orders"
+    )]
+    Init {
+        /// Where to.
+        #[command(flatten)]
+        place: CertsPlace,
+        /// How many days it is valid
+        #[arg(long, value_name = "N", default_value_t = 3650, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+    },
+    /// Make or renew the certificate of one node: NODE.crt and NODE.key
+    #[command(
+        after_help = "Renew with --force, and copy both files to the node: its member takes them within seconds.\n\nExample:\n  locum certs issue --dir /root/orders-ca --cluster orders --node seoul --address 10.0.0.1 --address db1.example.com"
+    )]
+    Issue {
+        /// Where the authority is, and where to.
+        #[command(flatten)]
+        place: CertsPlace,
+        /// The node
+        #[arg(long, value_name = "NODE")]
+        node: NodeId,
+        /// An IP address or a host name that other clients know it by; may be repeated. Members need none
+        #[arg(long, value_name = "IP|HOST")]
+        address: Vec<String>,
+        /// How many days it is valid; never longer than its authority
+        #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+    },
+    /// Show whose a certificate is, its names, and when it ends
+    #[command(
+        after_help = "Exits with 1 if one is not valid now.\n\nExample:\n  locum certs show /etc/locum/tls/seoul.crt"
+    )]
+    Show {
+        /// Certificates in PEM
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What `init` and `issue` share.
+#[derive(Clone, Debug, Args)]
+pub struct CertsPlace {
+    /// The directory of the authority
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The cluster
+    #[arg(long, value_name = "NAME")]
+    pub cluster: ClusterName,
+    /// Replace what is there
+    #[arg(long)]
+    pub force: bool,
+    /// Say what it would write, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
 }

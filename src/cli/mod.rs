@@ -2,17 +2,24 @@
 //!
 //! stdout is data, stderr is talk; only [`output`] writes to either. Exit codes: [`Exit`].
 
+mod adopt;
 pub mod args;
+mod certs;
+mod check;
 mod client;
 mod config;
 pub mod demo;
 mod explain;
 mod failure;
+pub mod guard;
+mod init;
+mod nodes;
 mod operation;
 pub mod output;
 mod pause;
 mod report;
 pub mod run_member;
+mod service;
 mod status;
 mod status_page;
 mod store;
@@ -43,6 +50,10 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if told { Exit::Done.into() } else { Exit::Usage.into() };
         }
     };
+    // Before there is a runtime: the guard is one small thread.
+    if let Verb::Guard(args) = cli.verb {
+        return guard::execute(args);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -60,6 +71,7 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
     match verb {
         Verb::Run(args) => Ok(run_member::execute(args).await?),
         Verb::Demo(args) => Ok(demo::execute(args).await?),
+        Verb::Guard(args) => Ok(guard::execute(args)),
         Verb::DemoApp(args) => Ok(demo::app::execute(&args).await?),
         Verb::Status(args) => Ok(status::execute(&args).await?.into()),
         Verb::Explain(args) => Ok(explain::execute(&args).await?.into()),
@@ -68,6 +80,10 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Resume(args) => Ok(pause::execute(&args, pause::Verb::Resume).await?.into()),
         Verb::Report(args) => Ok(report::execute(&args).await?.into()),
         Verb::Store(args) => Ok(store::execute(&args).await?.into()),
+        Verb::Certs(args) => Ok(certs::execute(&args)?.into()),
+        Verb::Check(args) => Ok(check::execute(&args).await?.into()),
+        Verb::Adopt(args) => Ok(adopt::execute(&args).await?.into()),
+        Verb::Init(args) => Ok(init::execute(&args).await?.into()),
         Verb::Config(args) => Ok(config::execute(&args)?.into()),
     }
 }

@@ -8,21 +8,23 @@ use std::{
 use anyhow::Context as _;
 use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch, task::JoinHandle};
 
-use super::args::RunArgs;
+use super::{args::RunArgs, service::Service};
 use crate::{
     agent::{Agent, Serving},
     api,
     clock::SystemClock,
-    config::Config,
+    config::{self, Config},
     controller::{self, Deps, Feed},
     endpoint::Proxy,
     fence_command::FenceCommand,
+    guard,
     member::Host,
-    model::RouteOrder,
+    model::{GuardMode, RouteOrder, Snapshot},
     peers::PeerBook,
-    ports::{Clock, Console, Local},
+    ports::{Clock, Console, Local, Store},
     postgres::ThroughEndpoint,
-    store::{Embedded, Records, Registration, RpoHistory},
+    store::{Embedded, Etcd, Records, Registration, RpoHistory},
+    tls::{Identity, Name},
 };
 
 /// How long a stop may take until it is cut short.
@@ -40,8 +42,10 @@ pub async fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
     let (stop, stopped) = watch::channel(false);
     let member = Running::start(&config, stopped).await?;
     tracing::info!(cluster = %config.cluster, node = %config.node, api = %config.api.listen, "member runs");
+    let service = Service::begin(member.snapshots.clone()).await;
     told_to_stop().await?;
     tracing::info!("member stops; PostgreSQL goes on");
+    service.stops().await;
     stop.send_replace(true);
     if tokio::time::timeout(STOP_LIMIT, member.stop()).await.is_err() {
         tracing::warn!("the stop took longer than {STOP_LIMIT:?} and was cut short");
@@ -62,6 +66,7 @@ struct Running {
     host: Arc<Host>,
     records: Records,
     node: crate::model::NodeId,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
     loop_task: JoinHandle<()>,
     servers: Vec<JoinHandle<()>>,
 }
@@ -70,22 +75,19 @@ impl Running {
     /// Binds every port and opens every file before anything acts.
     async fn start(config: &Config, stopped: watch::Receiver<bool>) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let access = access(config, &clock)?;
         let public = bind("api.listen", config.api.listen).await?;
         let peer_port = bind("api.peer_listen", config.api.peer_listen).await?;
         make_dir("state_dir", &config.state_dir)?;
-        if let Some(parent) = config.store.parent() {
-            make_dir("store.embedded", parent)?;
-        }
-        let store = Embedded::open(&config.store)
-            .with_context(|| format!("open the store {}", config.store.display()))?;
-        let records = Records::new(Arc::new(store), config.cluster.clone());
+        let records = Records::new(open_store(&config.store)?, config.cluster.clone());
         let history =
             RpoHistory::open(&config.state_dir.join("history.db")).context("open the RPO history")?;
         let mut endpoints = BTreeMap::new();
         for endpoint in &config.endpoints {
             endpoints.insert(endpoint.name.clone(), Proxy::bind(endpoint, clock.clone())?);
         }
-        let peers = PeerBook::open(config.node.clone(), &config.state_dir, connect(config, &clock));
+        let peers =
+            PeerBook::open(config.node.clone(), &config.state_dir, connect(config, access.clone(), &clock));
         let agent = match &config.postgres {
             Some(postgres) => Some(Agent::start(
                 postgres,
@@ -97,6 +99,14 @@ impl Running {
                     hang: config.policy.hang,
                     lease: Arc::new(records.clone()),
                     peers: peers.clone(),
+                    guard: Some(guard::Settings {
+                        enforce: config.policy.guard == GuardMode::Enforce,
+                        ..guard::Settings::new(
+                            &config.state_dir,
+                            &postgres.data_dir,
+                            config.policy.freeze_max,
+                        )
+                    }),
                 },
                 clock.clone(),
             )?),
@@ -112,18 +122,13 @@ impl Running {
         let (console, loop_task) =
             controller::start(deps(config, &host, &peers, records.clone(), history, clock));
         let console: Arc<dyn Console> = Arc::new(console);
+        let snapshots = console.snapshots();
         let local: Arc<dyn Local> = host.clone();
         let servers = vec![
             serve(api::serve(public, console, config.api.token.clone(), wait(stopped.clone()))),
-            serve(api::peer::serve(
-                peer_port,
-                config.cluster.clone(),
-                local,
-                config.api.token.clone(),
-                wait(stopped),
-            )),
+            serve(api::peer::serve(peer_port, config.cluster.clone(), local, access, wait(stopped))),
         ];
-        Ok(Self { host, records, node: config.node.clone(), loop_task, servers })
+        Ok(Self { host, records, node: config.node.clone(), snapshots, loop_task, servers })
     }
 
     /// Stops deciding first, then everything else; leadership is left at once, so that another member need not wait
@@ -131,13 +136,32 @@ impl Running {
     async fn stop(self) {
         self.loop_task.abort();
         _ = self.loop_task.await;
-        controller::leave_unattended(&self.records, &self.node).await;
+        if controller::leave_unattended(&self.records, &self.node).await {
+            self.host.disarm().await;
+        }
         if let Err(error) = self.records.step_down(&self.node).await {
             tracing::warn!(%error, "leave leadership");
         }
         self.host.stop().await;
         self.servers.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// What admits this member to others and others to this one.
+fn access(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<api::peer::Access> {
+    let identity = match &config.api.tls {
+        None => None,
+        Some(files) => {
+            let name = Name::new(config.node.clone(), config.cluster.clone()).map_err(anyhow::Error::msg)?;
+            let identity = Identity::open(files.clone(), name, clock.clone()).map_err(|flaws| {
+                let flaws: Vec<_> = flaws.iter().map(|flaw| format!("{flaw}. {}", flaw.fix)).collect();
+                anyhow::anyhow!("{}", flaws.join("; "))
+            })?;
+            identity.follow();
+            Some(identity)
+        }
+    };
+    Ok(api::peer::Access::new(config.api.token.clone(), identity))
 }
 
 fn deps(
@@ -178,18 +202,38 @@ fn deps(
 }
 
 /// How another member is connected.
-fn connect(config: &Config, clock: &Arc<dyn Clock>) -> Box<dyn Fn(&Registration) -> Feed + Send + Sync> {
-    let (cluster, token, clock) = (config.cluster.clone(), config.api.token.clone(), Arc::clone(clock));
+fn connect(
+    config: &Config,
+    access: api::peer::Access,
+    clock: &Arc<dyn Clock>,
+) -> Box<dyn Fn(&Registration) -> Feed + Send + Sync> {
+    let (cluster, clock) = (config.cluster.clone(), Arc::clone(clock));
     Box::new(move |peer| {
         let remote = api::peer::Remote::new(
             cluster.clone(),
             peer.node.clone(),
             peer.peer_address.clone(),
-            token.clone(),
+            access.clone(),
             Arc::clone(&clock),
         );
         Feed { node: peer.node.clone(), facts: remote.facts(), member: remote }
     })
+}
+
+/// Opens the store. etcd need not be up for it: a member runs and tells, and does nothing until it is.
+fn open_store(config: &config::Store) -> anyhow::Result<Arc<dyn Store>> {
+    match config {
+        config::Store::Embedded(file) => {
+            if let Some(parent) = file.parent() {
+                make_dir("store.embedded", parent)?;
+            }
+            let store = Embedded::open(file).with_context(|| format!("open the store {}", file.display()))?;
+            Ok(Arc::new(store))
+        }
+        config::Store::Etcd(etcd) => {
+            Ok(Arc::new(Etcd::open(etcd).context("open the store in etcd (store.etcd)")?))
+        }
+    }
 }
 
 /// Makes a directory that is not there yet, as `locum config check` promises; only its owner may enter.

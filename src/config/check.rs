@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use super::{App, Config, Endpoint, Postgres, Problem, Setting};
-use crate::model::{Durability, EndpointKind, NodeId};
+use super::{App, Config, Endpoint, Etcd, Postgres, Problem, Setting, Store};
+use crate::{
+    model::{Durability, EndpointKind, NodeId},
+    store::LEASE_MIN,
+};
 
 /// Members report ten times a second: a shorter silence means nothing.
 const DETECT_MIN: Duration = Duration::from_millis(200);
@@ -54,6 +57,10 @@ pub(super) fn check(config: &Config, settings: &[Setting]) -> Vec<Problem> {
             ));
         }
     }
+    if let Store::Etcd(etcd) = &config.store {
+        endpoints_of_etcd(etcd, &mut problems);
+        files_of_etcd(etcd, &mut problems);
+    }
     if let Some(app) = &config.app {
         app_server(app, config.policy.app_grace, &mut problems);
     }
@@ -82,7 +89,11 @@ fn members(config: &Config, problems: &mut Vec<Problem>) {
 
 fn places(config: &Config, problems: &mut Vec<Problem>) {
     let Some(postgres) = &config.postgres else { return };
-    for (key, path) in [("state_dir", &config.state_dir), ("store.embedded", &config.store)] {
+    let store = match &config.store {
+        Store::Embedded(file) => Some(("store.embedded", file)),
+        Store::Etcd(_) => None,
+    };
+    for (key, path) in [("state_dir", &config.state_dir)].into_iter().chain(store) {
         if path.starts_with(&postgres.data_dir) {
             problems.push(Problem::error(
                 key,
@@ -92,6 +103,100 @@ fn places(config: &Config, problems: &mut Vec<Problem>) {
                     postgres.data_dir.display()
                 ),
                 "Move it out, for example to /var/lib/locum.",
+            ));
+        }
+    }
+}
+
+/// More members of etcd than this make every write slower and nothing safer.
+const ETCD_MOST: usize = 9;
+
+fn endpoints_of_etcd(etcd: &Etcd, problems: &mut Vec<Problem>) {
+    const KEY: &str = "store.etcd";
+    const EXAMPLE: &str = "Write each as \"https://10.0.0.1:2379\".";
+    if etcd.endpoints.is_empty() || etcd.endpoints.len() > ETCD_MOST {
+        let what = format!("names {} endpoints", etcd.endpoints.len());
+        problems.push(Problem::error(KEY, what, format!("Name 1 to {ETCD_MOST}; three are usual.")));
+    }
+    let mut schemes = BTreeSet::new();
+    let mut listed = BTreeSet::new();
+    for text in &etcd.endpoints {
+        let Ok(url) = reqwest::Url::parse(text) else {
+            problems.push(Problem::error(KEY, format!("holds {text:?}, which is no URL"), EXAMPLE));
+            continue;
+        };
+        if !matches!(url.scheme(), "http" | "https") {
+            let what = format!("holds {text:?}, which begins neither with http:// nor with https://");
+            problems.push(Problem::error(KEY, what, EXAMPLE));
+            continue;
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            let what = "holds a user or a password, which do not belong into an endpoint";
+            problems.push(Problem::error(KEY, what, "Give etcd_user and etcd_password_file."));
+            continue;
+        }
+        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        // 443 and 80 are not etcd's; who means them writes them, and then they are not told apart from none.
+        if !bare || url.port().is_none() {
+            let what = format!("holds {text:?}, which is not scheme, host and port");
+            problems.push(Problem::error(KEY, what, EXAMPLE));
+        }
+        schemes.insert(url.scheme().to_owned());
+        if !listed.insert(url) {
+            problems.push(Problem::error(KEY, format!("lists {text} twice"), "List each endpoint once."));
+        }
+    }
+    if schemes.len() > 1 {
+        problems.push(Problem::error(KEY, "mixes http and https", "Use https for all."));
+    }
+    let https = schemes.contains("https");
+    if https && etcd.ca_file.is_none() {
+        problems.push(Problem::error(
+            "store.etcd_ca_file",
+            "is not given, and store.etcd is https: nothing says whose certificates count",
+            "Name the certificate of who signed etcd's: etcd_ca_file = \"/etc/locum/etcd-ca.pem\".",
+        ));
+    }
+    if !https && !schemes.is_empty() {
+        for (key, given) in [("store.etcd_ca_file", &etcd.ca_file), ("store.etcd_cert_file", &etcd.cert_file)]
+        {
+            if given.is_some() {
+                let what = "has no effect: store.etcd is http";
+                problems.push(Problem::error(key, what, "Write the endpoints as https://, or remove it."));
+            }
+        }
+        let remote = etcd.endpoints.iter().any(|text| !is_loopback(text));
+        if remote {
+            problems.push(Problem::warning(
+                KEY,
+                "is http: whoever can send to etcd can take over the cluster",
+                "Use https with client certificates, unless the network is closed to all others.",
+            ));
+        }
+    }
+}
+
+fn is_loopback(url: &str) -> bool {
+    let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
+    host.is_some_and(|host| {
+        let bare = host.trim_matches(['[', ']']);
+        bare == "localhost" || bare.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    })
+}
+
+fn files_of_etcd(etcd: &Etcd, problems: &mut Vec<Problem>) {
+    let pairs = [
+        ("etcd_cert_file", etcd.cert_file.is_some(), "etcd_key_file", etcd.key_file.is_some()),
+        ("etcd_user", etcd.user.is_some(), "etcd_password_file", etcd.password_file.is_some()),
+    ];
+    for (one, has_one, other, has_other) in pairs {
+        if has_one != has_other {
+            let (there, missing) = if has_one { (one, other) } else { (other, one) };
+            let what = format!("is not given, and store.{there} is");
+            problems.push(Problem::error(
+                format!("store.{missing}"),
+                what,
+                format!("Give both {one} and {other}, or neither."),
             ));
         }
     }
@@ -137,10 +242,14 @@ fn clash(one: SocketAddr, other: SocketAddr) -> bool {
 
 fn times(config: &Config, problems: &mut Vec<Problem>) {
     let policy = &config.policy;
+    let leader_ttl = match &config.store {
+        Store::Embedded(_) => (LEADER_TTL_MIN, "a busy disk would end the leader's lease"),
+        Store::Etcd(_) => (LEASE_MIN, "etcd grants no shorter lease"),
+    };
     let least = [
         ("policy.detect", policy.detect, DETECT_MIN, "members report ten times a second"),
         ("policy.hang", policy.hang, HANG_MIN, "a probe of a busy primary takes that long"),
-        ("policy.leader_ttl", config.leader_ttl, LEADER_TTL_MIN, "a busy disk would end the leader's lease"),
+        ("policy.leader_ttl", config.leader_ttl, leader_ttl.0, leader_ttl.1),
         (
             "policy.lease_ttl",
             policy.lease_ttl,

@@ -8,7 +8,12 @@ use std::{
 
 use rustix::fs::{Access, access};
 
-use super::{Config, Origin, Postgres, Problem, Setting, check::with_origin, parse::quote};
+use super::{Config, Etcd, Origin, Postgres, Problem, Setting, Store, check::with_origin, parse::quote};
+use crate::{
+    clock::SystemClock,
+    ports::Clock as _,
+    tls::{self, Name, Part},
+};
 
 /// The PostgreSQL versions that the code supports.
 const VERSIONS: std::ops::RangeInclusive<u32> = 14..=18;
@@ -16,16 +21,23 @@ const VERSIONS: std::ops::RangeInclusive<u32> = 14..=18;
 const PROGRAMS: [&str; 5] = ["postgres", "pg_basebackup", "pg_controldata", "pg_rewind", "pg_waldump"];
 
 /// Every problem of this host. Fills in `bin_dir` where the configuration leaves it open.
-pub(super) fn check(config: &mut Config, settings: &mut Vec<Setting>) -> Vec<Problem> {
+///
+/// `is_new`: what is in the data directory does not matter yet, the command that makes it looks for itself.
+pub(super) fn check(config: &mut Config, settings: &mut Vec<Setting>, is_new: bool) -> Vec<Problem> {
     let mut problems = Vec::new();
     let state_dir = config.state_dir.clone();
     writable("state_dir", &state_dir, &mut problems);
-    if let Some(parent) = config.store.parent() {
-        writable("store.embedded", parent, &mut problems);
+    match &config.store {
+        Store::Embedded(file) => {
+            if let Some(parent) = file.parent() {
+                writable("store.embedded", parent, &mut problems);
+            }
+        }
+        Store::Etcd(etcd) => secrets(etcd, &mut problems),
     }
     if let Some(postgres) = &mut config.postgres {
         let used = fs::read_dir(&state_dir).is_ok_and(|mut entries| entries.next().is_some());
-        let version = data_dir(postgres, used, &mut problems);
+        let version = if is_new { None } else { data_dir(postgres, used, &mut problems) };
         if version.is_some() {
             owner(postgres, &mut problems);
         }
@@ -36,7 +48,33 @@ pub(super) fn check(config: &mut Config, settings: &mut Vec<Setting>) -> Vec<Pro
         }
         really_inside(&state_dir, postgres, &mut problems);
     }
+    certificates(config, &mut problems);
     problems.into_iter().map(|problem| with_origin(problem, settings)).collect()
+}
+
+/// The files that prove who this member is.
+fn certificates(config: &Config, problems: &mut Vec<Problem>) {
+    let Some(files) = &config.api.tls else { return };
+    let name = match Name::new(config.node.clone(), config.cluster.clone()) {
+        Ok(name) => name,
+        Err(what) => {
+            problems.push(Problem::error(
+                "api.tls_cert_file",
+                format!("cannot exist: {what}"),
+                "Rename the node or the cluster.",
+            ));
+            return;
+        }
+    };
+    for flaw in tls::examine(files, &name, SystemClock.wall()) {
+        let key = match flaw.part {
+            Part::Ca => "api.tls_ca_file",
+            Part::Cert => "api.tls_cert_file",
+            Part::Key => "api.tls_key_file",
+        };
+        let make = if flaw.tolerable { Problem::warning } else { Problem::error };
+        problems.push(make(key, flaw.what, flaw.fix));
+    }
 }
 
 /// A directory that exists and can be written, or can be made.
@@ -55,6 +93,41 @@ fn writable(key: &str, path: &Path, problems: &mut Vec<Problem>) {
             format!("Make {} and give it to the user that runs Locum.", path.display())
         };
         problems.push(Problem::error(key, what, fix));
+    }
+}
+
+/// The files of etcd's user and certificates: readable for this user, and those that are secret for nobody else.
+fn secrets(etcd: &Etcd, problems: &mut Vec<Problem>) {
+    let files = [
+        ("store.etcd_ca_file", &etcd.ca_file, false),
+        ("store.etcd_cert_file", &etcd.cert_file, false),
+        ("store.etcd_key_file", &etcd.key_file, true),
+        ("store.etcd_password_file", &etcd.password_file, true),
+    ];
+    for (key, path, secret) in files {
+        let Some(path) = path else { continue };
+        let shown = path.display();
+        match fs::read(path) {
+            Err(error) => {
+                let what = format!("{shown} cannot be read: {error}");
+                problems.push(Problem::error(
+                    key,
+                    what,
+                    "Name a file that the user who runs Locum may read.",
+                ));
+            }
+            Ok(content) if content.trim_ascii().is_empty() => {
+                problems.push(Problem::error(key, format!("{shown} is empty"), "Name another file."));
+            }
+            Ok(_)
+                if secret && fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0) =>
+            {
+                let what = format!("{shown} can be read by everybody on this machine");
+                let fix = format!("Close it: chmod 600 {shown} (or 640, with a group of your own).");
+                problems.push(Problem::error(key, what, fix));
+            }
+            Ok(_) => {}
+        }
     }
 }
 
@@ -159,13 +232,19 @@ fn find_programs(
     settings: &mut Vec<Setting>,
     problems: &mut Vec<Problem>,
 ) {
-    let usual = version.into_iter().flat_map(|v| {
+    let of = |v| {
         [
             format!("/usr/lib/postgresql/{v}/bin"),
             format!("/usr/pgsql-{v}/bin"),
             format!("/usr/lib/postgresql{v}/bin"),
         ]
-    });
+    };
+    // A directory that is still to be made has no version: the only one that is installed will do, a choice will not.
+    let installed: Vec<u32> = VERSIONS
+        .filter(|v| version.is_none() && of(*v).iter().any(|dir| missing(Path::new(dir)).is_empty()))
+        .collect();
+    let only = if installed.len() == 1 { installed.first().copied() } else { None };
+    let usual = version.or(only).into_iter().flat_map(of);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let candidates = usual.map(PathBuf::from).chain(std::env::split_paths(&path));
     match candidates.filter(|dir| dir.is_absolute()).find(|dir| missing(dir).is_empty()) {

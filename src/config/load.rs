@@ -55,8 +55,20 @@ pub struct Client {
 /// # Errors
 /// Every problem that was found, warnings among them.
 pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
+    load_for(sources, false)
+}
+
+/// The same for a host whose data directory is still to be made: what is in it is not looked at.
+///
+/// # Errors
+/// Every problem that was found, warnings among them.
+pub fn load_new(sources: &Sources) -> Result<Loaded, Problems> {
+    load_for(sources, true)
+}
+
+fn load_for(sources: &Sources, is_new: bool) -> Result<Loaded, Problems> {
     let Draft { mut config, token_file, mut settings, warnings: mut problems } = read(sources)?;
-    problems.extend(host::check(&mut config, &mut settings));
+    problems.extend(host::check(&mut config, &mut settings, is_new));
     match token(&token_file) {
         Ok((token, warning)) => {
             config.api.token = token;

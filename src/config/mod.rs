@@ -19,13 +19,16 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use secrecy::SecretString;
 
 pub(crate) use load::token;
-pub use load::{Client, Draft, EXAMPLE, Loaded, client, load, read};
+pub use load::{Client, Draft, EXAMPLE, Loaded, client, load, load_new, read};
 pub use problem::{Problem, Problems, Severity};
 pub use reader::{Origin, Setting};
 pub use sources::Sources;
 pub use units::{bytes, parse_bytes};
 
-use crate::model::{ClusterName, EndpointKind, EndpointName, NodeId, Objectives, Policy};
+use crate::{
+    model::{ClusterName, EndpointKind, EndpointName, NodeId, Objectives, Policy},
+    tls,
+};
 
 /// Everything one member needs to know.
 #[derive(Clone, Debug)]
@@ -38,8 +41,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// What the business asked for.
     pub objectives: Objectives,
-    /// Where intent, leases and incidents live: the file of the embedded store.
-    pub store: PathBuf,
+    /// Where intent, leases and incidents live.
+    pub store: Store,
     /// How long the leader's lease lasts without renewal.
     pub leader_ttl: Duration,
     /// Nodes that must have reported before a first cluster is declared, this one among them.
@@ -58,6 +61,32 @@ pub struct Config {
     pub app: Option<App>,
 }
 
+/// Where the members agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// One file that all members on one machine share.
+    Embedded(PathBuf),
+    /// etcd, for members on several hosts.
+    Etcd(Etcd),
+}
+
+/// How to reach etcd. Of secrets only the files are named; the store reads them with every new connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Etcd {
+    /// Its endpoints, `http://host:port` or `https://host:port`, all of one kind. The first is asked first.
+    pub endpoints: Vec<String>,
+    /// Who signed its certificates (PEM). There with https, and only there.
+    pub ca_file: Option<PathBuf>,
+    /// This member's own certificate (PEM), where etcd asks for one.
+    pub cert_file: Option<PathBuf>,
+    /// The key of it (PEM).
+    pub key_file: Option<PathBuf>,
+    /// As whom this member signs on, where etcd asks for it.
+    pub user: Option<String>,
+    /// The file with that user's password, on one line.
+    pub password_file: Option<PathBuf>,
+}
+
 /// The API's two ports.
 #[derive(Clone, Debug)]
 pub struct Api {
@@ -71,6 +100,8 @@ pub struct Api {
     pub address: String,
     /// The shared token for control calls and members.
     pub token: SecretString,
+    /// The certificates of the member-to-member port; None: plain, for a network that is trusted.
+    pub tls: Option<tls::Files>,
 }
 
 /// The PostgreSQL of a host.

@@ -210,6 +210,16 @@ impl Section<'_> {
         self.present
     }
 
+    /// True if any layer gives the key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.dict.contains_key(key)
+    }
+
+    /// Counts a key among the known ones without reading it.
+    pub(super) fn know(&mut self, key: &str) {
+        self.reader.known.insert((self.pattern.clone(), key.to_owned()));
+    }
+
     /// A value that may be missing.
     pub(super) fn maybe<T>(
         &mut self,
@@ -282,16 +292,6 @@ impl Section<'_> {
     /// A value that nobody set, and why it is what it is.
     pub(super) fn note(&mut self, key: &str, value: String, origin: Origin) {
         self.reader.settings.push(Setting { key: join(&self.name, key), value, origin });
-    }
-
-    /// A problem with a key of this section that is not a matter of its own form.
-    pub(super) fn refuse(&mut self, key: &str, what: &str, fix: &str) {
-        self.reader.known.insert((self.pattern.clone(), key.to_owned()));
-        if let Some(value) = self.dict.remove(key) {
-            let name = join(&self.name, key);
-            let origin = self.reader.origin(value.tag(), &name);
-            self.reader.problem(Problem::error(name, what, fix).from(origin));
-        }
     }
 
     /// Ends the section: what is left in it is unknown. At the top, the sections are left.

@@ -9,12 +9,15 @@ use figment::{
 use secrecy::SecretString;
 
 use super::{
-    Api, App, Config, Endpoint, Origin, Postgres, Problem, Setting,
+    Api, App, Config, Endpoint, Etcd, Origin, Postgres, Problem, Setting, Store,
     parse::{self, quote, quote_all, show_duration, show_size},
-    reader::Reader,
+    reader::{Reader, Section},
 };
-use crate::model::{
-    ClusterName, Durability, EndpointKind, EndpointName, GuardMode, NodeId, Objectives, OnCrash, Policy,
+use crate::{
+    model::{
+        ClusterName, Durability, EndpointKind, EndpointName, GuardMode, NodeId, Objectives, OnCrash, Policy,
+    },
+    tls,
 };
 
 /// Where the token is unless `api.token_file` says otherwise.
@@ -131,21 +134,58 @@ fn objectives(reader: &mut Reader) -> Objectives {
     Objectives { rto_ms: rto.as_secs_f64() * 1000.0, rpo_ms: rpo.as_secs_f64() * 1000.0 }
 }
 
-fn store(reader: &mut Reader) -> Option<PathBuf> {
+/// None: it is missing or bad.
+fn store(reader: &mut Reader) -> Option<Store> {
     let mut section = reader.section("store");
-    section.refuse(
-        "etcd",
-        "is not available yet: etcd comes with the next release",
-        "Use embedded = \"/var/lib/locum/store.db\", which serves all members on one machine.",
-    );
-    let store = section.need(
-        "embedded",
-        "Name a file that all members on this machine share: embedded = \"/var/lib/locum/store.db\".",
-        parse::path,
-        show_path,
-    );
+    let (has_file, has_etcd) = (section.has("embedded"), section.has("etcd"));
+    let file = section.maybe("embedded", parse::path, show_path);
+    let endpoints = section.maybe("etcd", parse::texts, |urls| quote_all(urls));
+    let mut path = |key: &str| section.maybe(key, parse::path, show_path);
+    let (ca_file, cert_file, key_file) =
+        (path("etcd_ca_file"), path("etcd_cert_file"), path("etcd_key_file"));
+    let password_file = path("etcd_password_file");
+    let user = section.maybe("etcd_user", parse::text, |user| quote(user));
     section.finish();
-    store
+    match (has_file, has_etcd) {
+        (true, true) => {
+            reader.problem(Problem::error(
+                "store.etcd",
+                "is given beside store.embedded: there is one place where members agree",
+                "Keep etcd for members on several hosts, embedded for members on one machine.",
+            ));
+            None
+        }
+        (false, false) => {
+            reader.problem(Problem::error(
+                "store",
+                "does not say where the members agree",
+                "Give etcd = [\"https://10.0.0.1:2379\", ...] for members on several hosts, or \
+                 embedded = \"/var/lib/locum/store.db\" for members on one machine.",
+            ));
+            None
+        }
+        (true, false) => {
+            let keys = [
+                ("etcd_ca_file", ca_file.is_some()),
+                ("etcd_cert_file", cert_file.is_some()),
+                ("etcd_key_file", key_file.is_some()),
+                ("etcd_user", user.is_some()),
+                ("etcd_password_file", password_file.is_some()),
+            ];
+            for (key, _) in keys.into_iter().filter(|(_, given)| *given) {
+                reader.problem(Problem::error(
+                    format!("store.{key}"),
+                    "has no effect with store.embedded",
+                    "Remove it, or give store.etcd instead of store.embedded.",
+                ));
+            }
+            file.map(Store::Embedded)
+        }
+        (false, true) => {
+            let endpoints = endpoints?;
+            Some(Store::Etcd(Etcd { endpoints, ca_file, cert_file, key_file, user, password_file }))
+        }
+    }
 }
 
 /// Reads `[api]`, alone or with the rest.
@@ -162,9 +202,22 @@ pub(super) fn api(reader: &mut Reader) -> ApiDraft {
     let address = reached("address", "api.listen", listen);
     let peer_address = reached("peer_address", "api.peer_listen", peer_listen);
     let token_file = section.or("token_file", PathBuf::from(TOKEN_FILE), parse::path, show_path);
+    let tls = tls(&mut section);
     section.finish();
     let token = SecretString::from("");
-    ApiDraft { api: Api { listen, peer_listen, peer_address, address, token }, token_file }
+    ApiDraft { api: Api { listen, peer_listen, peer_address, address, token, tls }, token_file }
+}
+
+/// The keys of TLS between members: all of them, or none.
+fn tls(section: &mut Section<'_>) -> Option<tls::Files> {
+    const KEYS: [&str; 3] = ["tls_ca_file", "tls_cert_file", "tls_key_file"];
+    if !KEYS.iter().any(|key| section.has(key)) {
+        KEYS.iter().for_each(|key| section.know(key));
+        return None;
+    }
+    let fix = "Members use TLS with all of tls_ca_file, tls_cert_file and tls_key_file, or not at all.";
+    let [ca, cert, key] = KEYS.map(|key| section.need(key, fix, parse::path, show_path));
+    Some(tls::Files { ca: ca?, cert: cert?, key: key? })
 }
 
 /// None: it is there and bad. `Some(None)`: this host has no PostgreSQL.

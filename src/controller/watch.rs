@@ -27,9 +27,18 @@ pub(super) fn records(deps: Arc<Deps>, events: mpsc::Sender<Event>) -> JoinHandl
             {
                 return;
             }
+            if failed {
+                // Nothing need change for the next reading to succeed.
+                tokio::time::sleep(STORE_RETRY).await;
+                continue;
+            }
             match deps.records.changed(since).await {
-                Ok(revision) if !failed => since = revision,
-                _ => tokio::time::sleep(STORE_RETRY).await,
+                Ok(revision) => since = revision,
+                Err(_) => {
+                    // The store may be another one now, in which that revision means nothing. The reading tells why.
+                    since = Revision::default();
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
             }
         }
     })
@@ -74,7 +83,10 @@ pub(super) fn lease(
                 changed = deps.records.lease_changed(since) => match changed {
                     // May be a change elsewhere: what is read then has the revision it had.
                     Ok(revision) => since = since.max(revision),
-                    Err(_) => tokio::time::sleep(STORE_RETRY).await,
+                    Err(_) => {
+                        since = Revision::default();
+                        tokio::time::sleep(STORE_RETRY).await;
+                    }
                 },
                 changed = intents.changed() => if changed.is_err() { return },
             }

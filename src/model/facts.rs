@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppFacts, EndpointFacts, EndpointName, Lsn, Mono, NodeId, Seen, Stamp, StandbyName, Switch, SystemId,
-    Timeline, Upstream, Version,
+    AppFacts, EndpointFacts, EndpointName, GuardFacts, Lsn, Mono, NodeId, Seen, Stamp, StandbyName, Switch,
+    SystemId, Timeline, Upstream, Version,
 };
 
 /// Everything one member reports: one message of its fact stream.
@@ -37,6 +37,8 @@ pub struct AgentFacts {
     pub standby_name: StandbyName,
     /// Never to be promoted, by configuration.
     pub no_failover: bool,
+    /// The guard beside it. None: there is none, or it is not known.
+    pub guard: Option<GuardFacts>,
     /// Until when it has the right to serve as the primary it was declared to be. None: it has none.
     pub serves_until: Option<Mono>,
     /// Whom it asks before it serves without the store, as noted durably in its epoch as primary. None: not noted yet, so

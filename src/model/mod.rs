@@ -8,6 +8,7 @@ mod endpoint;
 mod epoch;
 mod facts;
 mod finding;
+mod guard;
 mod ids;
 mod incident;
 mod intent;
@@ -29,6 +30,7 @@ pub use facts::{
     Slot, Standby, Unfinished, WalSender,
 };
 pub use finding::{Finding, Hold};
+pub use guard::{GuardFacts, GuardMethod, GuardState};
 pub use ids::{BadName, ClusterName, EndpointName, IncidentId, NodeId, StandbyName, SystemId};
 pub use incident::{
     Cause, Incident, IncidentKind, Mark, MarkName, Objectives, Phase, RpoAtOnset, Verdict, Verdicts,

@@ -4,7 +4,9 @@
 //! somebody has decided here whether it is an instant. An instant that was forgotten would be compared with a clock
 //! of another host.
 
-use super::{AgentFacts, AppFacts, Down, EndpointFacts, MemberFacts, Mono, Primary, Probe, Seen, Server};
+use super::{
+    AgentFacts, AppFacts, Down, EndpointFacts, GuardFacts, MemberFacts, Mono, Primary, Probe, Seen, Server,
+};
 
 /// The mapping from a sender's clock to the receiver's.
 #[derive(Clone, Copy)]
@@ -45,6 +47,22 @@ impl MemberFacts {
     }
 }
 
+impl GuardFacts {
+    /// These facts, sent at `sent_at` by the sender's clock, on the clock of whoever received them at `received_at`.
+    ///
+    /// A deadline comes out late by the time the message travelled, and must not be taken for a lease: it is shown.
+    #[must_use]
+    pub fn rebased(self, sent_at: Mono, received_at: Mono) -> Self {
+        guard(self, Shift { sent_at, received_at })
+    }
+}
+
+fn guard(facts: GuardFacts, shift: Shift) -> GuardFacts {
+    let GuardFacts { state, since, deadline, stamp, postmaster, method, realtime, locked, enforce } = facts;
+    let (since, deadline) = (shift.instant(since), shift.maybe(deadline));
+    GuardFacts { state, since, deadline, stamp, postmaster, method, realtime, locked, enforce }
+}
+
 fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
     let AgentFacts {
         promise,
@@ -53,6 +71,7 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         address,
         standby_name,
         no_failover,
+        guard: guarded,
         serves_until,
         admitted,
         vouched_until,
@@ -70,6 +89,7 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         address,
         standby_name,
         no_failover,
+        guard: guarded.map(|facts| guard(facts, shift)),
         serves_until: shift.maybe(serves_until),
         admitted,
         vouched_until: shift.maybe(vouched_until),
@@ -177,7 +197,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{EndpointKind, EndpointName, Lsn, Mode, NodeId, Stamp, StandbyName, Timeline};
+    use crate::model::{
+        EndpointKind, EndpointName, GuardMethod, GuardState, Lsn, Mode, NodeId, Stamp, StandbyName, Timeline,
+    };
 
     /// Facts with these instants in every place where there can be one; `kind` chooses the server.
     fn facts(sent_at: Mono, kind: u8, at: [Mono; 9]) -> MemberFacts {
@@ -225,6 +247,7 @@ mod tests {
             address: "a:5432".into(),
             standby_name: StandbyName("locum_a_1".into()),
             no_failover: false,
+            guard: None,
             serves_until: Some(at[7]),
             admitted: None,
             vouched_until: Some(at[8]),
@@ -277,6 +300,23 @@ mod tests {
             let original = facts(Mono(sent), kind, ages.map(|age| Mono(sent - age)));
             prop_assert_eq!(original.clone().rebased(Mono(received)).rebased(Mono(sent)), original);
         }
+    }
+
+    #[test]
+    fn a_guards_deadline_is_as_far_ahead_here_as_it_was_there() {
+        let there = GuardFacts {
+            state: GuardState::Armed,
+            since: Mono(900),
+            deadline: Some(Mono(1_500)),
+            stamp: Some(Stamp::default()),
+            postmaster: Some(7),
+            method: GuardMethod::Cgroup,
+            realtime: true,
+            locked: true,
+            enforce: true,
+        };
+        let here = GuardFacts { since: Mono(4_900), deadline: Some(Mono(5_500)), ..there };
+        assert_eq!(there.rebased(Mono(1_000), Mono(5_000)), here);
     }
 
     #[test]

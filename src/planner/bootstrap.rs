@@ -1,9 +1,12 @@
 //! The first intent of a store: only when every member was heard, none remembers an epoch, and exactly one is primary.
+//! The others are its standbys, or new and to be cloned.
 
 use std::time::Duration;
 
 use super::case::Case;
-use crate::model::{Epoch, Finding, Hold, Incarnation, Intent, NodeId, Server, Step, SystemId};
+use crate::model::{
+    AgentFacts, Epoch, Finding, Hold, Incarnation, Intent, NodeId, Server, Step, SystemId, Unfinished,
+};
 
 /// A first cluster is declared on facts no older than this.
 const FRESH: Duration = Duration::from_secs(1);
@@ -33,7 +36,7 @@ pub(super) fn plan(case: &mut Case<'_>) {
     let foreign: Vec<NodeId> = match primaries.as_slice() {
         [(_, system)] => agents
             .iter()
-            .filter(|(_, agent)| agent.system != *system)
+            .filter(|(_, agent)| agent.system != *system && !awaits_its_first_clone(agent))
             .map(|(node, _)| (*node).clone())
             .collect(),
         _ => Vec::new(),
@@ -52,6 +55,12 @@ pub(super) fn plan(case: &mut Case<'_>) {
             case.hold(Hold::WaitingForMembers { missing, primaries });
         }
     }
+}
+
+/// A node without a data directory that a person has said is new. One that merely has none may have lost it.
+fn awaits_its_first_clone(agent: &AgentFacts) -> bool {
+    let nothing = matches!(&agent.server.value, Server::Down(down) if down.control.is_none());
+    nothing && agent.system.is_none() && agent.unfinished == Some(Unfinished::Clone)
 }
 
 fn refuse_requests(case: &mut Case<'_>) {

@@ -63,6 +63,7 @@ fn agent(node: &NodeId, server: Server, stamp: Stamp) -> AgentFacts {
         address: format!("{node}:5432"),
         standby_name: name_of(node),
         no_failover: false,
+        guard: None,
         serves_until: None,
         admitted: None,
         vouched_until: None,

@@ -173,7 +173,8 @@ impl Place {
     /// Gives the new directory what it needs, puts it in place, and puts the old one aside. At every moment one whole
     /// copy is there.
     fn finish(&self) -> Result<(), PgError> {
-        if self.data_dir.join("PG_VERSION").exists() {
+        // The node's own, from the directory it had, or put into safety for the first one it gets.
+        if self.data_dir.join("PG_VERSION").exists() || self.conf != self.data_dir {
             kept::copy_conf(&self.conf, &self.new, &self.owner)?;
         }
         disk::write_durably(&self.new.join("standby.signal"), b"", &self.owner)?;

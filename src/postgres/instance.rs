@@ -23,6 +23,13 @@ const TAIL_BYTES: u64 = 4096;
 /// For programs that only read a small file and print.
 pub(super) const QUICK: Limit = Limit::Total(Duration::from_secs(10));
 
+/// What systemd tells a service by, and no child of it.
+const SYSTEMD: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+/// How a unit file says that PostgreSQL's children are the first to be killed when memory runs out (PostgreSQL
+/// manual, 19.4.4): the one setting of the surroundings that the server is to have.
+const OOM: &str = "PG_OOM_ADJUST_";
+
 /// Why a data directory cannot be worked with. A person must look.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
@@ -100,15 +107,18 @@ impl Instance {
     }
 
     /// A program of PostgreSQL, ready to be given arguments: as the owner, in English, from a folder that does not
-    /// hang, and without this process's own `PG…` settings, which could send it elsewhere.
+    /// hang, and without this process's own `PG…` settings, which could send it elsewhere. Nor does it get systemd's:
+    /// PostgreSQL would speak to it in the member's name.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = self.owner.command(self.bin_dir.join(program).as_os_str());
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("PG") {
+            let name_shown = name.to_string_lossy();
+            if name_shown.starts_with("PG") && !name_shown.starts_with(OOM) {
                 command.env_remove(name);
             }
         }
+        SYSTEMD.iter().for_each(|name| _ = command.env_remove(name));
         command.env("LC_ALL", "C").current_dir("/");
         command
     }

@@ -11,21 +11,24 @@ use super::{Instance, Owner, PgError, disk};
 const OWN: [&str; 4] = ["postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"];
 
 /// Where they wait while a rewind is under way, below the state directory.
-const FOLDER: &str = "kept";
+pub(super) const FOLDER: &str = "kept";
+
+/// Says that everything that belongs into safety is there.
+pub(super) const WHOLE: &str = "whole";
 
 impl Instance {
     /// Puts the files into safety. What is there from a rewind that was broken off is older, and stays.
     pub(super) async fn keep_conf(&self) -> Result<(), PgError> {
         let (data_dir, folder) = (self.data_dir.clone(), self.state_dir.join(FOLDER));
         let work = move || {
-            if folder.join("whole").exists() {
+            if folder.join(WHOLE).exists() {
                 return Ok(());
             }
             disk::io("make", &folder, fs::create_dir_all(&folder))?;
             // No business of PostgreSQL's user while it is here.
             let ours = Owner::this_process();
             copy_conf(&data_dir, &folder, &ours)?;
-            disk::write_durably(&folder.join("whole"), b"", &ours)
+            disk::write_durably(&folder.join(WHOLE), b"", &ours)
         };
         self.disk.run("keep the configuration", disk::SMALL, work).await
     }
@@ -51,7 +54,7 @@ impl Instance {
     /// Where the node's own files are: in safety, if a rewind was broken off and may have overwritten them.
     pub(super) fn own_conf(&self) -> PathBuf {
         let folder = self.state_dir.join(FOLDER);
-        if folder.join("whole").exists() { folder } else { self.data_dir.clone() }
+        if folder.join(WHOLE).exists() { folder } else { self.data_dir.clone() }
     }
 }
 

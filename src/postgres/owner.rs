@@ -70,6 +70,12 @@ impl Owner {
         Self { uid, gid, name, home, groups }
     }
 
+    /// Its name, where it has one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// Whether this process has to become somebody else to be this user.
     pub(super) fn is_other(&self) -> bool {
         rustix::process::geteuid().is_root() && self.uid != 0

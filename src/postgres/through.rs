@@ -55,6 +55,17 @@ impl ThroughEndpoint {
     }
 }
 
+/// The password that a password file holds for a role, whatever the host. None: no line fits.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn password_of(passfile: &std::path::Path, role: &str) -> std::io::Result<Option<String>> {
+    let text = fs::read_to_string(passfile)?;
+    let lines = text.lines().filter(|line| !line.starts_with('#')).filter_map(fields);
+    let mut of_role = lines.filter(|fields| fields[3] == "*" || fields[3] == role);
+    Ok(of_role.next().map(|[.., password]| password))
+}
+
 /// The first line of a password file that fits (PostgreSQL manual, 34.16); `*` fits anything, `\` escapes.
 fn password(text: &str, wanted: [&str; 4]) -> Option<String> {
     let lines = text.lines().filter(|line| !line.starts_with('#')).filter_map(fields);

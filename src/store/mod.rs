@@ -1,14 +1,15 @@
 //! Where members agree: leadership, intent, registrations and incidents, behind [`crate::ports::Store`].
 //!
-//! Two back ends keep one contract (`tests/it/store/contract.rs` runs it against both): [`Embedded`], a SQLite file
-//! that several processes on one machine share, and [`Memory`], for tests and simulations. [`Records`] is the typed
-//! layer everybody above uses. [`RpoHistory`] is a file of its own that people may query with SQL; nothing is
+//! Three back ends keep one contract (`tests/it/store/contract.rs` runs it against all): [`Etcd`], for members on several
+//! hosts; [`Embedded`], a SQLite file that several processes on one machine share; and [`Memory`], for tests and
+//! simulations. [`Records`] is the typed layer everybody above uses. [`RpoHistory`] is a file of its own that people may query with SQL; nothing is
 //! decided from it.
 //!
 //! Nothing here knows what the records are for: no policy, no planner, no other adapter.
 
 mod database;
 mod embedded;
+mod etcd;
 mod history_rows;
 mod memory;
 mod records;
@@ -19,6 +20,7 @@ mod worker;
 use std::time::Duration;
 
 pub use embedded::Embedded;
+pub use etcd::{Etcd, LEASE_MIN};
 pub use memory::Memory;
 pub use records::{Declared, INCIDENTS_KEPT, Leadership, Records, Registration};
 pub use rpo_history::{RpoHistory, RpoMinute, Spread};

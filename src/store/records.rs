@@ -111,6 +111,20 @@ impl Records {
         self.store.renew(leadership.lease).await
     }
 
+    /// Renews the lease of a leadership that was given up because the store did not answer, if it has never run out:
+    /// nobody else can have led since.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn resume(&self, leadership: &Leadership) -> Result<bool, StoreError> {
+        if !self.store.renew(leadership.lease).await? {
+            return Ok(false);
+        }
+        // The lease may live on without its key.
+        let entry = self.store.get(&self.key("leader")).await?;
+        Ok(entry.is_some_and(|entry| entry.created == leadership.created))
+    }
+
     /// Stops leading at once, so that nobody has to wait for the lease to run out.
     ///
     /// # Errors
@@ -228,6 +242,15 @@ impl Records {
     /// Those of the store.
     pub async fn lease_changed(&self, since: Revision) -> Result<Revision, StoreError> {
         self.store.changed(&self.lease, since).await
+    }
+
+    /// Moves what leads the store itself off `host` (a name or an address), if it is there; for the leader, so that the
+    /// loss of the primary's host costs no election of the store's. True if it was moved.
+    ///
+    /// # Errors
+    /// Those of the store. Nothing depends on it: try again some time.
+    pub async fn keep_store_leader_off(&self, host: &str) -> Result<bool, StoreError> {
+        self.store.keep_leader_off(host).await
     }
 
     fn leads(&self, leadership: &Leadership) -> Guard {

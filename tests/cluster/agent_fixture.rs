@@ -231,6 +231,7 @@ pub(crate) fn try_start(
         hang: Duration::from_secs(60),
         lease: granting.clone(),
         peers: granting.clone(),
+        guard: None,
     };
     let agent = Agent::start(cfg, None, id, state_dir, serving, Arc::new(SystemClock))?;
     let _first = granting.agent.set(Arc::downgrade(&agent));

@@ -3,9 +3,16 @@
 
 mod api;
 mod app;
+mod certs;
+mod check;
 mod cli;
 mod config;
+mod guard;
 mod peer;
+mod peer_cut;
+mod peer_tls;
+mod prepare;
 mod proxy;
 mod report;
+mod service;
 mod store;

@@ -29,13 +29,13 @@ use tokio::{
     time::timeout,
 };
 
-const TOKEN: &str = "open-sesame";
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const TOKEN: &str = "open-sesame";
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 /// How far the fake member's clock is ahead: it has been up for a year longer.
 const AHEAD_US: u64 = 31_536_000_000_000;
 
 /// A member whose clock is far ahead of ours.
-struct Fake {
+pub(super) struct Fake {
     node: NodeId,
     open: AtomicU64,
     changes: watch::Sender<u64>,
@@ -46,7 +46,7 @@ struct Fake {
 }
 
 impl Fake {
-    fn new(node: &str) -> Arc<Self> {
+    pub(super) fn new(node: &str) -> Arc<Self> {
         Arc::new(Self {
             node: name(node),
             open: AtomicU64::new(0),
@@ -58,7 +58,7 @@ impl Fake {
     }
 
     /// Changes what its facts say, and says that it did.
-    fn change(&self, open: u64) {
+    pub(super) fn change(&self, open: u64) {
         self.open.store(open, Ordering::SeqCst);
         self.changes.send_modify(|version| *version += 1);
     }
@@ -67,7 +67,7 @@ impl Fake {
         self.asked.lock().expect("no panic before").push(what);
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub(super) fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("no panic before").clone()
     }
 }
@@ -149,19 +149,19 @@ impl Clock for Counting {
     }
 }
 
-fn name(node: &str) -> NodeId {
+pub(super) fn name(node: &str) -> NodeId {
     NodeId::new(node).expect("good name")
 }
 
-fn endpoint_name() -> EndpointName {
+pub(super) fn endpoint_name() -> EndpointName {
     EndpointName::new("db").expect("good name")
 }
 
-fn cluster(name: &str) -> ClusterName {
+pub(super) fn cluster(name: &str) -> ClusterName {
     ClusterName::new(name).expect("good name")
 }
 
-fn stamp() -> Stamp {
+pub(super) fn stamp() -> Stamp {
     serde_json::from_str(r#"{"incarnation":1,"epoch":4,"version":9}"#).expect("a stamp")
 }
 
@@ -202,14 +202,17 @@ impl Port {
 }
 
 /// Waits until the facts that came satisfy `condition`.
-async fn heard(remote: &Remote, condition: impl Fn(&Seen<MemberFacts>) -> bool) -> Seen<MemberFacts> {
+pub(super) async fn heard(
+    remote: &Remote,
+    condition: impl Fn(&Seen<MemberFacts>) -> bool,
+) -> Seen<MemberFacts> {
     let mut facts = remote.facts();
     let found = facts.wait_for(|facts| facts.as_ref().is_some_and(&condition));
     let found = timeout(DEADLINE, found).await.expect("it is heard").expect("the stream is kept open");
     found.clone().expect("by the condition")
 }
 
-fn open(facts: &Seen<MemberFacts>) -> u64 {
+pub(super) fn open(facts: &Seen<MemberFacts>) -> u64 {
     facts.value.endpoints[&endpoint_name()].open
 }
 

@@ -2,6 +2,7 @@
 
 mod contract;
 mod embedded;
+mod etcd;
 mod processes;
 mod records;
 mod rpo_history;

@@ -1,11 +1,11 @@
-//! What can happen in a state: the actors in turn, and the sentences a trace is made of.
-
-use std::fmt;
+//! What can happen in a state: the actors in turn.
 
 use crate::{
-    agent, controller, postgres,
-    rules::World,
-    state::{Change, Command, NodeId, Order, Proposal, Set, State, set_text},
+    agent,
+    bounds::World,
+    controller, lease, postgres,
+    state::{NodeId, Order, Proposal, Set, Stamp, State},
+    store,
 };
 
 /// Something that happens.
@@ -16,7 +16,7 @@ pub(crate) enum Action {
     /// A client is told that its commit is done.
     Acknowledges { node: NodeId, commit: u8, names: Set },
     /// A standby receives and flushes a commit.
-    Receives { node: NodeId, commit: u8 },
+    Receives { node: NodeId, commit: u8, from: NodeId },
     /// The checkpointer takes the configured names.
     TakesNames { node: NodeId, names: Set },
     /// PostgreSQL dies.
@@ -29,6 +29,36 @@ pub(crate) enum Action {
     StandbyStarts { node: NodeId, cut: bool },
     /// The agent sees, or takes for seen, that the names are in force.
     ProvesNames { node: NodeId, names: Set, position: u8 },
+    /// The agent empties the names, and the store does not know.
+    ShrinksNames { node: NodeId },
+    /// The store takes a renewal of the lease, and its holder hears so in time.
+    Renews { node: NodeId },
+    /// The store takes a renewal of the lease, and the answer is slow.
+    RenewsUnheard { node: NodeId },
+    /// A slow answer arrives.
+    HearsRenewal { node: NodeId },
+    /// A lease has passed since its holder asked for it.
+    LeaseRunsOut { node: NodeId },
+    /// The same for the request whose answer is slow.
+    RenewalGrowsOld { node: NodeId },
+    /// The lease's key is gone from the store.
+    KeyVanishes,
+    /// A node answers that there is no higher epoch, and none for the length of a lease.
+    Vouches { by: NodeId, to: NodeId },
+    /// A lease has passed since the question that was answered.
+    AnswersRunOut { node: NodeId },
+    /// A lease has passed since the answer.
+    VouchRunsOut { node: NodeId },
+    /// The guard kills a frozen server.
+    GuardKills { node: NodeId },
+    /// The member stops in order, and disarms the guard.
+    Disarms { node: NodeId },
+    /// The member is back, and arms the guard.
+    Arms { node: NodeId },
+    /// Somebody makes a copy of the store.
+    CopiesStore,
+    /// Somebody puts the copy back.
+    PutsBack(Stamp),
     /// An agent does what it is told, at once.
     Obeys(Order),
     /// An agent writes its promise because of an order, and dies before it does the rest.
@@ -58,11 +88,13 @@ pub(crate) struct Step {
 /// Everything that can happen in `state`.
 pub(crate) fn steps(state: &State, world: &World, steps: &mut Vec<Step>) {
     steps.clear();
-    for node in NodeId::BOTH {
+    for node in state.ids() {
         postgres::steps(state, node, world, steps);
         agent::steps(state, node, world, steps);
+        lease::steps(state, node, world, steps);
     }
     controller::steps(state, world, steps);
+    store::steps(state, world, steps);
     for step in steps {
         forget_the_dead(&mut step.after, world);
     }
@@ -77,83 +109,5 @@ fn forget_the_dead(state: &mut State, world: &World) {
     }
     if rules.compare_and_swap && state.late_write.is_some_and(|write| write.basis != state.intent.stamp) {
         state.late_write = None;
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Commits { node, commit } => write!(f, "{node:?} writes commit {commit}"),
-            Self::Acknowledges { node, commit, names } => {
-                write!(f, "{node:?} acknowledges commit {commit} (names in force: {})", set_text(names))
-            }
-            Self::Receives { node, commit } => write!(f, "{node:?} receives and flushes commit {commit}"),
-            Self::TakesNames { node, names } => {
-                write!(f, "{node:?}: the checkpointer takes the names {}", set_text(names))
-            }
-            Self::Crashes { node } => write!(f, "{node:?} crashes"),
-            Self::RestartsItself { node } => write!(f, "{node:?}: PostgreSQL restarts by itself"),
-            Self::MemberRestarts { node } => write!(f, "{node:?}: the member restarts"),
-            Self::StandbyStarts { node, cut: true } => write!(f, "{node:?} starts as a standby, cut"),
-            Self::StandbyStarts { node, cut: false } => write!(f, "{node:?} starts as a standby, streaming"),
-            Self::ProvesNames { node, names, position } => {
-                write!(f, "{node:?} reports the names {} in force, position {position}", set_text(names))
-            }
-            Self::Obeys(order) => write!(f, "{:?} obeys: {order}", order.to),
-            Self::OnlyPromises(order) => {
-                write!(f, "{:?} promises, and dies before it obeys: {order}", order.to)
-            }
-            Self::SendsLate(order) => write!(f, "an order to {:?} is under way: {order}", order.to),
-            Self::ObeysLate(order) => write!(f, "{:?} obeys a late order: {order}", order.to),
-            Self::Loses(order) => write!(f, "an order to {:?} is lost: {order}", order.to),
-            Self::Writes(proposal) => write!(f, "the intent becomes {proposal}"),
-            Self::DecidesLate(proposal) => write!(f, "a slow controller decides on {proposal}"),
-            Self::WritesLate(proposal) => {
-                write!(f, "the slow controller's write arrives: the intent becomes {proposal}")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Order {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.command {
-            Command::SetNames(names) => write!(f, "set names {}", set_text(names))?,
-            Command::Recruit => f.write_str("recruit")?,
-            Command::Promote => f.write_str("promote")?,
-            Command::Serve => f.write_str("serve")?,
-            Command::Stop => f.write_str("stop")?,
-            Command::Follow => f.write_str("follow")?,
-            Command::Rewind => f.write_str("rewind, then follow")?,
-            Command::Clone => f.write_str("clone")?,
-            Command::PauseReplay => f.write_str("pause replay, for the proof")?,
-        }
-        write!(f, " ({})", self.stamp)
-    }
-}
-
-impl fmt::Display for Proposal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let next = &self.next;
-        let sets = format!("sync {}, next {}", set_text(next.sync), set_text(next.sync_next));
-        let primary = next.primary.map_or_else(|| "nobody".to_owned(), |node| format!("{node:?}"));
-        write!(f, "{}: ", next.stamp)?;
-        match self.change {
-            Change::Vacate => write!(f, "nobody is primary; {sets}"),
-            Change::DeclareRecruited => {
-                write!(f, "{primary} is declared, as all it needed is recruited; {sets}")
-            }
-            Change::DeclareFenced => write!(f, "{primary} is declared, as the old primary is gone; {sets}"),
-            Change::Reinstate => write!(f, "{primary} is declared again; {sets}"),
-            Change::PassOver => {
-                write!(f, "{primary} is declared again, as the candidate is passed over; {sets}")
-            }
-            Change::AnnounceSet => write!(f, "next set announced; {sets}"),
-            Change::SettleSet => write!(f, "next set settled; {sets}"),
-            Change::BeginHandover => f.write_str("a switchover begins"),
-            Change::GiveUpHandover => f.write_str("the switchover is given up"),
-            Change::HandOver => write!(f, "{primary} takes over, as the old primary has stopped; {sets}"),
-            Change::SetDurability => write!(f, "durability {:?}", next.durability),
-        }
     }
 }

@@ -8,15 +8,20 @@
 use crate::{
     actions::{Action, Step},
     agent::obey,
-    orders,
-    rules::World,
-    state::{Change, Commits, Durability, Intent, NodeId, Proof, Proposal, Role, Set, Stamp, State, Way},
+    bounds::World,
+    changes::{declared, raised, reinstated, vacated},
+    lease, orders, promotable, sets,
+    state::{Change, Durability, Intent, NodeId, Proof, Proposal, Role, Set, Stamp, State, Way},
+    store,
+    vacancy::{self, holds_everything, is_heir},
 };
 
 /// Everything that some controller can do.
 pub(crate) fn steps(state: &State, world: &World, steps: &mut Vec<Step>) {
-    change_intent(state, world, steps);
-    orders::steps(state, world, steps);
+    if !store::is_disbelieved(state, world) {
+        change_intent(state, world, steps);
+        orders::steps(state, world, steps);
+    }
     let mut arrived = *state;
     if let Some(proposal) = arrived.late_write.take() {
         write_intent(&mut arrived, proposal);
@@ -34,20 +39,27 @@ pub(crate) fn steps(state: &State, world: &World, steps: &mut Vec<Step>) {
 
 fn change_intent(state: &State, world: &World, steps: &mut Vec<Step>) {
     let mut proposals = Vec::new();
+    let mut propose = |change, next| proposals.push(Proposal { change, basis: state.intent.stamp, next });
     match state.intent.primary {
-        Some(primary) => with_primary(state, primary, world, &mut proposals),
-        None => vacant(state, world, &mut proposals),
+        Some(primary) => with_primary(state, primary, world, &mut propose),
+        None => vacancy::change_intent(state, world, &mut propose),
     }
     for proposal in proposals {
-        let Stamp { epoch, version } = proposal.next.stamp;
+        let Stamp { epoch, version, .. } = proposal.next.stamp;
         if epoch > world.bounds.epochs || version > world.bounds.versions {
             continue;
         }
-        let mut after = *state;
+        let mut base = *state;
+        if let (Change::Return, true, Some(primary)) =
+            (proposal.change, world.rules.leave_is_written_anew, state.intent.primary)
+        {
+            base.node_mut(primary).left = false;
+        }
+        let mut after = base;
         write_intent(&mut after, proposal);
         steps.push(Step { action: Action::Writes(proposal), after });
         if world.bounds.late_writes && state.late_write.is_none() {
-            let mut after = *state;
+            let mut after = base;
             after.late_write = Some(proposal);
             steps.push(Step { action: Action::DecidesLate(proposal), after });
         }
@@ -55,48 +67,62 @@ fn change_intent(state: &State, world: &World, steps: &mut Vec<Step>) {
 }
 
 /// The store takes the change. No proof of another version counts any more.
-fn write_intent(state: &mut State, Proposal { change, next, .. }: Proposal) {
+pub(crate) fn write_intent(state: &mut State, Proposal { change, next, .. }: Proposal) {
+    let promised = sets::promises(&state.intent);
     state.intent = next;
-    for node in NodeId::BOTH {
+    for node in state.ids() {
         state.node_mut(node).names.proof = Proof::NotSet;
     }
-    match (change, next.primary, next.durability) {
-        (Change::DeclareFenced, Some(heir), Durability::Async) => {
-            let lost: Commits = state.node(heir).log.lacks(state.acknowledged);
+    match (change, next.primary) {
+        (Change::DeclareFenced | Change::DeclareExpired, Some(heir))
+            if next.durability == Durability::Async && !promised =>
+        {
+            let lost = state.node(heir).log.lacks(state.acknowledged);
             state.forgiven = state.forgiven.union(lost);
         }
-        (Change::BeginHandover, ..) => state.spent.handovers += 1,
-        (Change::SetDurability, ..) => state.spent.durability_changes += 1,
+        (Change::BeginHandover, _) => state.spent.handovers += 1,
+        (Change::SetDurability, _) => state.spent.durability_changes += 1,
+        (Change::Leave, Some(primary)) => {
+            state.spent.leaves += 1;
+            state.node_mut(primary).left = true;
+        }
         _ => {}
     }
 }
 
-// ---- what can be decided while somebody is primary --------------------------------------------
-
-fn with_primary(state: &State, primary: NodeId, world: &World, proposals: &mut Vec<Proposal>) {
-    let (intent, rules, standby) = (&state.intent, &world.rules, primary.other());
-    let mut propose = |change, next| proposals.push(Proposal { change, basis: intent.stamp, next });
-    propose(Change::Vacate, vacated(intent));
-
-    let old = state.node(standby);
-    if !rules.candidate_is_point_of_no_return && old.role == Role::Primary {
-        propose(Change::Reinstate, reinstated(intent, standby, world));
+fn with_primary(state: &State, primary: NodeId, world: &World, propose: &mut impl FnMut(Change, Intent)) {
+    let (intent, rules, bounds) = (&state.intent, &world.rules, &world.bounds);
+    if bounds.leases || bounds.self_shrinks {
+        lease::change_intent(state, primary, world, propose);
     }
-    if intent.handover {
-        propose(Change::GiveUpHandover, Intent { handover: false, ..raised(intent) });
+    if intent.attended || !rules.unattended_is_not_promoted {
+        propose(Change::Vacate, vacated(intent));
+    }
+    for old in state.others(primary).filter(|old| state.node(*old).role == Role::Primary) {
+        if !rules.candidate_is_point_of_no_return {
+            propose(Change::Reinstate, reinstated(intent, old, world));
+        }
+    }
+    if let Some(heir) = intent.handover {
+        propose(Change::GiveUpHandover, Intent { handover: None, ..raised(intent) });
         let stopped = state.node(primary).is_fenced(intent.stamp);
-        if stopped && is_heir(state, standby, world) && holds_everything(state, standby, primary) {
-            propose(Change::HandOver, declared(&vacated(intent), standby, Way::HandedOver, world));
+        if stopped && is_heir(state, heir, world) && holds_everything(state, heir, primary, world) {
+            propose(Change::HandOver, declared(&vacated(intent), heir, Way::HandedOver, world));
         }
         return;
     }
-    if world.bounds.set_changes {
-        change_set(state, primary, world, &mut propose);
+    if bounds.set_changes {
+        sets::change_intent(state, primary, world, propose);
     }
-    if state.spent.handovers < world.bounds.handovers && old.role == Role::Standby {
-        propose(Change::BeginHandover, Intent { handover: true, ..raised(intent) });
+    if bounds.leases && bounds.promotable_changes {
+        promotable::change_intent(state, primary, world, propose);
     }
-    if state.spent.durability_changes < world.bounds.durability_changes {
+    if state.spent.handovers < bounds.handovers && intent.attended {
+        for heir in state.others(primary).filter(|heir| state.node(*heir).role == Role::Standby) {
+            propose(Change::BeginHandover, Intent { handover: Some(heir), ..raised(intent) });
+        }
+    }
+    if state.spent.durability_changes < bounds.durability_changes {
         let durability = match intent.durability {
             Durability::Sync => Durability::Async,
             Durability::Async => Durability::Sync,
@@ -105,127 +131,8 @@ fn with_primary(state: &State, primary: NodeId, world: &World, proposals: &mut V
     }
 }
 
-fn change_set(state: &State, primary: NodeId, world: &World, propose: &mut impl FnMut(Change, Intent)) {
-    let (intent, rules, standby) = (&state.intent, &world.rules, primary.other());
-    let announce = |set: Set| Intent { sync_next: set, way: Way::Settled, ..raised(intent) };
-    let settle = |set: Set| Intent { sync: set, sync_next: set, way: Way::Settled, ..raised(intent) };
-    let may_add = intent.durability == Durability::Sync && state.node(standby).role == Role::Standby;
-    match (intent.sync, intent.sync_next) {
-        (None, None) if may_add && rules.set_is_announced_first => {
-            propose(Change::AnnounceSet, announce(Some(standby)));
-        }
-        (None, None) if may_add && is_proven(state, primary, Some(standby), world) => {
-            propose(Change::SettleSet, settle(Some(standby)));
-        }
-        (None, None) => {}
-        (None, Some(joining)) => {
-            if is_proven(state, primary, Some(joining), world) {
-                propose(Change::SettleSet, settle(Some(joining)));
-            }
-            propose(Change::AnnounceSet, announce(None));
-        }
-        (Some(_), Some(_)) if rules.set_is_announced_first => propose(Change::AnnounceSet, announce(None)),
-        (Some(_), Some(_)) => propose(Change::SettleSet, settle(None)),
-        (Some(leaving), None) => {
-            if is_proven(state, primary, None, world) {
-                propose(Change::SettleSet, settle(None));
-            }
-            if !rules.removal_is_carried_through {
-                propose(Change::AnnounceSet, announce(Some(leaving)));
-            }
-        }
-    }
-}
-
-/// The proof: the names of this very version are in force, and whoever joins streams and has flushed past the position
-/// taken then.
-fn is_proven(state: &State, primary: NodeId, set: Set, world: &World) -> bool {
-    let (server, rules) = (state.node(primary), &world.rules);
-    let Proof::Proven(position) = server.names.proof else { return false };
-    server.names.configured == set
-        && set.is_none_or(|joining| {
-            let member = state.node(joining);
-            let streams = member.up && member.role == Role::Standby && !member.recruited;
-            streams && (member.log.len() >= position || !rules.member_is_caught_up)
-        })
-}
-
-// ---- what can be decided while nobody is primary ----------------------------------------------
-
-fn vacant(state: &State, world: &World, proposals: &mut Vec<Proposal>) {
-    let (intent, rules) = (&state.intent, &world.rules);
-    let Some(previous) = intent.previous else { return };
-    let (other, old) = (previous.other(), state.node(previous));
-    let mut propose = |change, next| proposals.push(Proposal { change, basis: intent.stamp, next });
-    propose(Change::Vacate, vacated(intent));
-
-    let next_promises = intent.sync_next == Some(other) || !rules.both_sets_are_satisfied;
-    let promised = intent.sync == Some(other) && next_promises;
-    if is_heir(state, other, world) {
-        let fenced = old.is_fenced(intent.stamp) || !rules.empty_set_needs_a_fence;
-        let may_lose = intent.durability == Durability::Async || !rules.heir_holds_everything;
-        if promised {
-            propose(Change::DeclareRecruited, declared(intent, other, Way::Recruited, world));
-        } else if fenced && (may_lose || holds_everything(state, other, previous)) {
-            propose(Change::DeclareFenced, declared(intent, other, Way::Fenced, world));
-        }
-    }
-    match old.role {
-        Role::Primary => propose(Change::Reinstate, reinstated(intent, previous, world)),
-        Role::Standby => {
-            // A candidate that never promoted: it still has everything, and is the previous primary by name.
-            propose(Change::Reinstate, reinstated(intent, previous, world));
-            let asked =
-                old.promise.epoch >= intent.stamp.epoch || !rules.candidate_is_asked_before_passed_over;
-            if asked && state.node(other).role == Role::Primary {
-                propose(Change::PassOver, reinstated(intent, other, world));
-            }
-        }
-    }
-}
-
-/// `node` can be promoted: it is a standby, recruited under this intent, so that its position stands still and no
-/// older order can take it away.
-fn is_heir(state: &State, node: NodeId, world: &World) -> bool {
-    let heir = state.node(node);
-    let recruited = heir.recruited && heir.promise >= state.intent.stamp;
-    let by_promise = state.intent.primary.is_none() && state.intent.sync == Some(node);
-    heir.up && heir.role == Role::Standby && (recruited || !(world.rules.heir_is_recruited || by_promise))
-}
-
-fn holds_everything(state: &State, heir: NodeId, old: NodeId) -> bool {
-    state.node(old).log.begins(state.node(heir).log)
-}
-
-// ---- the intents, as in `src/model/intent.rs` -------------------------------------------------
-
-fn raised(intent: &Intent) -> Intent {
-    let stamp = Stamp { version: intent.stamp.version + 1, ..intent.stamp };
-    Intent { stamp, ..*intent }
-}
-
-fn next_epoch(intent: &Intent) -> Intent {
-    let Intent { stamp, .. } = raised(intent);
-    Intent { stamp: Stamp { epoch: stamp.epoch + 1, ..stamp }, handover: false, ..*intent }
-}
-
-fn vacated(intent: &Intent) -> Intent {
-    let previous = intent.primary.or(intent.previous);
-    Intent { primary: None, previous, way: Way::Settled, ..next_epoch(intent) }
-}
-
-fn declared(vacant: &Intent, primary: NodeId, way: Way, world: &World) -> Intent {
-    emptied(Intent { primary: Some(primary), way, ..raised(vacant) }, world)
-}
-
-fn reinstated(intent: &Intent, primary: NodeId, world: &World) -> Intent {
-    emptied(Intent { primary: Some(primary), way: Way::Reinstated, ..next_epoch(intent) }, world)
-}
-
-fn emptied(intent: Intent, world: &World) -> Intent {
-    if world.rules.declare_empties_the_set {
-        Intent { sync: None, sync_next: None, ..intent }
-    } else {
-        intent
-    }
+/// Nobody, where the world has no leases; then everybody may be promoted.
+pub(crate) fn may_be_promoted(state: &State, node: NodeId, world: &World) -> bool {
+    let promotable: Set = state.intent.promotable;
+    !world.bounds.leases || promotable.contains(node) || !world.rules.heir_is_promotable
 }

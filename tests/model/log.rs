@@ -4,7 +4,7 @@
 pub(crate) const LOG_SIZE: usize = 3;
 
 /// WAL: commits in order, each a number from 1; 0 is an empty place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Log([u8; LOG_SIZE]);
 
 impl Log {
@@ -16,6 +16,11 @@ impl Log {
     /// True if it holds the commit.
     pub(crate) fn holds(self, commit: u8) -> bool {
         self.0.contains(&commit)
+    }
+
+    /// What is at each place: a commit, or 0.
+    pub(crate) fn commits(self) -> impl Iterator<Item = u8> {
+        self.0.into_iter()
     }
 
     /// Appends a commit.
@@ -57,10 +62,15 @@ impl Log {
 }
 
 /// A set of commits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Commits(u8);
 
 impl Commits {
+    /// As a number below 256.
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
     /// Adds a commit.
     pub(crate) fn insert(&mut self, commit: u8) {
         self.0 |= 1 << commit;

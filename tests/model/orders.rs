@@ -4,16 +4,17 @@
 use crate::{
     actions::{Action, Step},
     agent::obey,
-    rules::World,
-    state::{Command, NodeId, Order, Role, State},
+    bounds::World,
+    promotable::to_note,
+    state::{Command, NodeId, Order, Role, Set, State},
 };
 
 /// Every order that the stored intent allows, prompt or late.
 pub(crate) fn steps(state: &State, world: &World, steps: &mut Vec<Step>) {
-    let mut give = |to, command| {
+    let mut give = |to, command: Command| {
         let order = Order { to, command, stamp: state.intent.stamp };
         let mut base = *state;
-        base.spent.clones += u8::from(command == Command::Clone);
+        base.spent.clones += u8::from(matches!(command, Command::Clone(_)));
         if let Some(after) = obey(&base, order, world) {
             steps.push(Step { action: Action::Obeys(order), after });
             if order.stamp > base.node(to).promise && base.spent.crashes < world.bounds.crashes {
@@ -29,7 +30,7 @@ pub(crate) fn steps(state: &State, world: &World, steps: &mut Vec<Step>) {
     };
     let intent = &state.intent;
     let Some(primary) = intent.primary else {
-        for node in NodeId::BOTH.into_iter().filter(|node| state.node(*node).role == Role::Standby) {
+        for node in state.ids().filter(|node| state.node(*node).role == Role::Standby) {
             give(node, Command::Recruit);
         }
         return intent.previous.into_iter().for_each(|old| give(old, Command::Stop));
@@ -38,49 +39,75 @@ pub(crate) fn steps(state: &State, world: &World, steps: &mut Vec<Step>) {
         Role::Standby => give(primary, Command::Promote),
         Role::Primary => order_primary(state, primary, world, &mut give),
     }
-    order_other(state, primary, world, &mut give);
+    for other in state.others(primary) {
+        order_other(state, primary, other, world, &mut give);
+    }
 }
 
 fn order_primary(state: &State, primary: NodeId, world: &World, give: &mut impl FnMut(NodeId, Command)) {
-    let intent = &state.intent;
-    if intent.handover {
+    let (intent, rules) = (&state.intent, &world.rules);
+    let is_moving = intent.handover.is_some();
+    if is_moving {
         give(primary, Command::Stop);
     } else {
         give(primary, Command::SetNames(intent.sync_next));
-        if !world.rules.set_is_announced_first && intent.sync.is_none() {
-            give(primary, Command::SetNames(Some(primary.other())));
+        if !rules.set_is_announced_first && intent.sync == intent.sync_next {
+            for node in state.others(primary).filter(|node| !intent.sync.contains(*node)) {
+                give(primary, Command::SetNames(intent.sync.with(node)));
+            }
+        }
+        if world.bounds.leases && world.bounds.promotable_changes {
+            let standbys = state.others(primary).fold(Set::EMPTY, Set::with);
+            for set in to_note(intent, standbys, world) {
+                give(primary, Command::Note(set));
+            }
         }
     }
-    if !intent.handover || !world.rules.no_serve_during_handover {
+    if !is_moving || !rules.no_serve_during_handover {
         give(primary, Command::Serve);
     }
 }
 
-/// Orders to the node that is not the declared primary.
-fn order_other(state: &State, primary: NodeId, world: &World, give: &mut impl FnMut(NodeId, Command)) {
-    let (intent, rules, other) = (&state.intent, &world.rules, primary.other());
-    if intent.handover {
-        return give(other, Command::Recruit);
+/// Orders to a node that is not the declared primary.
+fn order_other(
+    state: &State,
+    primary: NodeId,
+    other: NodeId,
+    world: &World,
+    give: &mut impl FnMut(NodeId, Command),
+) {
+    let (intent, rules) = (&state.intent, &world.rules);
+    if let Some(heir) = intent.handover {
+        if heir == other {
+            give(other, Command::Recruit);
+        }
+        return;
     }
-    let source = state.node(primary);
+    let (source, me) = (state.node(primary), state.node(other));
     let can_be_followed =
         source.up && source.role == Role::Primary && source.primary_since == intent.stamp.epoch;
-    if state.node(other).role == Role::Primary {
+    if me.role == Role::Primary {
         give(other, Command::Stop);
         if can_be_followed {
-            give(other, Command::Rewind);
+            give(other, Command::Rewind(primary));
         }
         return;
     }
     if can_be_followed {
-        give(other, Command::Follow);
+        give(other, Command::Follow(primary));
     }
-    let joins = intent.sync.is_none() && (intent.sync_next == Some(other) || !rules.set_is_announced_first);
-    if joins {
+    let named = intent.sync != intent.sync_next && intent.sync_next.contains(other);
+    if named || intent.sync.is_empty() && !rules.set_is_announced_first {
         give(other, Command::PauseReplay);
     }
-    let member = intent.sync == Some(other) || intent.sync_next == Some(other);
-    if (!member || !rules.members_are_not_cloned) && state.spent.clones < world.bounds.clones {
-        give(other, Command::Clone);
+    let member = intent.sync.contains(other) || intent.sync_next.contains(other);
+    if member && rules.members_are_not_cloned {
+        return;
+    }
+    if can_be_followed && !me.log.begins(source.log) {
+        give(other, Command::Rewind(primary));
+    }
+    if state.spent.clones < world.bounds.clones {
+        give(other, Command::Clone(primary));
     }
 }

@@ -2,21 +2,28 @@
 //! Each has bounds just wide enough; within the same bounds nothing is broken while the rule is on.
 
 use crate::{
+    bounds::{Bounds, World},
     properties::Property::{self, NothingAcknowledgedIsLost, OneWriter, PromisesOnlyGrow},
-    rules::{Bounds, Rules, World},
+    rules::Rules,
     search::search,
+    set::Set,
 };
 
 /// What does harm by itself: a promise that goes back does so only by what follows from it.
-const HARM: [Property; 2] = [OneWriter, NothingAcknowledgedIsLost];
+pub(crate) const HARM: [Property; 2] = [OneWriter, NothingAcknowledgedIsLost];
 
 /// Asserts that the world without the rule is broken, and the same world with it is not.
-fn assert_caught(bug: &str, rules: Rules, bounds: Bounds) {
+pub(crate) fn assert_caught(bug: &str, rules: Rules, bounds: Bounds) {
+    assert_broken(bug, rules, bounds);
+    let sound = search(&World { rules: Rules::ALL, bounds }, &Property::ALL);
+    assert!(sound.counterexample.is_none(), "the rule is what prevents it");
+}
+
+/// Asserts that the world without the rule is broken.
+pub(crate) fn assert_broken(bug: &str, rules: Rules, bounds: Bounds) {
     let report = search(&World { rules, bounds }, &HARM);
     let counterexample = report.counterexample.expect("the planted bug is caught");
     println!("{bug}: {} steps, {} states\n{counterexample}\n", counterexample.trace.len(), report.states);
-    let sound = search(&World { rules: Rules::ALL, bounds }, &Property::ALL);
-    assert!(sound.counterexample.is_none(), "the rule is what prevents it");
 }
 
 // ---- the store and the promises ---------------------------------------------------------------
@@ -78,13 +85,13 @@ fn a_member_that_is_behind_the_proof_is_caught() {
 #[test]
 fn a_member_that_an_older_order_can_still_empty_is_caught() {
     let rules = Rules { member_has_promised: false, ..Rules::ALL };
-    let bounds = Bounds { versions: 5, clones: 1, begins_in_sync: false, ..Bounds::SMALL };
+    let bounds = Bounds { versions: 5, clones: 1, begins_with: Set::EMPTY, ..Bounds::SMALL };
     assert_caught("proof without a promise of the standby that joins", rules, bounds);
 }
 
 #[test]
 fn a_set_that_postgres_names_before_the_store_is_caught() {
-    let rules = Rules { set_is_announced_first: false, ..Rules::ALL };
+    let rules = Rules { set_is_announced_first: false, removal_is_announced_first: false, ..Rules::ALL };
     assert_caught("names set before the store says so", rules, Bounds::SMALL);
 }
 
@@ -144,7 +151,7 @@ fn an_heir_that_lacks_something_is_caught() {
 #[test]
 fn an_heir_that_an_older_order_can_still_empty_is_caught() {
     let rules = Rules { heir_is_recruited: false, ..Rules::ALL };
-    let bounds = Bounds { versions: 4, clones: 1, begins_in_sync: false, ..Bounds::SMALL };
+    let bounds = Bounds { versions: 4, clones: 1, begins_with: Set::EMPTY, ..Bounds::SMALL };
     assert_caught("positions compared before the heir is recruited", rules, bounds);
 }
 

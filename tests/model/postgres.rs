@@ -2,21 +2,22 @@
 
 use crate::{
     actions::{Action, Step},
-    rules::World,
-    state::{NodeId, Role, State},
+    bounds::World,
+    lease::serves,
+    state::{NodeId, Role, Set, State},
 };
 
 /// Everything that the PostgreSQL of `node` can do by itself.
 pub(crate) fn steps(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
     commit(state, node, world, steps);
-    acknowledge(state, node, steps);
+    acknowledge(state, node, world, steps);
     receive(state, node, steps);
     take_names(state, node, steps);
     end(state, node, world, steps);
 }
 
 fn commit(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
-    if !state.node(node).serves() || state.written == world.bounds.commits {
+    if !serves(state.node(node), world) || state.written == world.bounds.commits {
         return;
     }
     let mut after = *state;
@@ -25,17 +26,17 @@ fn commit(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
     steps.push(Step { action: Action::Commits { node, commit: after.written }, after });
 }
 
-/// A commit in the log is acknowledged as soon as whom the names in force ask for holds it. That the other node has
+/// A commit in the log is acknowledged as soon as one of whom the names in force ask for holds it. That this one has
 /// since been cut or promoted does not matter: its report may have been under way.
-fn acknowledge(state: &State, node: NodeId, steps: &mut Vec<Step>) {
+fn acknowledge(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
     let me = state.node(node);
-    if !me.serves() {
+    if !serves(me, world) {
         return;
     }
     let names = me.names.in_force;
     for commit in (1..=state.written).filter(|commit| me.log.holds(*commit)) {
-        let satisfied =
-            names.is_none_or(|waited_for| waited_for != node && state.node(waited_for).log.holds(commit));
+        let satisfied = names.is_empty()
+            || names.iter().any(|waited_for| waited_for != node && state.node(waited_for).log.holds(commit));
         if satisfied && !state.acknowledged.contains(commit) {
             let mut after = *state;
             after.acknowledged.insert(commit);
@@ -44,16 +45,18 @@ fn acknowledge(state: &State, node: NodeId, steps: &mut Vec<Step>) {
     }
 }
 
+/// What a server sent before it was frozen may arrive afterwards.
 fn receive(state: &State, node: NodeId, steps: &mut Vec<Step>) {
-    let (me, upstream) = (state.node(node), state.node(node.other()));
-    let streams = me.up && me.role == Role::Standby && !me.recruited;
-    if !streams || !upstream.up || upstream.role != Role::Primary {
+    let me = state.node(node);
+    let upstream = state.node(me.upstream);
+    if !me.streams() || !upstream.up || upstream.role != Role::Primary {
         return;
     }
     if let Some(commit) = me.log.next_from(upstream.log) {
         let mut after = *state;
         after.node_mut(node).log.append(commit);
-        steps.push(Step { action: Action::Receives { node, commit }, after });
+        after.node_mut(node).history = upstream.history;
+        steps.push(Step { action: Action::Receives { node, commit, from: me.upstream }, after });
     }
 }
 
@@ -75,9 +78,8 @@ fn end(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
     }
     let mut crashed = *state;
     crashed.spent.crashes += 1;
-    let me = crashed.node_mut(node);
-    (me.up, me.open, me.names.in_force) = (false, false, None);
-    let was_primary = me.role == Role::Primary;
+    stop(&mut crashed, node);
+    let was_primary = state.node(node).role == Role::Primary;
     steps.push(Step { action: Action::Crashes { node }, after: crashed });
     if was_primary {
         let mut after = crashed;
@@ -90,6 +92,12 @@ fn end(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
 pub(crate) fn start_primary(state: &mut State, node: NodeId, world: &World) {
     let me = state.node_mut(node);
     me.up = true;
-    me.names.in_force = None;
-    me.open = me.names.configured.is_none() || !world.rules.closed_until_names_in_force;
+    me.names.in_force = Set::EMPTY;
+    me.open = me.names.configured.is_empty() || !world.rules.closed_until_names_in_force;
+}
+
+/// A server is gone.
+pub(crate) fn stop(state: &mut State, node: NodeId) {
+    let me = state.node_mut(node);
+    (me.up, me.open, me.names.in_force) = (false, false, Set::EMPTY);
 }

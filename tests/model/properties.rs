@@ -1,10 +1,10 @@
-//! What must never be, and what must be possible.
+//! What must never be.
 
 use std::fmt;
 
 use crate::{
     actions::{Action, Step},
-    state::{Change, Command, NodeId, State, Way},
+    state::{Node, Role, State},
 };
 
 /// What must hold in every step.
@@ -14,14 +14,16 @@ pub(crate) enum Property {
     OneWriter,
     /// The newest primary holds every acknowledged commit, but for those that an async failover was allowed to lose.
     NothingAcknowledgedIsLost,
+    /// No two nodes are primaries of one epoch.
+    OnePrimaryPerEpoch,
     /// An agent's promise never goes back.
     PromisesOnlyGrow,
 }
 
 impl Property {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] =
-        [Self::OneWriter, Self::NothingAcknowledgedIsLost, Self::PromisesOnlyGrow];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::OneWriter, Self::NothingAcknowledgedIsLost, Self::OnePrimaryPerEpoch, Self::PromisesOnlyGrow];
 
     /// True if the step from `before` breaks it.
     pub(crate) fn is_broken(self, before: &State, step: &Step) -> bool {
@@ -36,8 +38,18 @@ impl Property {
             Self::NothingAcknowledgedIsLost => {
                 !newest.log.lacks(acknowledged.without(step.after.forgiven)).is_empty()
             }
+            Self::OnePrimaryPerEpoch => match step.action {
+                Action::Obeys(order) | Action::ObeysLate(order) => {
+                    let me = step.after.node(order.to);
+                    let same =
+                        |other: &Node| other.role == Role::Primary && other.primary_since == me.primary_since;
+                    me.role == Role::Primary
+                        && step.after.others(order.to).any(|other| same(step.after.node(other)))
+                }
+                _ => false,
+            },
             Self::PromisesOnlyGrow => {
-                NodeId::BOTH.iter().any(|node| step.after.node(*node).promise < before.node(*node).promise)
+                before.ids().any(|node| step.after.node(node).promise < before.node(node).promise)
             }
         }
     }
@@ -48,53 +60,8 @@ impl fmt::Display for Property {
         f.write_str(match self {
             Self::OneWriter => "an older primary acknowledges what the newer one does not hold",
             Self::NothingAcknowledgedIsLost => "the newest primary lacks an acknowledged commit",
+            Self::OnePrimaryPerEpoch => "two nodes are primaries of one epoch",
             Self::PromisesOnlyGrow => "a promise goes back",
         })
-    }
-}
-
-/// What must be reachable, or the model shows nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Milestone {
-    /// A recruited standby became primary and acknowledged a commit.
-    FailoverByRecruit,
-    /// A standby became primary after the old one was fenced, and acknowledged a commit.
-    FailoverByFence,
-    /// A switchover ended with a commit that the new primary acknowledged.
-    Switchover,
-    /// The old primary was declared again, and acknowledged a commit.
-    Reinstated,
-    /// A candidate that never promoted was passed over.
-    CandidatePassedOver,
-    /// An old primary follows the new one.
-    OldPrimaryRejoined,
-    /// The set is proven again under a primary other than the first.
-    SetReestablished,
-}
-
-impl Milestone {
-    /// The milestone that a step reaches.
-    pub(crate) fn of(step: &Step) -> Option<Self> {
-        let intent = &step.after.intent;
-        match step.action {
-            Action::Acknowledges { node, .. } => {
-                let newest = step.after.node(node).primary_since == intent.stamp.epoch;
-                match intent.way {
-                    _ if intent.primary != Some(node) || !newest => None,
-                    Way::Settled => None,
-                    Way::Recruited => Some(Self::FailoverByRecruit),
-                    Way::Fenced => Some(Self::FailoverByFence),
-                    Way::HandedOver => Some(Self::Switchover),
-                    Way::Reinstated => Some(Self::Reinstated),
-                }
-            }
-            Action::Writes(proposal) => match proposal.change {
-                Change::PassOver => Some(Self::CandidatePassedOver),
-                Change::SettleSet if intent.sync == Some(NodeId::A) => Some(Self::SetReestablished),
-                _ => None,
-            },
-            Action::Obeys(order) => (order.command == Command::Rewind).then_some(Self::OldPrimaryRejoined),
-            _ => None,
-        }
     }
 }

@@ -7,13 +7,15 @@
 use std::{
     collections::{BTreeSet, HashSet},
     fmt,
-    hash::{BuildHasherDefault, Hash, Hasher},
+    hash::{BuildHasherDefault, Hasher},
 };
 
 use crate::{
     actions::{Action, Step, steps},
-    properties::{Milestone, Property},
-    rules::World,
+    bounds::World,
+    fingerprint::fingerprint,
+    milestones::Milestone,
+    properties::Property,
     state::State,
 };
 
@@ -61,8 +63,8 @@ struct Origin {
 /// # Panics
 /// If the world has more than [`MOST_STATES`] states.
 pub(crate) fn search(world: &World, properties: &[Property]) -> Report {
-    let first = State::first(world.bounds.begins_in_sync);
-    let mut seen = HashSet::<u64, BuildHasherDefault<Fingerprint>>::default();
+    let first = State::first(&world.bounds);
+    let mut seen = HashSet::<u64, BuildHasherDefault<AsItIs>>::default();
     seen.insert(fingerprint(&first));
     let mut origins = vec![Origin { parent: 0, step: 0 }];
     let mut level = vec![(0_u32, first)];
@@ -81,7 +83,7 @@ pub(crate) fn search(world: &World, properties: &[Property]) -> Report {
                     report.counterexample = Some(Counterexample { broken: *broken, trace });
                     return report;
                 }
-                report.milestones.extend(Milestone::of(step));
+                report.milestones.extend(Milestone::of(&state, step));
                 if seen.insert(fingerprint(&step.after)) {
                     next_level.push((u32::try_from(origins.len()).expect("bounded"), step.after));
                     origins.push(origin);
@@ -105,7 +107,7 @@ fn replay(origins: &[Origin], last: Origin, world: &World) -> Vec<Action> {
         numbers.push(origin.step);
         index = origin.parent;
     }
-    let mut state = State::first(world.bounds.begins_in_sync);
+    let mut state = State::first(&world.bounds);
     let mut possible = Vec::new();
     let mut trace = Vec::new();
     for number in numbers.into_iter().rev() {
@@ -117,38 +119,17 @@ fn replay(origins: &[Origin], last: Origin, world: &World) -> Vec<Action> {
     trace
 }
 
-fn fingerprint(state: &State) -> u64 {
-    let mut hasher = Fingerprint::default();
-    state.hash(&mut hasher);
-    hasher.finish()
-}
-
-/// A fast hash of small numbers: multiply and fold, each number in turn.
+/// What is hashed is a hash already.
 #[derive(Default)]
-struct Fingerprint(u64);
+struct AsItIs(u64);
 
-impl Hasher for Fingerprint {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u8(&mut self, number: u8) {
-        self.write_u64(u64::from(number));
+impl Hasher for AsItIs {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only fingerprints are hashed");
     }
 
     fn write_u64(&mut self, number: u64) {
-        let mixed = (self.0 ^ number).wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-
-    fn write_isize(&mut self, number: isize) {
-        self.write_u64(number.unsigned_abs() as u64);
-    }
-
-    fn write_usize(&mut self, number: usize) {
-        self.write_u64(number as u64);
+        self.0 = number;
     }
 
     fn finish(&self) -> u64 {

@@ -1,107 +1,19 @@
-//! One state of the pair: two nodes, the stored intent, and what is under way between them.
+//! One state of the cluster: its nodes, the stored intent, and what is under way between them.
 //! Small copied values; no rule is applied here.
 
+use crate::bounds::{Bounds, Start};
 pub(crate) use crate::{
-    intent::{Change, Command, Durability, Intent, Order, Proposal, Set, Stamp, Way, set_text},
-    log::{Commits, Log},
+    intent::{Change, Command, Durability, Intent, Order, Proposal, Stamp, Way},
+    log::Commits,
+    node::{Names, Node, Proof, Role},
+    set::{NodeId, Set},
 };
-
-/// One of the two nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum NodeId {
-    /// The primary at the beginning.
-    A,
-    /// The standby at the beginning.
-    B,
-}
-
-impl NodeId {
-    /// Both nodes.
-    pub(crate) const BOTH: [Self; 2] = [Self::A, Self::B];
-
-    /// The other node of the pair.
-    pub(crate) fn other(self) -> Self {
-        match self {
-            Self::A => Self::B,
-            Self::B => Self::A,
-        }
-    }
-}
-
-/// What a data directory is, whether or not a server runs on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Role {
-    /// It recovers from another.
-    Standby,
-    /// It takes writes, or did until it stopped.
-    Primary,
-}
-
-/// How far the names of the intent's present version have come on a primary. Every write of the intent begins anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Proof {
-    /// They were not set under this version.
-    NotSet,
-    /// They were set under this version.
-    Set,
-    /// They were proven under this version, and then the primary's flush position was this.
-    Proven(u8),
-}
-
-/// A primary's `synchronous_standby_names`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Names {
-    /// As the file and SHOW tell.
-    pub(crate) configured: Set,
-    /// As commits wait for: the checkpointer may take the new ones later.
-    pub(crate) in_force: Set,
-    /// What the agent knows about them.
-    pub(crate) proof: Proof,
-}
-
-impl Names {
-    /// No names, and nothing proven.
-    pub(crate) const NONE: Self = Self { configured: None, in_force: None, proof: Proof::NotSet };
-}
-
-/// One node: its PostgreSQL and its agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Node {
-    /// A server runs.
-    pub(crate) up: bool,
-    /// What its data directory is.
-    pub(crate) role: Role,
-    /// Clients are let in.
-    pub(crate) open: bool,
-    /// Its WAL, all of it on disk.
-    pub(crate) log: Log,
-    /// The highest stamp its agent promised to refuse anything below.
-    pub(crate) promise: Stamp,
-    /// The epoch under which it last became primary; 0: never.
-    pub(crate) primary_since: u8,
-    /// As a standby: cut from its upstream, on disk, until it is told to follow.
-    pub(crate) recruited: bool,
-    /// As a primary.
-    pub(crate) names: Names,
-}
-
-impl Node {
-    /// It takes commits of clients.
-    pub(crate) fn serves(&self) -> bool {
-        self.up && self.open && self.role == Role::Primary
-    }
-
-    /// Its server is gone, and its agent will not start it below this stamp.
-    pub(crate) fn is_fenced(&self, stamp: Stamp) -> bool {
-        !self.up && self.promise >= stamp
-    }
-}
 
 /// The most orders that can be late at a time.
 pub(crate) const LATE_ORDERS: usize = 2;
 
 /// How much of the bounds was used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Spent {
     /// Servers and agents that ended by themselves.
     pub(crate) crashes: u8,
@@ -111,15 +23,25 @@ pub(crate) struct Spent {
     pub(crate) clones: u8,
     /// Changes of the durability.
     pub(crate) durability_changes: u8,
+    /// Orderly stops of the member beside the primary.
+    pub(crate) leaves: u8,
+    /// Copies of the store that were put back.
+    pub(crate) restores: u8,
 }
 
-/// The pair, the store, and what is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The cluster, the store, and what is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
-    /// A and B.
-    nodes: [Node; 2],
+    /// A, B, and in a trio C.
+    nodes: [Option<Node>; 3],
     /// The stored intent.
     pub(crate) intent: Intent,
+    /// A copy of the intent that somebody keeps.
+    pub(crate) copy: Option<Intent>,
+    /// The store is older than what some member has seen of it.
+    pub(crate) outdated: bool,
+    /// The key of the primary lease is in the store.
+    pub(crate) lease_key: bool,
     /// Orders that may arrive at any later time, any number of times, or never. Sorted; None last.
     late_orders: [Option<Order>; LATE_ORDERS],
     /// A change whose writer is slow.
@@ -128,42 +50,73 @@ pub(crate) struct State {
     pub(crate) written: u8,
     /// Commits that a client was told of.
     pub(crate) acknowledged: Commits,
-    /// Acknowledged commits that an async failover was allowed to lose.
+    /// Acknowledged commits that a failover was allowed to lose.
     pub(crate) forgiven: Commits,
     /// How much of the bounds was used.
     pub(crate) spent: Spent,
 }
 
 impl State {
-    /// A runs as primary of epoch 1, B follows it.
-    pub(crate) fn first(in_sync: bool) -> Self {
-        let stamp = Stamp { epoch: 1, version: 1 };
-        let set = in_sync.then_some(NodeId::B);
-        let standby = Node {
-            up: true,
-            role: Role::Standby,
-            open: false,
-            log: Log::default(),
-            promise: stamp,
-            primary_since: 0,
-            recruited: false,
-            names: Names::NONE,
-        };
+    /// The state that a search of these bounds begins with.
+    pub(crate) fn first(bounds: &Bounds) -> Self {
+        match bounds.start {
+            Start::First => Self::fresh(bounds),
+            Start::ThirdAhead => Self::third_ahead(bounds),
+        }
+    }
+
+    /// See [`Start::ThirdAhead`].
+    fn third_ahead(bounds: &Bounds) -> Self {
+        let mut state = Self::fresh(bounds);
+        let [Some(first), Some(_), Some(third)] = state.nodes else { return state };
+        state.intent.stamp.epoch = 2;
+        (state.intent.primary, state.intent.previous) = (Some(NodeId::B), Some(NodeId::A));
+        let promise = state.intent.stamp;
+        let primary = Node { promise, primary_since: 2, history: 2, upstream: NodeId::A, ..first };
+        let follower = Node { primary_since: 1, history: 2, ..Node::standby(promise, NodeId::B) };
+        let mut ahead = third;
+        ahead.log.append(1);
+        state.written = 1;
+        state.nodes = [Some(follower), Some(primary), Some(ahead)];
+        state
+    }
+
+    /// See [`Start::First`].
+    fn fresh(bounds: &Bounds) -> Self {
+        let stamp = Stamp { life: 0, epoch: 1, version: 1 };
+        let set = bounds.begins_with;
+        let promotable = if bounds.leases { bounds.promotable } else { Set::EMPTY };
+        let standby = Node::standby(stamp, NodeId::A);
         let names = Names { configured: set, in_force: set, proof: Proof::NotSet };
-        let primary = Node { role: Role::Primary, open: true, primary_since: 1, names, ..standby };
+        let primary = Node {
+            role: Role::Primary,
+            open: true,
+            primary_since: 1,
+            names,
+            upstream: NodeId::B,
+            lease: bounds.leases,
+            noted: promotable,
+            ..standby
+        };
         let intent = Intent {
             stamp,
             primary: Some(NodeId::A),
             previous: None,
             sync: set,
             sync_next: set,
-            durability: Durability::Sync,
-            handover: false,
+            durability: bounds.durability,
+            handover: None,
+            promotable,
+            promotable_next: promotable,
+            attended: true,
             way: Way::Settled,
         };
         Self {
-            nodes: [primary, standby],
+            nodes: [Some(primary), Some(standby), (bounds.nodes == 3).then_some(standby)],
             intent,
+            copy: None,
+            outdated: false,
+            lease_key: bounds.leases,
             late_orders: [None; LATE_ORDERS],
             late_write: None,
             written: 0,
@@ -173,20 +126,42 @@ impl State {
         }
     }
 
+    /// All nodes.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        let most = if self.is_trio() { 3 } else { 2 };
+        NodeId::ALL.into_iter().take(most)
+    }
+
+    /// All nodes but one.
+    pub(crate) fn others(&self, node: NodeId) -> impl Iterator<Item = NodeId> + use<> {
+        self.ids().filter(move |other| *other != node)
+    }
+
+    /// True if there is a third node.
+    pub(crate) fn is_trio(&self) -> bool {
+        self.nodes[2].is_some()
+    }
+
     /// A node.
     pub(crate) fn node(&self, node: NodeId) -> &Node {
-        &self.nodes[node as usize]
+        self.nodes[node as usize].as_ref().expect("a node of this world")
     }
 
     /// A node, to be changed.
     pub(crate) fn node_mut(&mut self, node: NodeId) -> &mut Node {
-        &mut self.nodes[node as usize]
+        self.nodes[node as usize].as_mut().expect("a node of this world")
     }
 
     /// The node that last became primary.
     pub(crate) fn newest_primary(&self) -> &Node {
-        let [a, b] = &self.nodes;
-        if a.primary_since > b.primary_since { a } else { b }
+        let [a, b, c] = &self.nodes;
+        let mut newest = a.as_ref().expect("A is always there");
+        for other in [b, c].into_iter().flatten() {
+            if other.primary_since >= newest.primary_since {
+                newest = other;
+            }
+        }
+        newest
     }
 
     /// The orders under way.

@@ -4,9 +4,10 @@ use std::{fmt, time::Duration};
 
 use crate::model::NodeId;
 
-/// The first wait before another try, and the longest.
+/// The first wait before another try, and the longest: a network that is back is noticed within a second, connecting
+/// included.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// Why a fact stream is not open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,20 +110,20 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_to_a_second_and_begin_anew() {
+    fn waits_grow_to_half_a_second_and_begin_anew() {
         let mut link = Link::default();
         let between = |wait: Duration, most: u64| {
             let most = Duration::from_millis(most);
             assert!(wait > most / 2 - Duration::from_millis(1) && wait <= most, "{wait:?} of {most:?}");
         };
-        for most in [50, 100, 200, 400, 800, 1000, 1000, 1000] {
+        for most in [50, 100, 200, 400, 500, 500, 500] {
             link.lost(&Lost::Silent);
             between(link.wait(), most);
         }
         for _ in 0..100 {
             link.lost(&Lost::Silent);
         }
-        between(link.wait(), 1000);
+        between(link.wait(), 500);
         link.opened();
         link.lost(&Lost::Silent);
         between(link.wait(), 50);

@@ -1,20 +1,26 @@
 //! The side of the peer port that asks: another member, as [`ports::Member`](crate::ports::Member).
 
-use std::{collections::BTreeSet, error::Error as _, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, error::Error as _, io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use reqwest::{Method, RequestBuilder};
-use secrecy::{ExposeSecret, SecretString};
+use reqwest::{
+    Method, RequestBuilder,
+    dns::{Addrs, Name as Host, Resolve, Resolving},
+};
+use secrecy::ExposeSecret;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{sync::watch, task::AbortHandle, time::timeout};
+use tokio::{net::lookup_host, sync::watch, task::AbortHandle, time::timeout};
+use tokio_rustls::rustls;
 
 use super::{
+    access::Access,
     stream::{self, Heard},
     wire::{self, OrderCall, ParkCall, Returned, RouteCall, VouchCall},
 };
 use crate::{
     model::{ClusterName, Command, EndpointName, NodeId, RouteOrder, Stamp},
     ports::{Answer, Clock, Member, NoAnswer, Session},
+    tls::{self, Name},
 };
 
 /// How long connecting may take.
@@ -41,23 +47,29 @@ pub(super) struct Peer {
     pub(super) cluster: ClusterName,
     pub(super) node: NodeId,
     pub(super) address: String,
-    pub(super) token: SecretString,
+    /// The beginning of every URL.
+    base: String,
+    access: Access,
     pub(super) clock: Arc<dyn Clock>,
     client: reqwest::Client,
 }
 
 impl Remote {
     /// The member `node` of `cluster`, reached at `address` (`host:port` of its peer port). Begins to listen to its
-    /// facts at once; must be called within a Tokio runtime.
+    /// facts at once; must be called within a Tokio runtime. With an identity in `access` it must show that node's
+    /// certificate.
     #[must_use]
     pub fn new(
         cluster: ClusterName,
         node: NodeId,
         address: impl Into<String>,
-        token: SecretString,
+        access: Access,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
-        let peer = Peer { cluster, node, address: address.into(), token, clock, client: client() };
+        let address = address.into();
+        let name = Name { node: node.clone(), cluster: cluster.clone() };
+        let (base, client) = (base(&access, &name, &address), client(&access, &address));
+        let peer = Peer { cluster, node, address, base, access, clock, client };
         let peer = Arc::new(peer);
         let (sender, heard) = watch::channel(None);
         let stream = tokio::spawn(stream::keep_open(Arc::clone(&peer), sender)).abort_handle();
@@ -92,29 +104,62 @@ impl Drop for Remote {
 
 /// Connections are kept for ever: connecting is not to be part of an RTO. No proxy of the environment and no redirect
 /// gets between members.
-fn client() -> reqwest::Client {
+fn client(access: &Access, address: &str) -> reqwest::Client {
     let (idle, interval, count) = KEEPALIVE;
-    reqwest::Client::builder()
+    let builder = reqwest::Client::builder()
         .http1_only()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
-        .tls_built_in_root_certs(false)
         .connect_timeout(CONNECT_WAIT)
         .pool_idle_timeout(None)
         .tcp_nodelay(true)
         .tcp_keepalive(idle)
         .tcp_keepalive_interval(interval)
         .tcp_keepalive_retries(count)
-        .tcp_user_timeout(USER_TIMEOUT)
-        .build()
-        .expect("only certificates and resolver settings can fail, and there are none")
+        .tcp_user_timeout(USER_TIMEOUT);
+    let builder = match &access.identity {
+        None => builder.tls_built_in_root_certs(false),
+        Some(identity) => builder
+            .use_preconfigured_tls(identity.calling())
+            .dns_resolver(Arc::new(Fixed(address.to_owned()))),
+    };
+    builder.build().expect("only certificates and resolver settings can fail, and they are made before")
+}
+
+/// With TLS the URL says whom the call is for, so that the certificate is compared with it; [`Fixed`] knows where.
+fn base(access: &Access, name: &Name, address: &str) -> String {
+    match (&access.identity, address.rsplit_once(':')) {
+        (Some(_), Some((_, port))) => format!("https://{name}:{port}"),
+        (Some(_), None) => format!("https://{name}"),
+        (None, _) => format!("http://{address}"),
+    }
+}
+
+/// Every name is at one address; looked up for every connection, since a host may get another one.
+struct Fixed(String);
+
+impl Resolve for Fixed {
+    fn resolve(&self, _: Host) -> Resolving {
+        let address = self.0.clone();
+        Box::pin(async move {
+            let found = lookup_host(address).await?.collect::<Vec<_>>();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
 }
 
 /// What went wrong, down to the cause: the outermost sentence alone names only the URL.
 pub(super) fn reason(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
+    let mut innermost: &(dyn std::error::Error + 'static) = error;
     while let Some(cause) = innermost.source() {
         innermost = cause;
+        let of_tls = match cause.downcast_ref::<rustls::Error>() {
+            Some(error) => Some(tls::sentence(error)),
+            None => cause.downcast_ref::<io::Error>().and_then(tls::of_io),
+        };
+        if let Some(sentence) = of_tls {
+            return sentence;
+        }
     }
     match error.source() {
         None => error.to_string(),
@@ -133,11 +178,16 @@ impl Peer {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client
-            .request(method, format!("http://{}{path}", self.address))
-            .bearer_auth(self.token.expose_secret())
+        let request = self
+            .client
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(self.access.token.expose_secret())
             .header(wire::CLUSTER, self.cluster.as_str())
-            .header(wire::NODE, self.node.as_str())
+            .header(wire::NODE, self.node.as_str());
+        match &self.access.identity {
+            Some(identity) => request.header(wire::CALLER, identity.name().node.as_str()),
+            None => request,
+        }
     }
 
     /// Calls and waits for what is returned, for as long as there are signs of life.

@@ -12,7 +12,6 @@ use axum::{
     routing::{get, post},
 };
 use futures_util::{StreamExt, stream};
-use secrecy::SecretString;
 use serde::Serialize;
 use tokio::{
     net::TcpListener,
@@ -22,16 +21,19 @@ use tokio::{
 
 use super::{
     super::{
+        complaints::Complaints,
         error::{self, Refusal},
-        listen::{self, Closing, Trust},
+        listen::{self, Closing, Speech, Trust},
         token::Token,
     },
+    access::Access,
     lines::{self, line},
     wire::{self, OrderCall, ParkCall, Returned, RouteCall, VouchCall},
 };
 use crate::{
     model::{ClusterName, NodeId},
     ports::{Local, NoAnswer},
+    tls::Name,
 };
 
 /// Connections at once: a few for each member, of which a cluster has a handful.
@@ -47,13 +49,15 @@ struct Shared {
     node: Arc<NodeId>,
     local: Arc<dyn Local>,
     token: Arc<Token>,
+    complaints: Arc<Complaints>,
     calls: Arc<Semaphore>,
     closing: Closing,
 }
 
 /// Serves the peer port of `local` until `shutdown` resolves; fact streams end then.
 ///
-/// Whoever calls must show the token, belong to `cluster`, and mean this node.
+/// Whoever calls must show the token, belong to `cluster`, and mean this node. With an identity in `access` it must
+/// also show a certificate of the same authority, for the node that it says to be.
 ///
 /// # Errors
 /// If the listener cannot be used.
@@ -61,21 +65,27 @@ pub async fn serve(
     listener: TcpListener,
     cluster: ClusterName,
     local: Arc<dyn Local>,
-    token: SecretString,
+    access: Access,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let (close, closing) = listen::closing();
+    let complaints = Arc::<Complaints>::default();
+    let speech = match &access.identity {
+        None => Speech::Plain(Some(Arc::clone(&complaints))),
+        Some(identity) => Speech::Tls(Arc::new(identity.serving()), Arc::clone(&complaints)),
+    };
     let shared = Shared {
         cluster: Arc::new(cluster),
         node: Arc::new(local.facts().node),
         local,
-        token: Arc::new(Token::new(token)),
+        token: Arc::new(Token::new(access.token)),
+        complaints,
         calls: Arc::new(Semaphore::new(CALLS)),
         closing: closing.clone(),
     };
     let limits = listen::Limits { connections: CONNECTIONS, quiet: QUIET };
     tokio::select! {
-        served = listen::run(listener, limits, router(shared), closing) => served,
+        served = listen::run(listener, limits, speech, router(shared), closing) => served,
         () = close.after(shutdown) => Ok(()),
     }
 }
@@ -109,9 +119,8 @@ async fn admit(
     request: Request,
     next: Next,
 ) -> Response {
-    let admitted = shared
-        .token
-        .admit(request.headers())
+    let admitted = certified(&trust, request.headers(), &shared.cluster)
+        .and_then(|()| shared.token.admit(request.headers()))
         .and_then(|()| meant(request.headers(), wire::CLUSTER, "cluster", shared.cluster.as_str()))
         .and_then(|()| meant(request.headers(), wire::NODE, "node", shared.node.as_str()));
     match admitted {
@@ -120,10 +129,29 @@ async fn admit(
             next.run(request).await
         }
         Err(refusal) => {
-            tracing::debug!(path = request.uri().path(), ?refusal, "a peer call was refused");
+            shared.complaints.refused(trust.from().ip(), refusal.sentence());
             refusal.into_response()
         }
     }
+}
+
+/// Whether the caller is who it says to be; without TLS nothing but the token shows it.
+fn certified(trust: &Trust, headers: &HeaderMap, cluster: &ClusterName) -> Result<(), Refusal> {
+    let Some(names) = trust.certified() else { return Ok(()) };
+    let claimed = headers.get(wire::CALLER).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let Some(claimed) = claimed else {
+        return Err(Refusal::forbidden(format!("the call does not say who calls: {}", wire::CALLER)));
+    };
+    let is_it = |name: &Name| name.cluster == *cluster && name.node.as_str() == claimed;
+    if names.iter().any(is_it) {
+        return Ok(());
+    }
+    let whose = names.iter().map(|name| format!("node {} of cluster {}", name.node, name.cluster));
+    let whose = whose.collect::<Vec<_>>().join(", ");
+    let whose = if whose.is_empty() { "no member".to_owned() } else { whose };
+    Err(Refusal::forbidden(format!(
+        "the caller says it is node {claimed} of cluster {cluster}, but its certificate is of {whose}"
+    )))
 }
 
 fn meant(headers: &HeaderMap, header: &str, what: &str, own: &str) -> Result<(), Refusal> {

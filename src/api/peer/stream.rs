@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{sync::watch, time::timeout};
 
 use super::{
@@ -14,6 +15,8 @@ use crate::model::{MemberFacts, Seen};
 
 /// Silence after which a stream is given up: ten heartbeats. Also how late a message may be.
 const SILENCE: Duration = Duration::from_secs(1);
+/// Time between attempts to open a stream while nothing is heard. Several times what a handshake takes.
+const ANEW: Duration = Duration::from_millis(300);
 /// How much of a refusal is read.
 const REFUSAL_BYTES: usize = 4096;
 
@@ -64,14 +67,28 @@ async fn listen(peer: &Peer, heard: &watch::Sender<Heard>, link: &mut Link) -> L
     }
 }
 
+/// Opens a stream. While nothing is heard another attempt is begun beside those under way, every `ANEW`: packets that
+/// a cut network swallowed are sent again by the kernel only after a second or more, and the network may be back by then.
 async fn open(peer: &Peer) -> Result<reqwest::Response, Lost> {
+    let mut attempts = FuturesUnordered::new();
+    let mut anew = tokio::time::interval(ANEW);
     // Connecting has its own deadline, of the client; the head of the answer comes within `SILENCE` after that.
-    let sent = timeout(super::remote::CONNECT_WAIT + SILENCE, peer.get(wire::FACTS).send()).await;
-    let response = match sent {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(Lost::Unreachable(reason(&error))),
-        Err(_) => return Err(Lost::Silent),
-    };
+    let mut given_up = Box::pin(tokio::time::sleep(super::remote::CONNECT_WAIT + SILENCE));
+    loop {
+        tokio::select! {
+            _ = anew.tick() => attempts.push(peer.get(wire::FACTS).send()),
+            Some(sent) = attempts.next() => match sent {
+                Ok(response) => return admitted(response).await,
+                // One whose connecting took too long; younger ones may still succeed.
+                Err(error) if error.is_timeout() && !attempts.is_empty() => {}
+                Err(error) => return Err(Lost::Unreachable(reason(&error))),
+            },
+            () = &mut given_up => return Err(Lost::Silent),
+        }
+    }
+}
+
+async fn admitted(response: reqwest::Response) -> Result<reqwest::Response, Lost> {
     if response.status().is_success() {
         return Ok(response);
     }

@@ -12,6 +12,9 @@ pub(super) const CLUSTER: &str = "x-locum-cluster";
 /// not make that host promote.
 pub(super) const NODE: &str = "x-locum-node";
 
+/// The node that calls. Only with TLS, where its certificate must say the same.
+pub(super) const CALLER: &str = "x-locum-caller";
+
 /// The fact stream.
 pub(super) const FACTS: &str = "/peer/facts";
 /// An order to the agent.

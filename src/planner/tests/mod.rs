@@ -989,3 +989,31 @@ fn what_is_under_way_is_not_begun_again_and_what_failed_waits() {
     view.attempts.values_mut().for_each(|attempt| attempt.at = ago(60));
     assert_eq!(decide(&view).steps, begun);
 }
+
+#[test]
+fn a_new_node_is_declared_around_and_cloned_but_one_that_lost_its_data_is_not() {
+    let mut view = healthy();
+    view.intent = None;
+    for node in [seoul(), tokyo()] {
+        view.agent_mut(&node).promise = None;
+    }
+    view.server(&tokyo(), Server::Down(Down { control: None, wal_end: None, ..down(false) }));
+    view.agent_mut(&tokyo()).system = None;
+    let lost = decide(&view);
+    assert_eq!(declared(&lost), None, "nobody has said that it is new");
+    assert!(lost.findings.contains(&Finding::ForeignData { node: tokyo() }));
+
+    view.agent_mut(&tokyo()).unfinished = Some(Unfinished::Clone);
+    let first = declared(&decide(&view)).cloned().expect("a first cluster");
+    assert_eq!(first.primary, Some(seoul()));
+
+    let mut view = healthy();
+    (view.intent_mut().sync, view.intent_mut().sync_next) = (Vec::new(), Vec::new());
+    view.server(&tokyo(), Server::Down(Down { control: None, wal_end: None, ..down(false) }));
+    view.agent_mut(&tokyo()).system = None;
+    view.agent_mut(&tokyo()).unfinished = Some(Unfinished::Clone);
+    let primary = view.primary_mut(&seoul());
+    (primary.names, primary.senders) = (Some(Vec::new()), Vec::new());
+    let clone = Command::Clone(upstream(&seoul(), &tokyo()), Some(SWITCH));
+    assert!(orders(&decide(&view)).contains(&(tokyo(), clone)), "{:?}", decide(&view).steps);
+}

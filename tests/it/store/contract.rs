@@ -8,27 +8,93 @@ use locum::{
 };
 use proptest::prelude::*;
 
-use super::{Stopped, absent, committed, put, put_under, value};
+use super::{Stopped, absent, committed, etcd::server::Cluster, put, put_under, value};
 
 const TTL: Duration = Duration::from_secs(3);
+/// etcd's leases run in real time: the shortest that it grants …
+const REAL_TTL: Duration = Duration::from_secs(2);
+/// … which it ends so late at most, on a busy machine.
+const LATE: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_micros(1);
 /// No answer takes so long unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Long enough for a watcher that wakes too early to be caught.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// One store behind two handles, as two members have it, and the clock of its leases.
+/// One store behind two handles, as two members have it, and the time of its leases.
 pub(super) struct Bench {
     pub(super) one: Arc<dyn Store>,
     pub(super) two: Arc<dyn Store>,
-    pub(super) clock: Arc<Stopped>,
-    _folder: Option<tempfile::TempDir>,
+    time: Time,
+    _keep: Keep,
+}
+
+/// What a store lives in.
+enum Keep {
+    Nothing,
+    Folder { _folder: tempfile::TempDir },
+    Server { _server: Cluster },
+}
+
+/// How leases run out.
+enum Time {
+    /// When it is said, to the tick.
+    Told(Arc<Stopped>),
+    /// By waiting.
+    Real,
+}
+
+impl Bench {
+    /// How long leases are given for here.
+    pub(super) fn ttl(&self) -> Duration {
+        match self.time {
+            Time::Told(_) => TTL,
+            Time::Real => REAL_TTL,
+        }
+    }
+
+    async fn passes(&self, told: Duration, real: Duration) {
+        match &self.time {
+            Time::Told(clock) => clock.advance(told),
+            Time::Real => tokio::time::sleep(real).await,
+        }
+    }
+
+    /// All but the last moment of a lease's length passes; in real time half of it, for a busy machine.
+    pub(super) async fn almost(&self) {
+        self.passes(TTL - TICK, REAL_TTL / 2).await;
+    }
+
+    /// What [`Bench::almost`] left.
+    async fn the_rest(&self) {
+        self.passes(TICK, REAL_TTL / 2 + LATE).await;
+    }
+
+    /// A lease's length passes, and more where it is not known to the tick.
+    pub(super) async fn runs_out(&self) {
+        self.passes(TTL, REAL_TTL + LATE).await;
+    }
+
+    /// A bit more than half of it passes.
+    pub(super) async fn half(&self) {
+        self.passes(TTL / 2 + TICK, REAL_TTL / 2 + REAL_TTL / 20).await;
+    }
+
+    /// The rest of it passes after [`Bench::half`].
+    pub(super) async fn other_half(&self) {
+        self.passes(TTL / 2, REAL_TTL / 2 + LATE).await;
+    }
+
+    /// Ages pass, where they cost nothing.
+    pub(super) async fn ages(&self) {
+        self.passes(Duration::from_secs(1_000_000), Duration::ZERO).await;
+    }
 }
 
 pub(super) fn memory() -> Bench {
     let clock = Stopped::at(Duration::from_secs(100));
     let store = Arc::new(Memory::new(clock.clone()));
-    Bench { one: store.clone(), two: store, clock, _folder: None }
+    Bench { one: store.clone(), two: store, time: Time::Told(clock), _keep: Keep::Nothing }
 }
 
 pub(super) fn embedded() -> Bench {
@@ -38,7 +104,14 @@ pub(super) fn embedded() -> Bench {
         let path = folder.path().join("store.db");
         Arc::new(Embedded::with_clock(&path, clock.clone()).expect("open"))
     };
-    Bench { one: open(), two: open(), clock: clock.clone(), _folder: Some(folder) }
+    let (one, two) = (open(), open());
+    Bench { one, two, time: Time::Told(clock), _keep: Keep::Folder { _folder: folder } }
+}
+
+pub(super) async fn etcd() -> Bench {
+    let server = Cluster::one().await;
+    let (one, two) = (Arc::new(server.store()), Arc::new(server.store()));
+    Bench { one, two, time: Time::Real, _keep: Keep::Server { _server: server } }
 }
 
 macro_rules! contract {
@@ -50,6 +123,10 @@ macro_rules! contract {
         mod on_embedded {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $fact() { super::$fact(super::embedded()).await; })*
+        }
+        mod on_etcd {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $fact() { super::$fact(super::etcd().await).await; })*
         }
     };
 }
@@ -141,7 +218,7 @@ async fn revisions_grow_with_every_change_and_only_then(b: Bench) {
     assert!(deleted > last);
     let nothing = committed(&*b.two, vec![], vec![Write::Delete("a".into())]).await;
     assert_eq!(nothing, deleted, "nothing was there to delete");
-    let lease = b.one.grant(TTL).await.expect("grant");
+    let lease = b.one.grant(b.ttl()).await.expect("grant");
     assert!(b.one.renew(lease).await.expect("renew"));
     b.one.revoke(lease).await.expect("revoke");
     assert_eq!(committed(&*b.two, vec![], vec![]).await, deleted, "a lease without keys changes none");
@@ -149,11 +226,27 @@ async fn revisions_grow_with_every_change_and_only_then(b: Bench) {
 
 async fn writes_of_one_transaction_happen_in_order(b: Bench) {
     let born = committed(&*b.one, vec![], vec![put("a", "1")]).await;
+    let writes = vec![put("a", "2"), put("a", "3"), put("b", ""), Write::Delete("b".into())];
+    let revision = committed(&*b.one, vec![], writes).await;
+    let entry = b.two.get("a").await.expect("get").expect("there");
+    assert_eq!((entry.value.as_str(), entry.created, entry.modified), ("3", born, revision));
+    assert!(revision > born && value(&*b.two, "b").await.is_none());
+}
+
+/// etcd takes one write of a key in a transaction, and refuses these; nothing of Locum's needs them.
+async fn a_key_deleted_and_put_in_one_transaction_is_created_anew(b: Bench) {
+    let born = committed(&*b.one, vec![], vec![put("a", "1")]).await;
     let writes = vec![put("a", "2"), Write::Delete("a".into()), put("a", "3"), put("b", "")];
     let revision = committed(&*b.one, vec![], [writes, vec![Write::Delete("b".into())]].concat()).await;
     let entry = b.two.get("a").await.expect("get").expect("there");
     assert_eq!((entry.value.as_str(), entry.created, entry.modified), ("3", revision, revision));
     assert!(revision > born && value(&*b.two, "b").await.is_none());
+}
+
+#[tokio::test]
+async fn a_key_is_created_anew_within_a_transaction_on_memory_and_embedded() {
+    a_key_deleted_and_put_in_one_transaction_is_created_anew(memory()).await;
+    a_key_deleted_and_put_in_one_transaction_is_created_anew(embedded()).await;
 }
 
 async fn a_list_has_exactly_the_prefix_in_order(b: Bench) {
@@ -169,42 +262,43 @@ async fn a_list_has_exactly_the_prefix_in_order(b: Bench) {
 }
 
 async fn a_lease_ends_with_its_length_and_never_before(b: Bench) {
-    let lease = b.one.grant(TTL).await.expect("grant");
+    let lease = b.one.grant(b.ttl()).await.expect("grant");
     committed(&*b.one, vec![], vec![put_under("leader", "a", lease), put("stays", "")]).await;
-    b.clock.advance(TTL - TICK);
+    b.almost().await;
     assert_eq!(value(&*b.two, "leader").await.as_deref(), Some("a"), "one tick early");
-    b.clock.advance(TICK);
+    b.the_rest().await;
     assert_eq!(value(&*b.two, "leader").await, None);
     let left = b.one.list("").await.expect("list");
     assert_eq!(left.iter().map(|e| e.key.as_str()).collect::<Vec<_>>(), ["stays"]);
 }
 
 async fn a_renewed_lease_counts_from_its_renewal(b: Bench) {
-    let lease = b.one.grant(TTL).await.expect("grant");
+    let lease = b.one.grant(b.ttl()).await.expect("grant");
     let born = committed(&*b.one, vec![], vec![put_under("leader", "a", lease)]).await;
     for _ in 0..5 {
-        b.clock.advance(TTL - TICK);
+        b.almost().await;
         assert!(b.one.renew(lease).await.expect("renew"));
     }
     let entry = b.two.get("leader").await.expect("get").expect("there");
     assert_eq!((entry.created, entry.modified), (born, born), "a renewal changes no key");
-    b.clock.advance(TTL);
+    b.runs_out().await;
     assert_eq!(value(&*b.two, "leader").await, None);
 }
 
 async fn a_lease_that_is_gone_cannot_be_renewed(b: Bench) {
-    let lease = b.one.grant(TTL).await.expect("grant");
-    b.clock.advance(TTL);
+    let lease = b.one.grant(b.ttl()).await.expect("grant");
+    b.runs_out().await;
     assert!(!b.one.renew(lease).await.expect("renew"), "ran out, and nobody looked meanwhile");
     assert!(!b.two.renew(lease).await.expect("renew"));
-    let lease = b.one.grant(TTL).await.expect("grant");
+    let lease = b.one.grant(b.ttl()).await.expect("grant");
     b.two.revoke(lease).await.expect("revoke");
     assert!(!b.one.renew(lease).await.expect("renew"));
     b.one.revoke(lease).await.expect("revoking what is gone does no harm");
 }
 
 async fn a_revoked_lease_takes_its_keys_along(b: Bench) {
-    let (mine, other) = (b.one.grant(TTL).await.expect("grant"), b.two.grant(TTL).await.expect("grant"));
+    let (mine, other) =
+        (b.one.grant(b.ttl()).await.expect("grant"), b.two.grant(b.ttl()).await.expect("grant"));
     assert_ne!(mine, other);
     let writes = vec![put_under("a", "", mine), put_under("b", "", other), put_under("c", "", mine)];
     let before = committed(&*b.one, vec![], writes).await;
@@ -215,25 +309,25 @@ async fn a_revoked_lease_takes_its_keys_along(b: Bench) {
 }
 
 async fn a_put_without_lease_frees_the_key_of_its_lease(b: Bench) {
-    let lease = b.one.grant(TTL).await.expect("grant");
+    let lease = b.one.grant(b.ttl()).await.expect("grant");
     committed(&*b.one, vec![], vec![put_under("a", "1", lease)]).await;
     committed(&*b.two, vec![], vec![put("a", "2")]).await;
-    b.clock.advance(TTL);
+    b.runs_out().await;
     assert_eq!(value(&*b.one, "a").await.as_deref(), Some("2"));
 }
 
 async fn nothing_is_put_under_a_lease_that_is_gone(b: Bench) {
-    let lease = b.one.grant(TTL).await.expect("grant");
-    b.clock.advance(TTL);
+    let lease = b.one.grant(b.ttl()).await.expect("grant");
+    b.runs_out().await;
     let refused = b.one.commit(vec![], vec![put("x", ""), put_under("a", "", lease)]).await;
     assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
     assert!(b.two.list("").await.expect("list").is_empty());
 }
 
 async fn a_key_that_ran_out_guards_nothing(b: Bench) {
-    let lease = b.one.grant(TTL).await.expect("grant");
+    let lease = b.one.grant(b.ttl()).await.expect("grant");
     let born = committed(&*b.one, vec![], vec![put_under("leader", "a", lease)]).await;
-    b.clock.advance(TTL);
+    b.runs_out().await;
     let late = b.one.commit(vec![Guard::Created("leader".into(), born)], vec![put("intent", "late")]).await;
     assert_eq!(late.expect("commit"), Outcome::GuardFailed);
     committed(&*b.two, vec![absent("leader")], vec![put("leader", "b")]).await;
@@ -259,7 +353,7 @@ async fn a_wait_ends_with_a_change_of_either_handle(b: Bench) {
 
 async fn a_wait_never_ends_early(b: Bench) {
     let since = committed(&*b.one, vec![], vec![put("a", "")]).await;
-    let lease = b.one.grant(TTL).await.expect("grant");
+    let lease = b.one.grant(b.ttl()).await.expect("grant");
     let waiting = tokio::spawn({
         let store = Arc::clone(&b.two);
         async move { wait(&store, since).await }
@@ -274,13 +368,13 @@ async fn a_wait_never_ends_early(b: Bench) {
 }
 
 async fn a_wait_ends_when_a_lease_runs_out(b: Bench) {
-    let lease = b.one.grant(TTL).await.expect("grant");
+    let lease = b.one.grant(b.ttl()).await.expect("grant");
     let since = committed(&*b.one, vec![], vec![put_under("leader", "a", lease)]).await;
     let waiting = tokio::spawn({
         let store = Arc::clone(&b.two);
         async move { wait(&store, since).await }
     });
-    b.clock.advance(TTL);
+    b.runs_out().await;
     assert!(waiting.await.expect("joined") > since);
     assert_eq!(value(&*b.two, "leader").await, None);
 }
@@ -439,7 +533,8 @@ impl Pair {
                     String::new()
                 }
                 Act::Advance(ms) => {
-                    b.clock.advance(Duration::from_millis((*ms).into()));
+                    let passed = Duration::from_millis((*ms).into());
+                    b.passes(passed, passed).await;
                     String::new()
                 }
             });

@@ -1,6 +1,4 @@
-//! The typed layer, on both back ends.
-
-use std::time::Duration;
+//! The typed layer, on every back end.
 
 use jiff::Timestamp;
 use locum::{
@@ -14,11 +12,9 @@ use locum::{
 
 use super::{
     committed,
-    contract::{Bench, embedded, memory},
+    contract::{Bench, embedded, etcd, memory},
     put,
 };
-
-const TTL: Duration = Duration::from_secs(3);
 
 fn node(name: &str) -> NodeId {
     NodeId::new(name).expect("good name")
@@ -63,8 +59,9 @@ fn two(bench: Bench) -> Two {
     Two { one: records(bench.one.clone()), two: records(bench.two.clone()), bench }
 }
 
-async fn lead(records: &Records, name: &str) -> Leadership {
-    records.campaign(&node(name), TTL).await.expect("campaign").expect("nobody leads")
+/// Lets the first or the second member lead.
+async fn lead(t: &Two, records: &Records, name: &str) -> Leadership {
+    records.campaign(&node(name), t.bench.ttl()).await.expect("campaign").expect("nobody leads")
 }
 
 macro_rules! facts {
@@ -76,6 +73,10 @@ macro_rules! facts {
         mod on_embedded {
             $(#[tokio::test]
             async fn $fact() { super::$fact(super::two(super::embedded())).await; })*
+        }
+        mod on_etcd {
+            $(#[tokio::test]
+            async fn $fact() { super::$fact(super::two(super::etcd().await)).await; })*
         }
     };
 }
@@ -97,30 +98,34 @@ facts! {
 }
 
 async fn one_leads_at_a_time(t: Two) {
-    let leadership = lead(&t.one, "a").await;
-    assert_eq!(t.two.campaign(&node("b"), TTL).await.expect("campaign"), None);
-    assert_eq!(t.one.campaign(&node("a"), TTL).await.expect("campaign"), None, "not even its own next life");
+    let leadership = lead(&t, &t.one, "a").await;
+    assert_eq!(t.two.campaign(&node("b"), t.bench.ttl()).await.expect("campaign"), None);
+    assert_eq!(
+        t.one.campaign(&node("a"), t.bench.ttl()).await.expect("campaign"),
+        None,
+        "not even its own next life"
+    );
     assert_eq!(t.two.leader().await.expect("leader"), Some(node("a")));
-    t.bench.clock.advance(TTL / 2);
+    t.bench.half().await;
     assert!(t.one.renew(&leadership).await.expect("renew"));
-    t.bench.clock.advance(TTL / 2 + Duration::from_millis(1));
-    assert_eq!(t.two.campaign(&node("b"), TTL).await.expect("campaign"), None);
-    t.bench.clock.advance(TTL / 2);
-    let next = lead(&t.two, "b").await;
+    t.bench.half().await;
+    assert_eq!(t.two.campaign(&node("b"), t.bench.ttl()).await.expect("campaign"), None);
+    t.bench.other_half().await;
+    let next = lead(&t, &t.two, "b").await;
     assert!(next.created > leadership.created);
     assert!(!t.one.renew(&leadership).await.expect("renew"));
     assert_eq!(t.one.leader().await.expect("leader"), Some(node("b")));
 }
 
 async fn who_resigns_is_followed_at_once(t: Two) {
-    let leadership = lead(&t.one, "a").await;
+    let leadership = lead(&t, &t.one, "a").await;
     t.one.resign(leadership).await.expect("resign");
     assert_eq!(t.two.leader().await.expect("leader"), None);
-    lead(&t.two, "b").await;
+    lead(&t, &t.two, "b").await;
 }
 
 async fn an_intent_is_read_as_it_was_declared(t: Two) {
-    let leadership = lead(&t.one, "a").await;
+    let leadership = lead(&t, &t.one, "a").await;
     assert_eq!(t.two.intent().await.expect("intent"), None);
     let Declared::Stored(first) = t.one.declare(&leadership, None, &intent()).await.expect("declare") else {
         panic!("conflict")
@@ -137,7 +142,7 @@ async fn an_intent_is_read_as_it_was_declared(t: Two) {
 }
 
 async fn of_two_who_declare_on_one_basis_one_is_refused(t: Two) {
-    let leadership = lead(&t.one, "a").await;
+    let leadership = lead(&t, &t.one, "a").await;
     let (ours, theirs) = (intent(), intent().vacated());
     for basis in [None, Some(())] {
         let basis = match basis {
@@ -155,14 +160,14 @@ async fn of_two_who_declare_on_one_basis_one_is_refused(t: Two) {
 }
 
 async fn an_expired_leader_declares_nothing_more(t: Two) {
-    let old = lead(&t.one, "a").await;
+    let old = lead(&t, &t.one, "a").await;
     let Declared::Stored(basis) = t.one.declare(&old, None, &intent()).await.expect("declare") else {
         panic!("conflict")
     };
-    t.bench.clock.advance(TTL);
+    t.bench.runs_out().await;
     let late = t.one.declare(&old, Some((&intent(), basis)), &intent().vacated()).await.expect("declare");
     assert_eq!(late, Declared::Conflict, "though nobody else leads yet");
-    let new = lead(&t.two, "b").await;
+    let new = lead(&t, &t.two, "b").await;
     let late = t.one.declare(&old, Some((&intent(), basis)), &intent().vacated()).await.expect("declare");
     assert_eq!(late, Declared::Conflict);
     let next = t.two.declare(&new, Some((&intent(), basis)), &intent().vacated()).await.expect("declare");
@@ -170,9 +175,9 @@ async fn an_expired_leader_declares_nothing_more(t: Two) {
 }
 
 async fn a_leader_elected_again_is_not_its_former_self(t: Two) {
-    let former = lead(&t.one, "a").await;
-    t.bench.clock.advance(TTL);
-    let now = lead(&t.one, "a").await;
+    let former = lead(&t, &t.one, "a").await;
+    t.bench.runs_out().await;
+    let now = lead(&t, &t.one, "a").await;
     let late = t.one.declare(&former, None, &intent()).await.expect("declare");
     assert_eq!(late, Declared::Conflict);
     t.one.resign(former).await.expect("resign");
@@ -185,7 +190,7 @@ fn lease(epoch: u64, count: u64) -> LeaseRecord {
 }
 
 async fn the_primary_lease_is_renewed_by_one_holder_under_one_reign(t: Two) {
-    let leadership = lead(&t.one, "a").await;
+    let leadership = lead(&t, &t.one, "a").await;
     assert_eq!(t.one.reign().await.expect("reign"), None);
     let Declared::Stored(basis) = t.one.declare(&leadership, None, &intent()).await.expect("declare") else {
         panic!("conflict")
@@ -214,7 +219,7 @@ async fn the_primary_lease_is_renewed_by_one_holder_under_one_reign(t: Two) {
 }
 
 async fn who_does_not_lead_amends_but_declares_nobody(t: Two) {
-    let leadership = lead(&t.one, "a").await;
+    let leadership = lead(&t, &t.one, "a").await;
     let Declared::Stored(basis) = t.one.declare(&leadership, None, &intent()).await.expect("declare") else {
         panic!("conflict")
     };
@@ -239,13 +244,13 @@ async fn a_registration_stays_and_is_written_once(t: Two) {
     let before = committed(&*t.bench.one, vec![], vec![]).await;
     t.one.register(&registration("b", 5)).await.expect("register");
     assert_eq!(committed(&*t.bench.one, vec![], vec![]).await, before, "known already: wakes nobody");
-    t.bench.clock.advance(Duration::from_secs(1_000_000));
+    t.bench.ages().await;
     let members = t.two.members().await.expect("members");
     assert_eq!(members, [registration("a", 3), registration("b", 5)]);
 }
 
 async fn an_incident_is_kept_and_brought_up_to_date(t: Two) {
-    let leadership = lead(&t.one, "a").await;
+    let leadership = lead(&t, &t.one, "a").await;
     let first = "20261122-084030-e2";
     for id in [first, "20261122-084031-e10", "20261122-084031-e9"] {
         let saved = t.one.save_incident(&leadership, &incident(id)).await.expect("save");
@@ -263,8 +268,8 @@ async fn an_incident_is_kept_and_brought_up_to_date(t: Two) {
 }
 
 async fn only_the_leader_writes_incidents(t: Two) {
-    let leadership = lead(&t.one, "a").await;
-    t.bench.clock.advance(TTL);
+    let leadership = lead(&t, &t.one, "a").await;
+    t.bench.runs_out().await;
     let late = t.one.save_incident(&leadership, &incident("20261122-084030-e2")).await.expect("save");
     assert_eq!(late, Outcome::GuardFailed);
     assert!(t.two.incidents(10).await.expect("incidents").is_empty());
@@ -272,16 +277,16 @@ async fn only_the_leader_writes_incidents(t: Two) {
 
 async fn clusters_do_not_see_each_other(t: Two) {
     let other = Records::new(t.bench.one.clone(), ClusterName::new("shop-2").expect("good name"));
-    let leadership = lead(&t.one, "a").await;
+    let leadership = lead(&t, &t.one, "a").await;
     t.one.declare(&leadership, None, &intent()).await.expect("declare");
     assert_eq!(other.intent().await.expect("intent"), None);
-    let theirs = lead(&other, "b").await;
+    let theirs = lead(&t, &other, "b").await;
     t.one.resign(leadership).await.expect("resign");
     assert!(other.renew(&theirs).await.expect("renew"));
 }
 
 async fn what_cannot_be_read_is_named(t: Two) {
-    let leadership = lead(&t.one, "a").await;
+    let leadership = lead(&t, &t.one, "a").await;
     committed(
         &*t.bench.one,
         vec![],
@@ -297,7 +302,7 @@ async fn what_cannot_be_read_is_named(t: Two) {
 #[tokio::test]
 async fn the_oldest_incidents_go_when_there_are_too_many() {
     let t = two(memory());
-    let leadership = lead(&t.one, "a").await;
+    let leadership = lead(&t, &t.one, "a").await;
     for n in 0..INCIDENTS_KEPT + 3 {
         t.one.save_incident(&leadership, &incident(&format!("{n}-e1"))).await.expect("save");
     }

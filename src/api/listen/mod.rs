@@ -1,16 +1,10 @@
-//! How both ports take connections: bounded in number, watched for silence, closed in order.
+//! How both ports take connections: bounded in number, watched for silence, closed in order. Where a port speaks TLS,
+//! a connection is taken once its handshake is done.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+mod connection;
+mod handshake;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -19,11 +13,18 @@ use axum::{
 };
 use rustix::net::sockopt;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Instant, Sleep},
 };
+use tokio_rustls::rustls::ServerConfig;
+
+use self::{
+    connection::{Connection, Stream},
+    handshake::Handshakes,
+};
+use super::complaints::Complaints;
+
+pub(super) use connection::Trust;
 
 /// How long answers under way may take once the port is being closed.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -71,15 +72,28 @@ impl Close {
     }
 }
 
+/// What a port speaks.
+pub(super) enum Speech {
+    /// Plain HTTP, by members or by anybody else. It is said if somebody takes a member's port for one with TLS.
+    Plain(Option<Arc<Complaints>>),
+    /// HTTP over TLS, and nothing else. Who is refused is said.
+    Tls(Arc<ServerConfig>, Arc<Complaints>),
+}
+
 /// Serves `router` until `closing`, then until every connection has had its answer.
 pub(super) async fn run(
     listener: TcpListener,
     limits: Limits,
+    speech: Speech,
     router: Router,
     closing: Closing,
 ) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(limits.connections));
-    let listener = Bounded { listener, slots, quiet: limits.quiet };
+    let (handshakes, complaints) = match speech {
+        Speech::Plain(complaints) => (None, complaints),
+        Speech::Tls(config, complaints) => (Some(Handshakes::new(config, complaints)), None),
+    };
+    let listener = Bounded { listener, slots, quiet: limits.quiet, handshakes, complaints };
     let service = router.into_make_service_with_connect_info::<Trust>();
     axum::serve(listener, service).with_graceful_shutdown(closing.wait()).await
 }
@@ -89,6 +103,9 @@ struct Bounded {
     listener: TcpListener,
     slots: Arc<Semaphore>,
     quiet: Duration,
+    /// None: the port speaks no TLS.
+    handshakes: Option<Handshakes>,
+    complaints: Option<Arc<Complaints>>,
 }
 
 impl Listener for Bounded {
@@ -96,15 +113,17 @@ impl Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
-            return std::future::pending().await; // the semaphore is never closed
-        };
-        let (stream, from) = Listener::accept(&mut self.listener).await;
-        if let Err(error) = prepare(&stream) {
-            tracing::debug!(%from, %error, "a connection does not take its options");
+        // A plain connection takes its place first, so that those who wait do so in the kernel. A TLS connection takes
+        // it when it has proven itself: whoever cannot must not keep members out.
+        if self.handshakes.is_none() {
+            let slot = self.slot().await;
+            let (stream, from) = Listener::accept(&mut self.listener).await;
+            prepare(&stream, from);
+            return (self.connection(Stream::Plain(stream), from, slot), from);
         }
-        let deadline = Box::pin(tokio::time::sleep(self.quiet));
-        (Connection { stream, deadline, quiet: self.quiet, trust: Trust::default(), _slot: slot }, from)
+        let (stream, from) = self.proven().await;
+        let slot = self.slot().await;
+        (self.connection(Stream::Tls(stream), from, slot), from)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -112,8 +131,47 @@ impl Listener for Bounded {
     }
 }
 
+impl Bounded {
+    async fn slot(&self) -> OwnedSemaphorePermit {
+        match Arc::clone(&self.slots).acquire_owned().await {
+            Ok(slot) => slot,
+            Err(_) => std::future::pending().await, // the semaphore is never closed
+        }
+    }
+
+    /// The next connection whose handshake has succeeded.
+    async fn proven(&mut self) -> (Box<handshake::Secured>, SocketAddr) {
+        let Some(handshakes) = &mut self.handshakes else { return std::future::pending().await };
+        loop {
+            tokio::select! {
+                (stream, from) = Listener::accept(&mut self.listener) => {
+                    prepare(&stream, from);
+                    handshakes.begin(stream, from);
+                }
+                done = handshakes.next() => return done,
+            }
+        }
+    }
+
+    fn connection(&self, stream: Stream, from: SocketAddr, slot: OwnedSemaphorePermit) -> Connection {
+        Connection::new(stream, from, self.quiet, slot, self.complaints.clone())
+    }
+}
+
+impl Connected<IncomingStream<'_, Bounded>> for Trust {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        stream.io().trust()
+    }
+}
+
+fn prepare(stream: &TcpStream, from: SocketAddr) {
+    if let Err(error) = set_options(stream) {
+        tracing::debug!(%from, %error, "a connection does not take its options");
+    }
+}
+
 /// Small answers leave at once, and a host that vanished is noticed.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (idle, interval, count) = KEEPALIVE;
     sockopt::set_socket_keepalive(stream, true)?;
@@ -122,98 +180,6 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepcnt(stream, count)?;
     sockopt::set_tcp_user_timeout(stream, USER_TIMEOUT_MS)?;
     Ok(())
-}
-
-/// Whether the client of a connection has shown the token. One that has may be quiet.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Trust(Arc<AtomicBool>);
-
-impl Trust {
-    /// From now on the connection may be quiet.
-    pub(super) fn grant(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Connected<IncomingStream<'_, Bounded>> for Trust {
-    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
-        stream.io().trust.clone()
-    }
-}
-
-/// A connection that ends by itself when nothing was sent on it for `quiet`: it waits for a request that does not
-/// come, or comes a byte at a time, or its client does not read. Received bytes do not count, or dawdling would help.
-struct Connection {
-    stream: TcpStream,
-    deadline: Pin<Box<Sleep>>,
-    quiet: Duration,
-    trust: Trust,
-    /// Counts it among those at once.
-    _slot: OwnedSemaphorePermit,
-}
-
-impl Connection {
-    /// What a read or write that would wait comes to.
-    fn waiting<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if self.trust.0.load(Ordering::Relaxed) {
-            return Poll::Pending;
-        }
-        ready!(self.deadline.as_mut().poll(context));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    fn wrote<T>(&mut self, context: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if wrote.is_pending() {
-            return self.waiting(context);
-        }
-        self.deadline.as_mut().reset(Instant::now() + self.quiet);
-        wrote
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.stream).poll_read(context, buffer) {
-            Poll::Pending => self.waiting(context),
-            done => done,
-        }
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.wrote(context, wrote)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.wrote(context, wrote)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }
 
 #[cfg(test)]
@@ -236,7 +202,8 @@ mod tests {
         let trusting = |ConnectInfo(trust): ConnectInfo<Trust>| async move { trust.grant() };
         let router = Router::new().route("/trusted", get(trusting));
         let (close, closing) = closing();
-        tokio::spawn(run(listener, Limits { connections: 2, quiet: QUIET }, router, closing));
+        let limits = Limits { connections: 2, quiet: QUIET };
+        tokio::spawn(run(listener, limits, Speech::Plain(None), router, closing));
         (address, close)
     }
 

@@ -1,0 +1,267 @@
+//! Random faults, one after the other, under load: each is healed, the cluster becomes whole, and the clients' history is
+//! judged. The first thing that is wrong ends it.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::BufWriter,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use locum::model::Snapshot;
+
+use crate::{
+    Shape,
+    checker::{Clients, Load, Survivor, judge, judge::Row, outage},
+    lab::{
+        Fault, Lab, Store, Wish,
+        dice::{Dice, Drawn, Means, draw},
+        place,
+        status::primary_of,
+    },
+};
+
+/// How long a cluster may take to be whole once everything is healed: a clone of an old primary among it.
+const WHOLE: Duration = Duration::from_secs(120);
+/// Clients are served again within this, once it is whole.
+const SERVED: Duration = Duration::from_secs(30);
+/// More numbers than one round's writers need.
+const WRITERS: u32 = 100;
+/// The leader leaves the primary's host within this, if somebody else can lead.
+const SETTLED: Duration = Duration::from_secs(6);
+/// Waits that are cancelled.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// What to do.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    shape: Shape,
+    /// For how long.
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// At most so many faults.
+    #[arg(long)]
+    faults: Option<usize>,
+    /// Draws the faults; the same seed draws the same ones. Without it, one is chosen and said.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Faults of the guard, too.
+    #[arg(long)]
+    guard: bool,
+    /// No faults that kill or freeze a member beside a living PostgreSQL.
+    #[arg(long)]
+    spare_members: bool,
+    /// Where the logs and the history go when something is wrong.
+    #[arg(long, default_value = "target/soak")]
+    keep: PathBuf,
+}
+
+struct Soak<'a> {
+    options: &'a Options,
+    lab: Lab,
+    first: u32,
+    kept: Vec<Row>,
+    outages: BTreeMap<String, Vec<f64>>,
+    done: usize,
+    acknowledged: usize,
+    warned: usize,
+    unknown: usize,
+    lost: usize,
+}
+
+/// Runs it. The exit code is 1 when something was wrong.
+///
+/// # Errors
+/// The laboratory could not be built.
+pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
+    let wish = Wish { stays: false, ..options.shape.wish(false) };
+    let seed = match options.seed {
+        Some(seed) => seed,
+        None => u64::from(std::process::id()) ^ crate::lab::processes::this().map_or(0, |(_, at)| at),
+    };
+    println!("seed {seed}; replay with --seed {seed} and the same other arguments");
+    let lab = Lab::build(&wish)?;
+    let means = Means {
+        etcd: wish.store != Store::Embedded,
+        disks: wish.disk_mb.is_some(),
+        guard: options.guard,
+        members: !options.spare_members,
+    };
+    let mut soak = Soak {
+        options,
+        lab,
+        first: 1,
+        kept: Vec::new(),
+        outages: BTreeMap::new(),
+        done: 0,
+        acknowledged: 0,
+        warned: 0,
+        unknown: 0,
+        lost: 0,
+    };
+    let mut result = soak.whole().await;
+    if result.is_ok() {
+        let mut dice = Dice::new(seed);
+        // However it ends, the laboratory is cleared away.
+        result = tokio::select! {
+            result = soak.rounds(&mut dice, means) => result,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted.context("listen for Ctrl-C")?;
+                println!("interrupted; what was done until now:");
+                Ok(())
+            }
+        };
+    }
+    soak.summary();
+    match result {
+        Ok(()) => {
+            println!("nothing was wrong in {} faults", soak.done);
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            fs::create_dir_all(&options.keep).context("make a folder for the logs")?;
+            place::keep_logs(&soak.lab.plan, &options.keep);
+            println!("WRONG: {error:#}\nreplay with --seed {seed} and the same other arguments");
+            Ok(ExitCode::from(1))
+        }
+    }
+}
+
+impl Soak<'_> {
+    async fn rounds(&mut self, dice: &mut Dice, means: Means) -> Result<()> {
+        let began = Instant::now();
+        let until = Duration::from_secs_f64(self.options.minutes * 60.0);
+        while began.elapsed() < until && self.options.faults.is_none_or(|most| self.done < most) {
+            let drawn = draw(dice, means);
+            self.round(&drawn).await.with_context(|| format!("fault {}", self.done + 1))?;
+            self.done += 1;
+        }
+        self.all_kept().await
+    }
+
+    async fn whole(&self) -> Result<()> {
+        match self.lab.shows_within(WHOLE, |seen| self.lab.is_whole(seen)).await {
+            Ok(_) => Ok(()),
+            Err(Some(last)) => bail!(
+                "not whole {WHOLE:?} after everything was healed; missing: {}; the plan: {:?}",
+                self.lab.missing(&last).join("; "),
+                last.plan
+            ),
+            Err(None) => bail!("nobody leads {WHOLE:?} after everything was healed"),
+        }
+    }
+
+    async fn round(&mut self, drawn: &Drawn) -> Result<()> {
+        let (primary, standbys) = (self.lab.primary().await, self.lab.standbys().await);
+        let all: Vec<_> = self.lab.plan.hosts.iter().map(|host| host.name.clone()).collect();
+        let fault = drawn.fault(&primary, &standbys, &all).context("a host for it")?;
+        self.settled().await;
+        let text = fault.text();
+        self.broken(drawn, &fault, &primary)
+            .await
+            .with_context(|| format!("{text}, {} ms", drawn.hold.as_millis()))
+    }
+
+    /// Waits for the leader to be where it goes by itself; if it does not, then that is part of the test.
+    async fn settled(&self) {
+        let apart = |seen: &Snapshot| primary_of(seen).is_some_and(|primary| primary != seen.node.as_str());
+        let _as_it_comes = self.lab.shows_within(SETTLED, apart).await;
+    }
+
+    async fn broken(&mut self, drawn: &Drawn, fault: &Fault, primary: &str) -> Result<()> {
+        let load = Load { first: self.first, impatient: Some(PATIENCE), ..Load::default() };
+        self.first += WRITERS;
+        let clients = Clients::start(&self.lab, &load).await;
+        let begun = clients.begin(&self.lab, fault)?;
+        tokio::time::sleep(drawn.hold).await;
+        clients.heal(&self.lab, fault)?;
+        let whole = self.whole().await;
+        // What the clients saw is judged even if it did not become whole.
+        let endpoints: Vec<_> = self.lab.plan.members().map(|host| host.name.as_str()).collect();
+        let healed = clients.now_us();
+        let served = clients.is_served_within(SERVED, healed, &endpoints).await;
+        let until = clients.now_us();
+        let history = clients.finish().await;
+        whole?;
+        let survivor = Survivor::read(&self.lab, load.first).await?;
+        let verdict = judge(&history, &survivor);
+        let lasted = outage::longest_elsewhere_ms(&history, begun, until, fault_host(fault));
+        println!(
+            "{:>4}  {:<28} {:>5} ms  outage {:>6} ms  {} acknowledged, {} warned, {} unknown, primary {} -> {}",
+            self.done + 1,
+            fault.text(),
+            drawn.hold.as_millis(),
+            lasted.map_or_else(|| "?".into(), |ms| format!("{ms:.0}")),
+            verdict.acknowledged,
+            verdict.warned,
+            verdict.unknown,
+            primary,
+            survivor.node
+        );
+        self.acknowledged += verdict.acknowledged;
+        self.warned += verdict.warned;
+        self.unknown += verdict.unknown;
+        self.lost += verdict.lost.len();
+        // What strikes the primary is another matter than what strikes somebody else.
+        let role = if fault.hosts().contains(&primary) { " of the primary" } else { "" };
+        self.outages.entry(format!("{}{role}", fault.kind())).or_default().extend(lasted);
+        let may_lose = self.options.shape.durability == "async";
+        if !verdict.is_sound() || (!may_lose && !verdict.is_lossless()) {
+            fs::create_dir_all(&self.options.keep)?;
+            let path =
+                self.options.keep.join(format!("history-{}-{}.jsonl", self.lab.plan.id, self.done + 1));
+            history.write(&survivor, &mut BufWriter::new(File::create(&path)?))?;
+            bail!("{verdict}the history is in {}", path.display());
+        }
+        let lost: std::collections::BTreeSet<_> = verdict.lost.iter().collect();
+        let told = history.attempts.iter().filter(|a| a.outcome == crate::checker::Outcome::Acknowledged);
+        self.kept.extend(told.map(|a| (a.writer, a.seq)).filter(|row| !lost.contains(row)));
+        if !served {
+            bail!(
+                "clients are not served through every endpoint {SERVED:?} after all is well: {:?}",
+                history.errors()
+            );
+        }
+        Ok(())
+    }
+
+    /// What survived its own fault must survive all later ones, too.
+    async fn all_kept(&self) -> Result<()> {
+        let survivor = Survivor::read(&self.lab, 0).await?;
+        let gone: Vec<_> = self.kept.iter().filter(|row| !survivor.rows.contains_key(row)).collect();
+        if !gone.is_empty() && self.options.shape.durability != "async" {
+            bail!(
+                "{} rows that had survived their fault are gone in the end, such as {:?}",
+                gone.len(),
+                gone[0]
+            );
+        }
+        Ok(())
+    }
+
+    fn summary(&self) {
+        println!(
+            "\n{} faults; {} commits acknowledged, {} with a warning, {} unknown, {} acknowledged and lost",
+            self.done, self.acknowledged, self.warned, self.unknown, self.lost
+        );
+        println!("{:<36} {:>5}  outage in ms, of clients elsewhere: min, median, max", "fault", "count");
+        for (kind, all) in &self.outages {
+            let (min, median, max) = outage::spread(all).unwrap_or_default();
+            println!("{kind:<36} {:>5}  {min:>7.0} {median:>7.0} {max:>7.0}", all.len());
+        }
+    }
+}
+
+/// The host whose own endpoint's clients do not count; for others no host has that name.
+fn fault_host(fault: &Fault) -> &str {
+    match fault {
+        Fault::Isolated(host) | Fault::HostLost(host) | Fault::Bursts(host, ..) => host,
+        Fault::Kill(_, host) | Fault::Freeze(_, host) => host,
+        _ => "",
+    }
+}

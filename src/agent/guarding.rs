@@ -1,0 +1,156 @@
+//! Leading the guard: which server it guards, and until when that one may serve.
+//!
+//! A server that takes writes is armed before anybody else may know of it: what this agent starts has its right to serve
+//! confirmed first; what somebody else started is frozen at once, until its right is confirmed.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::sleep};
+
+use super::inner::Inner;
+use crate::{
+    guard::{Client, GuardError, Settings},
+    model::{GuardState, Mono, Server, Stamp},
+    postgres::Postmaster,
+};
+
+/// Between two tries to find or start a guard.
+const AGAIN: Duration = Duration::from_secs(1);
+/// A primary that is found as its guard knows it, disarmed, has this long to have its right confirmed again: its member
+/// was restarted, and that must not be felt.
+const REATTACHED: Duration = Duration::from_secs(1);
+
+/// What the guard is to be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// Until when the server may serve, and under which stamp. None: nothing was granted yet.
+    pub(super) until: Option<(Mono, Stamp)>,
+    /// Another epoch stands: what is guarded is to be killed.
+    pub(super) kill: Option<Stamp>,
+    /// The process that this agent itself started last: its right was confirmed before, or it is a standby.
+    pub(super) started: Option<u32>,
+}
+
+/// Keeps a guard and leads it, for ever.
+pub(super) async fn run(inner: Arc<Inner>, settings: Settings) {
+    loop {
+        match Client::attach(settings.clone()).await {
+            Ok(client) => {
+                let client = Arc::new(client);
+                inner.guard.send_replace(Some(Arc::clone(&client)));
+                lead(&inner, &client).await;
+            }
+            Err(error) => tracing::error!(%error, "there is no guard; trying again"),
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+/// Tells the guard what it must know, whenever something changes.
+async fn lead(inner: &Arc<Inner>, client: &Client) {
+    let (mut attached, mut wishes) = (inner.attached.subscribe(), inner.wish.subscribe());
+    let (mut facts, mut board) = (client.changes(), inner.board.changes());
+    let mut armed = Wish::default();
+    loop {
+        inner.board.update(|s| s.facts.guard = client.facts());
+        let postmaster = attached.borrow_and_update().clone();
+        if let Some(postmaster) = &postmaster
+            && let Err(error) = follow(inner, client, postmaster, &mut wishes, &mut armed).await
+        {
+            tracing::warn!(%error, "the guard was not told");
+            sleep(AGAIN / 10).await;
+            continue;
+        }
+        let ended = tokio::select! {
+            changed = attached.changed() => changed.is_err(),
+            changed = wishes.changed() => changed.is_err(),
+            changed = facts.changed() => changed.is_err(),
+            changed = board.changed() => changed.is_err(),
+        };
+        if ended {
+            return;
+        }
+    }
+}
+
+async fn follow(
+    inner: &Inner,
+    client: &Client,
+    postmaster: &Postmaster,
+    wishes: &mut watch::Receiver<Wish>,
+    armed: &mut Wish,
+) -> Result<(), GuardError> {
+    let pid = postmaster.pid();
+    let before = client.facts();
+    let known = before.is_some_and(|facts| facts.postmaster == Some(pid));
+    if !known && !postmaster.has_exited() {
+        client.watch(pid, u64::from(pid)).await?;
+        armed.until = None;
+    }
+    let wish = *wishes.borrow_and_update();
+    if let Some(stamp) = wish.kill.filter(|_| armed.kill != wish.kill) {
+        client.kill(stamp).await?;
+        armed.kill = wish.kill;
+    }
+    if let Some((until, stamp)) = wish.until.filter(|_| armed.until != wish.until) {
+        client.arm(until, stamp).await?;
+        armed.until = wish.until;
+    } else if wish.until.is_none() && armed.until.is_none() {
+        close(inner, client, pid, known, wish.started == Some(pid)).await?;
+    }
+    Ok(())
+}
+
+/// A primary whose right nobody has confirmed yet in this agent's life.
+async fn close(
+    inner: &Inner,
+    client: &Client,
+    pid: u32,
+    known: bool,
+    started: bool,
+) -> Result<(), GuardError> {
+    let state = client.facts().map(|facts| facts.state);
+    let (primary, promise, of_promise) = inner.board.read(|s| {
+        let since = s.facts.primary_since;
+        let of_promise = s.facts.promise.zip(since).is_some_and(|(promise, since)| promise.same_epoch(since));
+        (matches!(s.facts.server.value, Server::Primary(_)), s.facts.promise, of_promise)
+    });
+    // Before a first cluster is declared nobody knows of this server but its owner.
+    let Some(stamp) = promise.filter(|_| primary && !started && state == Some(GuardState::Off)) else {
+        return Ok(());
+    };
+    let grace = if known && of_promise { REATTACHED } else { Duration::ZERO };
+    tracing::warn!(pid, ?grace, "a primary without a confirmed right to serve is closed");
+    client.arm(inner.now().plus(grace), stamp).await.map(drop)
+}
+
+impl Inner {
+    /// True while the guard lets nobody be answered: what fails then is no hang.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.board
+            .read(|s| s.facts.guard.is_some_and(|guard| guard.state == GuardState::Frozen && guard.enforce))
+    }
+
+    /// Has the guard armed with what was granted, and waits until it is: for a server that is about to be opened.
+    pub(super) async fn arm_now(&self, until: Mono, stamp: Stamp) -> Result<(), super::orders::Unable> {
+        let Some(client) = self.guard.borrow().clone() else { return Ok(()) };
+        let Some(postmaster) = self.attached.borrow().clone() else { return Ok(()) };
+        let unable =
+            |error: GuardError| super::orders::Unable::Failed(format!("the guard is not armed: {error}"));
+        if client.facts().is_none_or(|facts| facts.postmaster != Some(postmaster.pid())) {
+            client.watch(postmaster.pid(), u64::from(postmaster.pid())).await.map_err(unable)?;
+        }
+        client.arm(until, stamp).await.map_err(unable)?;
+        Ok(())
+    }
+
+    /// Nobody takes this server's place without a person: the guard leaves it alone.
+    pub(super) async fn disarm(&self) -> Result<(), GuardError> {
+        let Some(client) = self.guard.borrow().clone() else { return Ok(()) };
+        let stamp = client.facts().and_then(|facts| facts.stamp).max(self.board.read(|s| s.facts.promise));
+        match stamp {
+            Some(stamp) => client.disarm(stamp).await.map(drop),
+            None => Ok(()),
+        }
+    }
+}

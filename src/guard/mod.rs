@@ -1,0 +1,27 @@
+//! The guard: the dead-man switch beside PostgreSQL.
+//!
+//! A small process of its own, [`run`], one per PostgreSQL. The agent hands it each new deadline through [`Client`];
+//! when one passes without a later one, the guard freezes every process of the server, and kills them after
+//! `freeze_max` or when it is told that a higher epoch is known. Nothing but a message moves the deadline: not the end
+//! of a connection, nor of the agent.
+//!
+//! It decides nothing. What it does when is [`rule`], without I/O; how a server is frozen is [`target`]. From deadline
+//! to frozen it allocates nothing and touches no file system but `/proc` and the control group.
+
+mod cgroup;
+mod client;
+mod family;
+mod link;
+mod peers;
+mod posture;
+mod rule;
+mod run;
+mod spawn;
+mod target;
+mod watchdog;
+mod wire;
+
+pub use client::{Client, GuardError};
+pub use rule::Refused;
+pub use run::{Options, run};
+pub use spawn::Settings;

@@ -1,0 +1,354 @@
+//! What the guard does when: a function of messages and the clock. No I/O.
+
+use std::time::Duration;
+
+use crate::model::{GuardState, Mono, Stamp};
+
+/// Why the guard did not do what it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It was given a higher stamp before.
+    #[error("a higher stamp was given before")]
+    Stale,
+    /// There is no server to be guarded.
+    #[error("no server is guarded")]
+    NoServer,
+    /// That process is no server of this data directory, or has ended.
+    #[error("that process does not serve this data directory")]
+    NotIt,
+    /// The server was killed.
+    #[error("the server was killed")]
+    Killed,
+    /// The server stands still: only a later deadline of its own epoch lets it go on.
+    #[error("the server stands still; only a later deadline of its own epoch lets it go on")]
+    Frozen,
+    /// Something is guarded, so that the guard does not end.
+    #[error("a server is guarded")]
+    Guarding,
+    /// The message was not understood: the two are of different releases.
+    #[error("the guard does not understand the message")]
+    Unknown,
+}
+
+/// What is to be done to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Let every process stand still, in such a way that it can be undone.
+    Freeze,
+    /// Let it go on.
+    Thaw,
+    /// SIGKILL to every process.
+    Kill,
+}
+
+/// What the guard knows, and the rules for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub(super) state: GuardState,
+    pub(super) since: Mono,
+    pub(super) deadline: Option<Mono>,
+    /// The highest stamp of any message.
+    pub(super) stamp: Option<Stamp>,
+    /// The stamp that the present deadline came with.
+    armed: Option<Stamp>,
+    /// Since when the server is being frozen, or is.
+    fencing: Option<Mono>,
+    /// A server is guarded, and has not ended.
+    watching: bool,
+    pub(super) freeze_max: Duration,
+    pub(super) enforce: bool,
+}
+
+impl Rule {
+    pub(super) fn new(freeze_max: Duration, enforce: bool, now: Mono) -> Self {
+        Self {
+            state: GuardState::Off,
+            since: now,
+            deadline: None,
+            stamp: None,
+            armed: None,
+            fencing: None,
+            watching: false,
+            freeze_max,
+            enforce,
+        }
+    }
+
+    /// Another server is guarded from now on. `frozen`: it stands still already, by a guard before this one.
+    pub(super) fn watch(&mut self, frozen: bool, now: Mono) {
+        self.watching = true;
+        self.clear();
+        self.enter(if frozen { GuardState::Frozen } else { GuardState::Off }, now);
+        self.fencing = frozen.then_some(now);
+    }
+
+    /// A later deadline. An earlier one changes nothing. One that has passed already is as good as any: [`Rule::due`].
+    pub(super) fn arm(&mut self, deadline: Mono, stamp: Stamp, now: Mono) -> Result<Option<Effect>, Refused> {
+        self.admits(stamp)?;
+        if !self.watching {
+            return Err(Refused::NoServer);
+        }
+        if self.state == GuardState::Killed && self.enforce {
+            return Err(Refused::Killed);
+        }
+        if self.fencing.is_some() && self.armed.is_some_and(|armed| !armed.same_epoch(stamp)) {
+            return Err(Refused::Frozen);
+        }
+        self.stamp = Some(stamp);
+        self.armed = Some(stamp);
+        let deadline = self.deadline.map_or(deadline, |before| before.max(deadline));
+        self.deadline = Some(deadline);
+        // That it would have been killed, while nothing is enforced, is over too once it may serve again.
+        let was_killed = self.state == GuardState::Killed && deadline > now;
+        if self.state == GuardState::Off || was_killed {
+            self.enter(GuardState::Armed, now);
+        }
+        if self.fencing.is_some() && deadline > now {
+            self.fencing = None;
+            self.enter(GuardState::Armed, now);
+            return Ok(Some(Effect::Thaw));
+        }
+        Ok(None)
+    }
+
+    /// The server needs no right to serve any more, or a person answers for it.
+    pub(super) fn disarm(&mut self, stamp: Stamp, now: Mono) -> Result<(), Refused> {
+        self.admits(stamp)?;
+        if self.fencing.is_some() && self.enforce {
+            return Err(Refused::Frozen);
+        }
+        self.stamp = Some(stamp);
+        if self.state != GuardState::Killed || !self.enforce {
+            self.clear();
+            self.enter(GuardState::Off, now);
+        }
+        Ok(())
+    }
+
+    /// A higher epoch is known.
+    pub(super) fn kill(&mut self, stamp: Stamp, now: Mono) -> Result<Option<Effect>, Refused> {
+        self.admits(stamp)?;
+        self.stamp = Some(stamp);
+        Ok(self.watching.then(|| self.killed(now)))
+    }
+
+    /// What is due by the clock, if anything.
+    pub(super) fn due(&mut self, now: Mono) -> Option<Effect> {
+        match (self.state, self.fencing, self.deadline) {
+            (GuardState::Armed | GuardState::Frozen, Some(since), _) => {
+                (now >= since.plus(self.freeze_max)).then(|| self.killed(now))
+            }
+            (GuardState::Armed, None, Some(deadline)) if now >= deadline => {
+                self.fencing = Some(now);
+                Some(Effect::Freeze)
+            }
+            _ => None,
+        }
+    }
+
+    /// True while the server is being frozen, and not every process was seen standing still.
+    pub(super) fn is_freezing(&self) -> bool {
+        self.fencing.is_some() && self.state == GuardState::Armed
+    }
+
+    /// Every process of the server was seen standing still.
+    pub(super) fn frozen(&mut self, now: Mono) {
+        if self.is_freezing() {
+            self.enter(GuardState::Frozen, now);
+        }
+    }
+
+    /// The postmaster has ended.
+    pub(super) fn ended(&mut self, now: Mono) {
+        self.watching = false;
+        self.clear();
+        if self.state != GuardState::Killed {
+            self.enter(GuardState::Off, now);
+        }
+    }
+
+    /// Settings of a member that has come newly. What was only reported is done once it is to be enforced.
+    pub(super) fn set(&mut self, freeze_max: Duration, enforce: bool, now: Mono) {
+        self.freeze_max = freeze_max;
+        if enforce && !self.enforce && self.watching && self.deadline.is_some() {
+            self.fencing = None;
+            self.enter(GuardState::Armed, now);
+        }
+        self.enforce = enforce;
+    }
+
+    /// When something will be due; None: never, without a message.
+    pub(super) fn next(&self) -> Option<Mono> {
+        match (self.state, self.fencing) {
+            (GuardState::Armed | GuardState::Frozen, Some(since)) => Some(since.plus(self.freeze_max)),
+            (GuardState::Armed, None) => self.deadline,
+            _ => None,
+        }
+    }
+
+    /// True if the server needs somebody's hand: it is armed, or was frozen.
+    pub(super) fn is_engaged(&self) -> bool {
+        matches!(self.state, GuardState::Armed | GuardState::Frozen)
+    }
+
+    fn admits(&self, stamp: Stamp) -> Result<(), Refused> {
+        if self.stamp.is_some_and(|highest| stamp < highest) { Err(Refused::Stale) } else { Ok(()) }
+    }
+
+    fn killed(&mut self, now: Mono) -> Effect {
+        self.fencing = None;
+        self.enter(GuardState::Killed, now);
+        Effect::Kill
+    }
+
+    fn clear(&mut self) {
+        (self.deadline, self.armed, self.fencing) = (None, None, None);
+    }
+
+    fn enter(&mut self, state: GuardState, now: Mono) {
+        if self.state != state {
+            (self.state, self.since) = (state, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Epoch, Incarnation, Version};
+
+    const FREEZE_MAX: Duration = Duration::from_micros(1_000);
+
+    fn stamp(epoch: u64, version: u64) -> Stamp {
+        Stamp { incarnation: Incarnation(1), epoch: Epoch(epoch), version: Version(version) }
+    }
+
+    /// Armed until 100 in epoch 5.
+    fn armed() -> Rule {
+        let mut rule = Rule::new(FREEZE_MAX, true, Mono(0));
+        rule.watch(false, Mono(0));
+        assert_eq!(rule.arm(Mono(100), stamp(5, 1), Mono(1)), Ok(None));
+        rule
+    }
+
+    /// The same, frozen at 100.
+    fn frozen() -> Rule {
+        let mut rule = armed();
+        assert_eq!(rule.due(Mono(100)), Some(Effect::Freeze));
+        rule.frozen(Mono(101));
+        rule
+    }
+
+    #[test]
+    fn at_the_deadline_and_not_before_it_the_server_is_frozen_once() {
+        let mut rule = armed();
+        assert_eq!((rule.due(Mono(99)), rule.next()), (None, Some(Mono(100))));
+        assert_eq!(rule.due(Mono(100)), Some(Effect::Freeze));
+        assert_eq!((rule.state, rule.due(Mono(101))), (GuardState::Armed, None));
+        rule.frozen(Mono(102));
+        assert_eq!((rule.state, rule.since), (GuardState::Frozen, Mono(102)));
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_when_it_is_heard_of_freezes_at_once() {
+        let mut rule = Rule::new(FREEZE_MAX, true, Mono(0));
+        rule.watch(false, Mono(0));
+        assert_eq!(rule.arm(Mono(100), stamp(5, 1), Mono(5_000)), Ok(None));
+        assert_eq!(rule.due(Mono(5_000)), Some(Effect::Freeze));
+    }
+
+    #[test]
+    fn a_later_deadline_moves_it_and_an_earlier_one_does_not() {
+        let mut rule = armed();
+        rule.arm(Mono(200), stamp(5, 1), Mono(2)).expect("later");
+        rule.arm(Mono(150), stamp(5, 1), Mono(3)).expect("earlier");
+        assert_eq!((rule.due(Mono(199)), rule.next()), (None, Some(Mono(200))));
+    }
+
+    #[test]
+    fn a_later_deadline_of_the_same_epoch_thaws_and_of_another_does_not() {
+        let mut rule = frozen();
+        assert_eq!(rule.arm(Mono(2_000), stamp(6, 1), Mono(102)), Err(Refused::Frozen));
+        assert_eq!(rule.arm(Mono(2_000), stamp(4, 9), Mono(102)), Err(Refused::Stale));
+        assert_eq!(rule.arm(Mono(2_000), stamp(5, 2), Mono(102)), Ok(Some(Effect::Thaw)));
+        assert_eq!((rule.state, rule.next()), (GuardState::Armed, Some(Mono(2_000))));
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_thaws_nothing() {
+        let mut rule = frozen();
+        assert_eq!(rule.arm(Mono(150), stamp(5, 1), Mono(200)), Ok(None));
+        assert_eq!(rule.state, GuardState::Frozen);
+    }
+
+    #[test]
+    fn what_is_frozen_cannot_be_disarmed() {
+        assert_eq!(frozen().disarm(stamp(5, 1), Mono(102)), Err(Refused::Frozen));
+    }
+
+    #[test]
+    fn frozen_for_too_long_is_killed_and_stays_so() {
+        let mut rule = frozen();
+        assert_eq!(rule.next(), Some(Mono(1_100)));
+        assert_eq!(rule.due(Mono(1_099)), None);
+        assert_eq!(rule.due(Mono(1_100)), Some(Effect::Kill));
+        assert_eq!(rule.arm(Mono(9_000), stamp(5, 1), Mono(1_101)), Err(Refused::Killed));
+        rule.ended(Mono(1_102));
+        assert_eq!((rule.state, rule.due(Mono(9_999))), (GuardState::Killed, None));
+    }
+
+    #[test]
+    fn what_cannot_be_seen_standing_still_is_killed_in_the_end() {
+        let mut rule = armed();
+        rule.due(Mono(100));
+        assert_eq!(rule.due(Mono(1_100)), Some(Effect::Kill));
+    }
+
+    #[test]
+    fn a_higher_epoch_kills_and_is_remembered() {
+        let mut rule = armed();
+        assert_eq!(rule.kill(stamp(6, 1), Mono(50)), Ok(Some(Effect::Kill)));
+        rule.ended(Mono(51));
+        rule.watch(false, Mono(60));
+        assert_eq!(rule.arm(Mono(900), stamp(5, 9), Mono(61)), Err(Refused::Stale));
+        assert_eq!(rule.arm(Mono(900), stamp(7, 1), Mono(61)), Ok(None));
+    }
+
+    #[test]
+    fn messages_of_a_lower_stamp_are_refused() {
+        let mut rule = armed();
+        let low = stamp(4, 99);
+        assert_eq!(rule.arm(Mono(999), low, Mono(2)), Err(Refused::Stale));
+        assert_eq!(rule.disarm(low, Mono(2)), Err(Refused::Stale));
+        assert_eq!(rule.kill(low, Mono(2)), Err(Refused::Stale));
+        assert_eq!(rule.next(), Some(Mono(100)));
+    }
+
+    #[test]
+    fn without_a_server_nothing_is_armed_and_nothing_is_due() {
+        let mut rule = armed();
+        rule.ended(Mono(10));
+        assert_eq!((rule.state, rule.next(), rule.due(Mono(500))), (GuardState::Off, None, None));
+        assert_eq!(rule.arm(Mono(900), stamp(5, 1), Mono(11)), Err(Refused::NoServer));
+    }
+
+    #[test]
+    fn one_found_frozen_goes_on_with_a_valid_deadline_or_is_killed() {
+        let mut rule = Rule::new(FREEZE_MAX, true, Mono(0));
+        rule.watch(true, Mono(10));
+        assert_eq!((rule.state, rule.next()), (GuardState::Frozen, Some(Mono(1_010))));
+        let mut thawed = rule;
+        assert_eq!(thawed.arm(Mono(500), stamp(5, 1), Mono(20)), Ok(Some(Effect::Thaw)));
+        assert_eq!(rule.due(Mono(1_010)), Some(Effect::Kill));
+    }
+
+    #[test]
+    fn what_was_only_reported_is_done_once_it_is_enforced() {
+        let mut rule = frozen();
+        rule.enforce = false;
+        rule.due(Mono(1_100));
+        assert_eq!(rule.state, GuardState::Killed);
+        rule.set(FREEZE_MAX, true, Mono(1_200));
+        assert_eq!(rule.due(Mono(1_200)), Some(Effect::Freeze));
+    }
+}

@@ -1,0 +1,203 @@
+//! The server that is guarded, and the two ways to stop it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+
+use super::{
+    cgroup::Cgroup,
+    family::{Children, Proc, Standing, signal},
+    rule::Refused,
+};
+use crate::model::GuardMethod;
+
+/// How often it is looked whether all stand still before the guard turns to its messages again; with [`PAUSE`] 20 ms.
+const LOOKS: usize = 20;
+/// Between two looks. The guard sleeps then: before all others as it is, it would keep them from standing still.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+/// How many processes that were stopped by signals are remembered, to be ended if their postmaster is killed meanwhile.
+const REMEMBERED: usize = 4_096;
+
+/// A server under guard.
+pub(super) struct Target {
+    pub(super) postmaster: u32,
+    /// The agent's name for it.
+    pub(super) generation: u64,
+    /// Never somebody else who got the number.
+    pidfd: OwnedFd,
+    children: Children,
+    cgroup: Option<Cgroup>,
+    /// Stopped by signals, and not let go since.
+    stopped: Vec<u32>,
+    /// Every process was seen standing still at the last look.
+    still: bool,
+}
+
+impl Target {
+    /// Takes a server under guard. `group`: if possible in a control group of its own.
+    pub(super) fn take(proc: &Proc, postmaster: u32, generation: u64, group: bool) -> Result<Self, Refused> {
+        let pid = Pid::from_raw(postmaster.cast_signed()).ok_or(Refused::NotIt)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| Refused::NotIt)?;
+        let children = Children::of(proc, postmaster);
+        // Only now, with the pidfd in hand, is what is looked at what is held.
+        if proc.works_here(postmaster) != Some(true) {
+            return Err(Refused::NotIt);
+        }
+        let cgroup = if group { Cgroup::enclose(proc, postmaster, &children).ok() } else { None };
+        let stopped = Vec::with_capacity(REMEMBERED);
+        Ok(Self { postmaster, generation, pidfd, children, cgroup, stopped, still: false })
+    }
+
+    /// How it is stopped.
+    pub(super) fn method(&self) -> GuardMethod {
+        if self.cgroup.is_some() { GuardMethod::Cgroup } else { GuardMethod::Signals }
+    }
+
+    /// Readable once the postmaster has ended.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// True if the postmaster has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
+    /// True if it stood still when it was taken under guard: a guard before this one froze it.
+    pub(super) fn was_frozen(&self) -> bool {
+        self.cgroup.as_ref().is_some_and(Cgroup::is_frozen)
+    }
+
+    /// Walks the whole way to frozen with nothing to freeze, so that every page of it is in memory, and locked.
+    pub(super) fn rehearse(&mut self, proc: &Proc) {
+        self.children.each(proc, |pid| {
+            proc.works_here(pid);
+            proc.standing(pid);
+        });
+        proc.standing(self.postmaster);
+        if let Some(group) = &self.cgroup {
+            let frozen = group.is_frozen();
+            // Writes what is there already.
+            let _ = group.set_frozen(frozen);
+            group.wait(Timespec::default());
+        }
+    }
+
+    /// Begins to freeze it, and waits a moment for it. True: every process was seen standing still.
+    pub(super) fn freeze(&mut self, proc: &Proc) -> bool {
+        for _ in 0..LOOKS {
+            if self.press(proc) {
+                return true;
+            }
+            self.pause();
+        }
+        self.press(proc)
+    }
+
+    /// Tells whoever moves to stand still. True: nobody moves.
+    pub(super) fn press(&mut self, proc: &Proc) -> bool {
+        if let Some(group) = &self.cgroup {
+            // A write that fails is seen in that they do not stand still.
+            let _ = group.set_frozen(true);
+            self.still = group.is_frozen();
+            return self.still;
+        }
+        // The postmaster first: once it was seen standing still, no child is born any more.
+        let mut still = proc.standing(self.postmaster) != Standing::Moves;
+        if !still {
+            let _ = pidfd_send_signal(&self.pidfd, Signal::STOP);
+        }
+        self.children.each(proc, |pid| {
+            if proc.standing(pid) == Standing::Moves && proc.works_here(pid) != Some(false) {
+                signal(proc, pid, Signal::STOP);
+                still = false;
+                if self.stopped.len() < REMEMBERED && !self.stopped.contains(&pid) {
+                    self.stopped.push(pid);
+                }
+            }
+        });
+        self.still = still;
+        still
+    }
+
+    /// Keeps a frozen one so, if somebody lets it go on.
+    pub(super) fn hold(&mut self, proc: &Proc) {
+        let moves = match &self.cgroup {
+            Some(group) => !group.is_frozen(),
+            // Only a postmaster that moves can make new sessions; to look at all of them takes too long.
+            None => proc.standing(self.postmaster) == Standing::Moves,
+        };
+        // Until all were seen standing still again: it may have made a child since the last look.
+        if moves || !self.still {
+            self.press(proc);
+        }
+    }
+
+    /// Lets it go on.
+    pub(super) fn thaw(&mut self, proc: &Proc) {
+        if let Some(group) = &self.cgroup {
+            let _ = group.set_frozen(false);
+            return;
+        }
+        self.children.each(proc, |pid| signal(proc, pid, Signal::CONT));
+        let _ = pidfd_send_signal(&self.pidfd, Signal::CONT);
+        self.stopped.clear();
+    }
+
+    /// SIGKILL to every process of it. May be repeated while [`Target::is_gone`] says no.
+    pub(super) fn kill(&mut self, proc: &Proc) {
+        if self.cgroup.as_ref().is_some_and(Cgroup::kill) {
+            return;
+        }
+        let _ = pidfd_send_signal(&self.pidfd, Signal::STOP);
+        for _ in 0..LOOKS {
+            if proc.standing(self.postmaster) != Standing::Moves {
+                break;
+            }
+            self.pause();
+        }
+        // The children first: orphans would go on acknowledging commits.
+        let mut before = None;
+        for _ in 0..LOOKS {
+            let count = self.children.each(proc, |pid| signal(proc, pid, Signal::KILL));
+            if before == Some(count) {
+                break;
+            }
+            before = Some(count);
+        }
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    /// True if nothing of it is left.
+    pub(super) fn is_gone(&self) -> bool {
+        self.has_ended() && self.cgroup.as_ref().is_none_or(Cgroup::is_empty)
+    }
+
+    /// Its postmaster has ended: ends what is left of it if somebody must, and gives back the group to be removed.
+    pub(super) fn bury(self, proc: &Proc, kill: bool) -> Option<Cgroup> {
+        if kill {
+            let _only_signals = self.cgroup.as_ref().is_some_and(Cgroup::kill);
+            // Nobody but the guard would ever let them go on.
+            self.stopped.iter().for_each(|pid| {
+                if proc.works_here(*pid) == Some(true) {
+                    signal(proc, *pid, Signal::KILL);
+                }
+            });
+        }
+        self.cgroup
+    }
+
+    fn pause(&self) {
+        match &self.cgroup {
+            Some(group) => group.wait(PAUSE),
+            None => {
+                let mut none: [PollFd<'_>; 0] = [];
+                let _ = poll(&mut none, Some(&PAUSE));
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What is known of the guard: the process beside PostgreSQL that stops it when its right to serve has run out.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Mono, Stamp};
+
+/// What the guard is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuardState {
+    /// It stops nothing: no server is guarded, or it was disarmed.
+    Off,
+    /// It stops the server at the deadline. A deadline that has passed: it is being stopped, and not all of its
+    /// processes are seen standing still yet.
+    Armed,
+    /// Every process of the server stands still. A later deadline of the same epoch lets it go on.
+    Frozen,
+    /// SIGKILL was sent to every process of the server. Only another server can be guarded from here on.
+    Killed,
+}
+
+/// How the guard stops a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuardMethod {
+    /// The server has a control group of its own, frozen and killed as one.
+    Cgroup,
+    /// SIGSTOP and SIGKILL to the postmaster and each of its children.
+    Signals,
+}
+
+/// The guard, as it describes itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardFacts {
+    /// What it is doing. While `enforce` is false: what it would have done.
+    pub state: GuardState,
+    /// Since when it is in this state.
+    pub since: Mono,
+    /// Until when the server may serve; kept after it has passed. None: not armed.
+    pub deadline: Option<Mono>,
+    /// The highest stamp it was given; it refuses lower ones. None: none yet.
+    pub stamp: Option<Stamp>,
+    /// The postmaster it guards. None: no server, or it has ended.
+    pub postmaster: Option<u32>,
+    /// How it stops it.
+    pub method: GuardMethod,
+    /// It runs before all ordinary processes (`SCHED_FIFO`).
+    pub realtime: bool,
+    /// Its memory is locked: it does not wait for a disk.
+    pub locked: bool,
+    /// False: it only reports what it would have done.
+    pub enforce: bool,
+}

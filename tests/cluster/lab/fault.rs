@@ -1,0 +1,409 @@
+//! What can go wrong, as values: each can be begun and healed, by this process or by another one.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Lab,
+    cuts::{self, Cut},
+    disk, etcd, helper, member,
+    plan::{HUB, Plan, Store},
+    processes::{self, Process},
+};
+
+/// A part of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Part {
+    /// The first process of PostgreSQL alone. Killed, its children live some milliseconds more; stopped, their sessions
+    /// go on.
+    Postmaster,
+    /// PostgreSQL, all of it.
+    Postgres,
+    /// One session of a client.
+    Backend,
+    /// The process that receives WAL on a standby.
+    WalReceiver,
+    /// The process that replays it.
+    Startup,
+    /// The process that sends WAL to standbys.
+    WalSender,
+    /// `locum run`.
+    Member,
+    /// `locum guard`.
+    Guard,
+    /// Both.
+    Locum,
+    /// The host's member of etcd.
+    Etcd,
+    /// Every process on the host.
+    Everything,
+}
+
+impl Part {
+    /// All of them.
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Postmaster,
+        Self::Postgres,
+        Self::Backend,
+        Self::WalReceiver,
+        Self::Startup,
+        Self::WalSender,
+        Self::Member,
+        Self::Guard,
+        Self::Locum,
+        Self::Etcd,
+        Self::Everything,
+    ];
+
+    /// Its name, as on the command line.
+    #[must_use]
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Postmaster => "postmaster",
+            Self::Postgres => "postgres",
+            Self::Backend => "backend",
+            Self::WalReceiver => "wal-receiver",
+            Self::Startup => "startup",
+            Self::WalSender => "wal-sender",
+            Self::Member => "member",
+            Self::Guard => "guard",
+            Self::Locum => "locum",
+            Self::Etcd => "etcd",
+            Self::Everything => "everything",
+        }
+    }
+
+    /// Its processes on a host.
+    #[must_use]
+    pub(crate) fn of(self, plan: &Plan, host: &str) -> Vec<Process> {
+        let is_it = |process: &Process| match self {
+            Self::Postmaster => process.is_postmaster(),
+            Self::Postgres => process.is_postgres(),
+            Self::Backend => process.is_titled("writer postgres "),
+            Self::WalReceiver => process.is_titled("walreceiver"),
+            Self::Startup => process.is_titled("startup"),
+            Self::WalSender => process.is_titled("walsender"),
+            Self::Member => process.is_locum("run"),
+            Self::Guard => process.is_locum("guard"),
+            Self::Locum => process.is_locum("run") || process.is_locum("guard"),
+            Self::Etcd => process.is_etcd(),
+            Self::Everything => true,
+        };
+        processes::of_host(plan, host).into_iter().filter(is_it).collect()
+    }
+}
+
+/// A fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Fault {
+    /// SIGKILL, once. Healed: what no part of the cluster starts again by itself is started.
+    Kill(Part, String),
+    /// SIGSTOP. Healed: SIGCONT.
+    Freeze(Part, String),
+    /// The host's network goes silent, without one reset. Its processes and its local clients go on.
+    Isolated(String),
+    /// The same, and everything on it is killed at once: a power cut, seen from elsewhere. Healed: it boots.
+    HostLost(String),
+    /// Nothing passes between two hosts.
+    LinkCut(String, String),
+    /// What the first says does not reach the second.
+    OneWayCut(String, String),
+    /// The host reaches no member of etcd, its own included.
+    StoreCut(String),
+    /// Everything from and to the host is dropped for so many of every so many milliseconds.
+    Bursts(String, u32, u32),
+    /// Every member of etcd is stopped.
+    StoreStopped,
+    /// Every member of etcd is killed.
+    StoreKilled,
+    /// Every member of etcd runs only so many of every so many milliseconds.
+    StoreSlow(u32, u32),
+    /// No byte is free on the disk of the host's PostgreSQL.
+    DiskFull(String),
+    /// Writes to the disk of the host's PostgreSQL hang, and so do commits.
+    DiskHangs(String),
+    /// So many processes that do nothing but load the processors, of all hosts, for these share one machine.
+    Starved(u32),
+}
+
+impl Fault {
+    /// Its kind, for counting.
+    #[must_use]
+    pub(crate) fn kind(&self) -> String {
+        match self {
+            Self::Kill(part, _) => format!("kill-{}", part.as_str()),
+            Self::Freeze(part, _) => format!("freeze-{}", part.as_str()),
+            Self::Isolated(_) => "isolated".into(),
+            Self::HostLost(_) => "host-lost".into(),
+            Self::LinkCut(..) => "link-cut".into(),
+            Self::OneWayCut(..) => "one-way-cut".into(),
+            Self::StoreCut(_) => "store-cut".into(),
+            Self::Bursts(..) => "bursts".into(),
+            Self::StoreStopped => "store-stopped".into(),
+            Self::StoreKilled => "store-killed".into(),
+            Self::StoreSlow(..) => "store-slow".into(),
+            Self::DiskFull(_) => "disk-full".into(),
+            Self::DiskHangs(_) => "disk-hangs".into(),
+            Self::Starved(_) => "starved".into(),
+        }
+    }
+
+    /// The hosts it is about.
+    #[must_use]
+    pub(crate) fn hosts(&self) -> Vec<&str> {
+        match self {
+            Self::Kill(_, host) | Self::Freeze(_, host) => vec![host],
+            Self::Isolated(host) | Self::HostLost(host) | Self::StoreCut(host) => vec![host],
+            Self::Bursts(host, ..) | Self::DiskFull(host) | Self::DiskHangs(host) => vec![host],
+            Self::LinkCut(one, other) | Self::OneWayCut(one, other) => vec![one, other],
+            Self::StoreStopped | Self::StoreKilled | Self::StoreSlow(..) | Self::Starved(_) => Vec::new(),
+        }
+    }
+
+    /// As one sentence reads it.
+    #[must_use]
+    pub(crate) fn text(&self) -> String {
+        let hosts = self.hosts().join(" ");
+        format!("{} {hosts}", self.kind()).trim_end().to_owned()
+    }
+
+    /// From words, as on the command line: `kill postmaster seoul`, `host-lost seoul`, `link-cut seoul tokyo`.
+    ///
+    /// # Errors
+    /// The words name no fault, or a host that is not there.
+    pub(crate) fn parse(words: &[String], plan: &Plan) -> Result<Self> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let host = |name: &str| -> Result<String> {
+            ensure!(plan.hosts.iter().any(|host| host.name == name), "there is no host {name}");
+            Ok(name.to_owned())
+        };
+        let part = |name: &str| {
+            Part::ALL
+                .into_iter()
+                .find(|part| part.as_str() == name)
+                .with_context(|| format!("{name} is none of {}", Part::ALL.map(Part::as_str).join(", ")))
+        };
+        let fault = match words.as_slice() {
+            ["kill", what, at] => Self::Kill(part(what)?, host(at)?),
+            ["freeze", what, at] => Self::Freeze(part(what)?, host(at)?),
+            ["isolated", at] => Self::Isolated(host(at)?),
+            ["host-lost", at] => Self::HostLost(host(at)?),
+            ["link-cut", one, other] => Self::LinkCut(host(one)?, host(other)?),
+            ["one-way-cut", from, to] => Self::OneWayCut(host(from)?, host(to)?),
+            ["store-cut", at] => Self::StoreCut(host(at)?),
+            ["bursts", at] => Self::Bursts(host(at)?, 300, 1000),
+            ["bursts", at, silent, of] => Self::Bursts(host(at)?, silent.parse()?, of.parse()?),
+            ["store-stopped"] => Self::StoreStopped,
+            ["store-killed"] => Self::StoreKilled,
+            ["store-slow"] => Self::StoreSlow(50, 250),
+            ["store-slow", runs, of] => Self::StoreSlow(runs.parse()?, of.parse()?),
+            ["disk-full", at] => Self::DiskFull(host(at)?),
+            ["disk-hangs", at] => Self::DiskHangs(host(at)?),
+            ["starved"] => Self::Starved(16),
+            ["starved", busy] => Self::Starved(busy.parse()?),
+            other => bail!("no such fault: {}; the faults are\n{USAGE}", other.join(" ")),
+        };
+        Ok(fault)
+    }
+
+    fn cuts(&self) -> Vec<Cut> {
+        match self {
+            Self::Isolated(host) | Self::HostLost(host) => vec![Cut::Host(host.clone())],
+            Self::LinkCut(one, other) => {
+                vec![Cut::OneWay(one.clone(), other.clone()), Cut::OneWay(other.clone(), one.clone())]
+            }
+            Self::OneWayCut(from, to) => vec![Cut::OneWay(from.clone(), to.clone())],
+            Self::StoreCut(host) => vec![Cut::Store(host.clone())],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The faults, as on the command line.
+pub(crate) const USAGE: &str =
+    "  kill PART HOST           PART: postmaster postgres backend wal-receiver startup wal-sender member
+                           guard locum etcd everything
+  freeze PART HOST
+  isolated HOST            its network is silent, its processes go on
+  host-lost HOST           silent and killed; healed it boots
+  link-cut HOST HOST
+  one-way-cut FROM TO
+  store-cut HOST           it reaches no member of etcd
+  bursts HOST [MS OF-MS]   silent for 300 of every 1000 ms
+  store-stopped | store-killed | store-slow [MS OF-MS]
+  disk-full HOST | disk-hangs HOST      with --disks
+  starved [PROCESSES]";
+
+impl Lab {
+    /// Begins a fault.
+    ///
+    /// # Errors
+    /// This laboratory cannot do that, or there is nothing to do it to.
+    pub(crate) fn begin(&self, fault: &Fault) -> Result<()> {
+        let plan = &self.plan;
+        if !fault.cuts().is_empty() {
+            cuts::add(plan, &fault.cuts())?;
+        }
+        match fault {
+            Fault::Kill(part, host) => kill(plan, *part, host),
+            Fault::Freeze(part, host) => {
+                found(part.of(plan, host), *part, host)?;
+                processes::stop(|| part.of(plan, host))
+            }
+            Fault::HostLost(host) => processes::end(|| Part::Everything.of(plan, host)),
+            Fault::Isolated(_) | Fault::LinkCut(..) | Fault::OneWayCut(..) => Ok(()),
+            Fault::StoreCut(_) => etcd_only(plan),
+            Fault::Bursts(host, silent, of) => {
+                helper::start(plan, &format!("burst-{host}"), &{ bursts(plan, host, *silent, *of) })
+            }
+            Fault::StoreStopped => {
+                etcd_only(plan)?;
+                each_etcd(plan, |host| processes::stop(|| Part::Etcd.of(plan, host)))
+            }
+            Fault::StoreKilled => {
+                etcd_only(plan)?;
+                each_etcd(plan, |host| processes::end(|| Part::Etcd.of(plan, host)))
+            }
+            Fault::StoreSlow(runs, of) => {
+                etcd_only(plan)?;
+                let pids: Vec<_> = plan.etcds().flat_map(|host| Part::Etcd.of(plan, &host.name)).collect();
+                let pids: Vec<_> = pids.iter().map(|process| process.pid.to_string()).collect();
+                helper::start(plan, "slow", &duty(&pids.join(" "), *runs, *of))
+            }
+            Fault::DiskFull(host) => disk::fill(plan, host),
+            Fault::DiskHangs(host) => disk::freeze(plan, host),
+            Fault::Starved(busy) => (0..*busy).try_for_each(|number| {
+                helper::start(plan, &format!("busy-{number}"), "while :; do :; done\n")
+            }),
+        }
+    }
+
+    /// Heals a fault.
+    ///
+    /// # Errors
+    /// Something could not be put right.
+    pub(crate) fn heal(&self, fault: &Fault) -> Result<()> {
+        let plan = &self.plan;
+        if !fault.cuts().is_empty() {
+            cuts::remove(plan, &fault.cuts())?;
+        }
+        match fault {
+            Fault::Kill(_, host) | Fault::HostLost(host) => boot(plan, host),
+            Fault::Freeze(part, host) => {
+                go_on(&part.of(plan, host));
+                Ok(())
+            }
+            Fault::Isolated(_) | Fault::LinkCut(..) | Fault::OneWayCut(..) | Fault::StoreCut(_) => Ok(()),
+            Fault::Bursts(host, ..) => {
+                helper::end(plan, &format!("burst-{host}"))?;
+                super::run::nft(&plan.namespace(HUB), &quiet(host))
+            }
+            Fault::StoreStopped | Fault::StoreSlow(..) => {
+                helper::end(plan, "slow")?;
+                each_etcd(plan, |host| {
+                    go_on(&Part::Etcd.of(plan, host));
+                    Ok(())
+                })
+            }
+            Fault::StoreKilled => each_etcd(plan, |host| boot_etcd(plan, host)),
+            Fault::DiskFull(host) => disk::free(plan, host),
+            Fault::DiskHangs(host) => disk::thaw(plan, host),
+            Fault::Starved(_) => helper::end(plan, "busy"),
+        }
+    }
+
+    /// Heals everything, whoever broke it.
+    ///
+    /// # Errors
+    /// Something could not be put right.
+    pub(crate) fn heal_all(&self) -> Result<()> {
+        let plan = &self.plan;
+        helper::end_all(plan)?;
+        cuts::apply(plan, &[])?;
+        disk::thaw_all(plan)?;
+        for host in &plan.hosts {
+            super::run::nft(&plan.namespace(HUB), &quiet(&host.name))?;
+            go_on(&Part::Everything.of(plan, &host.name));
+            if host.postgres {
+                disk::free(plan, &host.name)?;
+            }
+            boot(plan, &host.name)?;
+        }
+        Ok(())
+    }
+}
+
+fn found(processes: Vec<Process>, part: Part, host: &str) -> Result<Vec<Process>> {
+    ensure!(!processes.is_empty(), "there is no {} on {host}", part.as_str());
+    Ok(processes)
+}
+
+fn kill(plan: &Plan, part: Part, host: &str) -> Result<()> {
+    let victims = found(part.of(plan, host), part, host)?;
+    match part {
+        Part::Backend => processes::send(victims[0].pid, Signal::KILL),
+        // Before one of them could notice that another is gone.
+        Part::Postgres | Part::Everything | Part::Locum => {
+            victims.iter().for_each(|process| processes::send(process.pid, Signal::STOP));
+            victims.iter().for_each(|process| processes::send(process.pid, Signal::KILL));
+        }
+        _ => victims.iter().for_each(|process| processes::send(process.pid, Signal::KILL)),
+    }
+    Ok(())
+}
+
+fn go_on(processes: &[Process]) {
+    processes.iter().for_each(|process| processes::send(process.pid, Signal::CONT));
+}
+
+/// Starts what an operating system starts: PostgreSQL is the member's to start.
+fn boot(plan: &Plan, host: &str) -> Result<()> {
+    boot_etcd(plan, host)?;
+    let host = plan.host(host);
+    if host.member && !member::runs(plan, &host.name) { member::start(plan, host) } else { Ok(()) }
+}
+
+fn boot_etcd(plan: &Plan, host: &str) -> Result<()> {
+    let host = plan.host(host);
+    if host.etcd && !etcd::runs(plan, &host.name) { etcd::start(plan, host) } else { Ok(()) }
+}
+
+fn etcd_only(plan: &Plan) -> Result<()> {
+    ensure!(
+        plan.wish.store != Store::Embedded,
+        "the embedded store is a file: only etcd can be cut off or stopped"
+    );
+    Ok(())
+}
+
+fn each_etcd(plan: &Plan, what: impl Fn(&str) -> Result<()>) -> Result<()> {
+    plan.etcds().try_for_each(|host| what(&host.name))
+}
+
+/// Lets a host's packets through again, also if none were dropped.
+fn quiet(host: &str) -> String {
+    format!("table bridge burst-{host} {{\n}}\ndelete table bridge burst-{host}\n")
+}
+
+fn bursts(plan: &Plan, host: &str, silent: u32, of: u32) -> String {
+    let ip = plan.host(host).ip;
+    let net = format!("nsenter --net=/run/netns/{} nft", plan.namespace(HUB));
+    let (on, off) = (seconds(silent), seconds(of.saturating_sub(silent)));
+    format!(
+        "while :; do\n{net} -f - <<'END'\ntable bridge burst-{host} {{\nchain drops {{\n\
+         type filter hook forward priority 1;\nip saddr {ip} drop\nip daddr {ip} drop\n}}\n}}\nEND\n\
+         sleep {on}\n{net} delete table bridge burst-{host}\nsleep {off}\ndone\n"
+    )
+}
+
+fn duty(pids: &str, runs: u32, of: u32) -> String {
+    let (on, off) = (seconds(of.saturating_sub(runs)), seconds(runs));
+    format!("while :; do\nkill -STOP {pids}\nsleep {on}\nkill -CONT {pids}\nsleep {off}\ndone 2>/dev/null\n")
+}
+
+fn seconds(ms: u32) -> String {
+    format!("{}.{:03}", ms / 1000, ms % 1000)
+}

@@ -1,0 +1,116 @@
+//! `locum run` on a host, as a user has it.
+
+use std::{
+    fs::File,
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    place,
+    plan::{API_PORT, ENDPOINT_PORT, HostPlan, PEER_PORT, POSTGRES_PORT, Plan, Store},
+    postgres, processes, run,
+};
+
+/// Starts a program that goes on running, its output appended to a log. It is collected whenever it ends.
+///
+/// # Errors
+/// It cannot be started.
+pub(crate) fn spawn(mut command: Command, log: &Path) -> Result<()> {
+    let file = File::options().create(true).append(true).open(log).context("open a log")?;
+    command.stdin(Stdio::null()).stdout(file.try_clone().context("open a log")?).stderr(file);
+    let shown = format!("{command:?}");
+    let mut child = command.process_group(0).spawn().with_context(|| format!("start {shown}"))?;
+    std::thread::spawn(move || child.wait());
+    Ok(())
+}
+
+/// Writes its configuration.
+///
+/// # Errors
+/// The file system refuses.
+pub(crate) fn configure(plan: &Plan, host: &HostPlan) -> Result<()> {
+    place::secret(&plan.config_of(&host.name), &text(plan, host))
+}
+
+fn text(plan: &Plan, host: &HostPlan) -> String {
+    let quoted = |text: &str| format!("\"{text}\"");
+    let list = |texts: Vec<String>| texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ");
+    let store = match plan.wish.store {
+        Store::Embedded => format!("embedded = \"{}/store/store.db\"", plan.folder.display()),
+        Store::Etcd(_) => format!("etcd = [{}]", list(plan.etcd_urls(&host.name))),
+    };
+    let (name, ip) = (&host.name, host.ip);
+    let mut text = format!(
+        r#"# Written by the laboratory.
+cluster = "lab"
+node = "{name}"
+members = [{members}]
+state_dir = "{state}"
+[objectives]
+rto = "5s"
+rpo = "{rpo}"
+[store]
+{store}
+[api]
+listen = "{ip}:{API_PORT}"
+peer_listen = "{ip}:{PEER_PORT}"
+token_file = "{folder}/token"
+[policy]
+durability = "{durability}"
+# It is broken as often as somebody likes.
+max_failovers = 100000
+[[endpoint]]
+name = "db"
+target = "primary"
+listen = "{ip}:{ENDPOINT_PORT}"
+"#,
+        members = list(plan.members().map(|host| host.name.clone()).collect()),
+        state = plan.folder_of(name).join("state").display(),
+        rpo = if plan.wish.durability == "async" { "5s" } else { "0s" },
+        folder = plan.folder.display(),
+        durability = plan.wish.durability,
+    );
+    if host.postgres {
+        text += &format!(
+            r#"[postgres]
+data_dir = "{data}"
+bin_dir = "{bin}"
+connect = "host={socket} port={POSTGRES_PORT} user=postgres dbname=postgres"
+address = "{ip}:{POSTGRES_PORT}"
+replication = "user=replicator"
+verify = "user=postgres dbname=postgres"
+options = [{options}]
+"#,
+            data = plan.data_of(name).display(),
+            bin = plan.bin.display(),
+            socket = plan.socket_of(name).display(),
+            options = list(postgres::options(plan, host)),
+        );
+    }
+    text
+}
+
+/// Starts it.
+///
+/// # Errors
+/// It cannot be started.
+pub(crate) fn start(plan: &Plan, host: &HostPlan) -> Result<()> {
+    let program = plan.locum.to_string_lossy();
+    let mut command = run::inside(&plan.namespace(&host.name), &program);
+    command.arg("run").arg("-c").arg(plan.config_of(&host.name));
+    for set in &plan.wish.set {
+        command.args(["--set", set]);
+    }
+    command.env("RUST_LOG", "info,locum=debug");
+    spawn(command, &plan.folder_of(&host.name).join("member.log"))
+}
+
+/// True if a member runs on that host.
+#[must_use]
+pub(crate) fn runs(plan: &Plan, host: &str) -> bool {
+    processes::of_host(plan, host).iter().any(|process| process.is_locum("run"))
+}

@@ -1,0 +1,133 @@
+//! `locum run` as a service of systemd: what it tells it, and the unit file itself.
+#![allow(clippy::disallowed_methods, reason = "what is timed here is a real process")]
+
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// How long a sign may take on a busy machine.
+const SOON: Duration = Duration::from_secs(30);
+
+struct Member(Child);
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let _ended_already = self.0.kill();
+        let _collected = self.0.wait();
+    }
+}
+
+fn port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A member without PostgreSQL, as systemd would start it.
+fn start(dir: &Path, watchdog: Option<&str>) -> Member {
+    fs::write(dir.join("token"), "0123456789abcdef0123456789abcdef").unwrap();
+    fs::set_permissions(dir.join("token"), fs::Permissions::from_mode(0o600)).unwrap();
+    let text = format!(
+        "cluster = \"orders\"\nnode = \"seoul\"\nmembers = [\"seoul\"]\nstate_dir = \"{0}/state\"\n\
+         [store]\nembedded = \"{0}/store.db\"\n[api]\nlisten = \"127.0.0.1:{1}\"\npeer_listen = \"127.0.0.1:{2}\"\n\
+         token_file = \"{0}/token\"\n",
+        dir.display(),
+        port(),
+        port()
+    );
+    fs::write(dir.join("locum.toml"), text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_locum"));
+    command.env_clear().arg("run").arg("-c").arg(dir.join("locum.toml")).stdin(Stdio::null());
+    command.env("NOTIFY_SOCKET", dir.join("notify"));
+    if let Some(microseconds) = watchdog {
+        command.env("WATCHDOG_USEC", microseconds);
+    }
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    Member(command.spawn().unwrap())
+}
+
+fn hear(socket: &UnixDatagram) -> Option<String> {
+    let mut bytes = [0; 4096];
+    match socket.recv(&mut bytes) {
+        Ok(count) => Some(String::from_utf8_lossy(&bytes[..count]).trim_end().to_owned()),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn hear_until(socket: &UnixDatagram, wanted: &str) -> Vec<String> {
+    let (until, mut heard) = (Instant::now() + SOON, Vec::new());
+    while Instant::now() < until {
+        heard.extend(hear(socket));
+        if heard.last().is_some_and(|message| message.lines().any(|line| line.starts_with(wanted))) {
+            return heard;
+        }
+    }
+    panic!("no {wanted} within {SOON:?}; heard {heard:?}");
+}
+
+#[test]
+fn a_member_tells_systemd_that_it_is_ready_lives_and_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let mut member = start(dir.path(), Some("2000000"));
+    assert_eq!(hear_until(&socket, "READY=1"), ["READY=1"], "nothing comes before it is ready");
+    hear_until(&socket, "STATUS=primary none, NOT serving; leader seoul");
+    for _ in 0..3 {
+        hear_until(&socket, "WATCHDOG=1");
+    }
+    let pid = rustix::process::Pid::from_child(&member.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    hear_until(&socket, "STOPPING=1");
+    assert!(member.0.wait().unwrap().success());
+    assert_eq!(hear(&socket), None, "nothing comes after it stopped");
+}
+
+#[test]
+fn where_systemd_asks_for_no_sign_of_life_none_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let _member = start(dir.path(), None);
+    let mut heard = hear_until(&socket, "READY=1");
+    heard.extend(hear_until(&socket, "STATUS="));
+    assert!(heard.iter().all(|message| !message.contains("WATCHDOG")), "{heard:?}");
+}
+
+#[test]
+fn a_member_outside_systemd_or_with_a_dead_socket_runs_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nobody is bound to the socket.
+    let mut member = start(dir.path(), Some("2000000"));
+    let until = Instant::now() + SOON;
+    while !dir.path().join("store.db").exists() {
+        assert!(Instant::now() < until && member.0.try_wait().unwrap().is_none(), "it runs");
+        std::thread::yield_now();
+    }
+    let pid = rustix::process::Pid::from_child(&member.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    member.0.wait().unwrap();
+}
+
+#[test]
+fn the_unit_leaves_postgresql_alone_and_systemd_understands_it() {
+    let unit = fs::read_to_string("deploy/locum@.service").unwrap();
+    for line in ["Type=notify", "KillMode=process", "Restart=always", "OOMPolicy=continue", "Delegate=yes"] {
+        assert!(unit.lines().any(|each| each == line), "{line} is missing");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("locum@seoul.service");
+    // Its programs are looked for: the one that is not installed is led to the one that is tested.
+    fs::write(&file, unit.replace("/usr/local/bin/locum", env!("CARGO_BIN_EXE_locum"))).unwrap();
+    match Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file).output() {
+        Ok(done) => {
+            let said = String::from_utf8_lossy(&done.stderr);
+            assert!(done.status.success() && !said.contains("locum@"), "{said}");
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "systemd-analyze"),
+    }
+}
