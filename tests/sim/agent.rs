@@ -236,6 +236,7 @@ impl Agent {
             job: self.job.as_ref().map(|job| job.command.name().to_owned()),
             failed: self.failed.clone(),
             lost: None,
+            guard: None,
             app: None,
         }
     }
