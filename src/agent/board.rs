@@ -259,6 +259,7 @@ impl State {
         self.facts.standby_name = promise.standby_name.clone();
         self.facts.unfinished = promise.unfinished;
         self.facts.lost = promise.lost.clone();
+        self.facts.told.clone_from(&promise.upstream);
         let noted = promise.admitted.as_ref();
         let of_term = noted.filter(|(under, _)| promise.primary_since.is_some_and(|s| s.same_epoch(*under)));
         self.facts.admitted = of_term.map(|(_, nodes)| nodes.clone());

@@ -33,11 +33,13 @@ impl Inner {
                 Err(Unable::Refused("the server is a running primary: fence it first".into()))
             }
             Server::Unknown => Err(Unable::Failed("it cannot be told what the server is".into())),
-            Server::Starting => {
-                self.await_server(|s| matches!(s, Server::Standby(_) | Server::Primary(_))).await?;
-                let postmaster = self.running_standby()?;
-                self.lead(upstream, Some(&postmaster)).await
+            // It may not answer before it has what it lacks, so it is not waited for.
+            Server::Starting if self.instance.has_standby_signal().await? => {
+                self.lead(upstream, None).await?;
+                let postmaster = self.attached.borrow().clone();
+                postmaster.map_or(Ok(()), |postmaster| Ok(postmaster.reload()?))
             }
+            Server::Starting => Err(Unable::Failed("a server that is no standby is starting".into())),
             Server::Standby(_) => {
                 let postmaster = self.running_standby()?;
                 self.lead(upstream, Some(&postmaster)).await

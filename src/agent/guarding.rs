@@ -115,6 +115,9 @@ async fn close(
         let of_promise = s.facts.promise.zip(since).is_some_and(|(promise, since)| promise.same_epoch(since));
         (matches!(s.facts.server.value, Server::Primary(_)), s.facts.promise, of_promise)
     });
+    if inner.confirms() {
+        return Ok(());
+    }
     // Before a first cluster is declared nobody knows of this server but its owner.
     let Some(stamp) = promise.filter(|_| primary && !started && state == Some(GuardState::Off)) else {
         return Ok(());
@@ -125,6 +128,12 @@ async fn close(
 }
 
 impl Inner {
+    /// A command is under way that confirms the right to serve itself, before it lets anybody in.
+    fn confirms(&self) -> bool {
+        let under_way = *self.under_way.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        matches!(under_way, "serve" | "promote")
+    }
+
     /// True while the guard lets nobody be answered: what fails then is no hang.
     pub(super) fn is_frozen(&self) -> bool {
         self.board

@@ -95,6 +95,7 @@ impl Inner {
             standby_name: promise.held().standby_name.clone(),
             no_failover: cfg.no_failover,
             guard: None,
+            told: None,
             serves_until: None,
             admitted: None,
             // A word given before this start counts again from here.

@@ -138,11 +138,13 @@ impl Inner {
             }),
             () = pre_empted(&mut urgent, urgency(&command)) => {
                 // Says nothing about whether it would have worked: not to be remembered as a failure.
+                self.busy_with("");
                 self.board.update(|s| s.facts.job = None);
                 tracing::info!(command = name, %stamp, "given up for a command that cannot wait");
                 return Reply::Failed("given up for a command that cannot wait".into());
             }
         };
+        self.busy_with("");
         self.board.update(|s| {
             s.facts.job = None;
             if let Err(Unable::Failed(why) | Unable::Refused(why)) = &done

@@ -30,9 +30,11 @@ pub async fn leave_unattended(records: &Records, node: &NodeId) -> bool {
 /// None: somebody else wrote first.
 async fn try_once(records: &Records, node: &NodeId) -> Result<Option<bool>, StoreError> {
     let Some((intent, revision)) = records.intent().await? else { return Ok(Some(true)) };
-    if intent.primary.as_ref() != Some(node) || !intent.attended {
+    if intent.primary.as_ref() != Some(node) {
         return Ok(Some(true));
     }
+    // Written anew even if it stands there: a slow "it is back" of this very member may still be under way, and only a
+    // later version stops that.
     let next = Intent { attended: false, ..intent.clone() }.raised();
     match records.amend((&intent, revision), &next).await? {
         Declared::Stored(_) => {

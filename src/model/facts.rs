@@ -46,6 +46,8 @@ pub struct AgentFacts {
     pub admitted: Option<Vec<NodeId>>,
     /// Until when it has given its word not to take part in a higher epoch. None: it has not.
     pub vouched_until: Option<Mono>,
+    /// From where it was last told to stream, whatever its server is at the moment.
+    pub told: Option<Upstream>,
     /// The server.
     pub server: Seen<Server>,
     /// A rewind or clone that began and has not ended: the data directory must not be started.

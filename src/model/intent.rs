@@ -66,8 +66,9 @@ pub struct Intent {
     /// without the store; so this is never more than what the primary knows.
     #[serde(default)]
     pub promotable: Vec<NodeId>,
-    /// The member beside the primary runs. False: it was stopped in order, so that nothing would stop this primary from
-    /// acknowledging commits; nobody is promoted until it is back or a person asks for it.
+    /// The member beside the primary runs, and its guard counts. False: it was stopped in order, so that nothing would stop
+    /// this primary from acknowledging commits; nobody is promoted until it is back or a person asks for it. Only that
+    /// member itself says that it is back: to a leader it may seem to be there while it is just leaving.
     #[serde(default = "yes")]
     pub attended: bool,
 }
@@ -172,19 +173,14 @@ impl Intent {
     /// has promised as `life`. The running primary keeps its place, and nothing is promised until it is proven anew.
     #[must_use]
     pub fn accepted(life: Stamp, primary: NodeId, durability: Durability) -> Self {
-        Self::first(life.incarnation, life.epoch, primary, durability)
+        // Whether a guard counts beside it is not known from here: its own member will say so.
+        Self { attended: false, ..Self::first(life.incarnation, life.epoch, primary, durability) }
     }
 
     /// Nothing is promised any more: safe from anywhere, as long as the store is told before PostgreSQL is.
     #[must_use]
     pub fn unpromised(&self) -> Self {
         Self { sync: Vec::new(), sync_next: Vec::new(), ..self.clone() }.raised()
-    }
-
-    /// The member beside the primary is back.
-    #[must_use]
-    pub fn attended_again(&self) -> Self {
-        Self { attended: true, ..self.clone() }.raised()
     }
 
     /// This intent with the next version: for every change that keeps the epoch.

@@ -1,17 +1,28 @@
-//! What the member beside the primary may do although it does not lead: say that it is back after a stop in order, and
+//! What the member beside the primary does itself, whoever leads: say that it attends, and, where no leader is heard,
 //! empty the sync set, so that writes that wait for a lost standby do not wait for an election too.
 //!
-//! The latter is safe from anywhere, because it promises less and goes by the same compare-and-swap: if a leader has ended the epoch
-//! first, the write is refused, and if this one is first, the leader's is.
+//! Emptying is safe from anywhere, because it promises less and goes by the same compare-and-swap: if a leader has ended
+//! the epoch first, the write is refused, and if this one is first, the leader's is.
 
 use super::{case::Case, health, health::Health, sync_set};
-use crate::model::{Command, Durability, Intent, NodeId, Step};
+use crate::model::{Command, Durability, GuardState, Intent, NodeId, Step};
+
+/// Says that this member attends the primary beside it, once its guard counts. Nobody else may say so.
+pub(super) fn attend(case: &mut Case<'_>, intent: &Intent) {
+    let beside = case.view.node.is_some() && case.view.node == intent.primary;
+    if intent.attended || !beside {
+        return;
+    }
+    let Some(agent) = case.view.node.as_ref().and_then(|me| case.heard(me)) else { return };
+    let taken = agent.primary_since.is_some_and(|since| since.same_epoch(intent.stamp()));
+    let counts = agent.guard.is_some_and(|guard| guard.state == GuardState::Armed);
+    if taken && counts && agent.serves_until.is_some_and(|until| until > case.now) {
+        case.step(Step::Amend(Intent { attended: true, ..intent.clone() }.raised()));
+    }
+}
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
     let Some(me) = case.view.node.clone().filter(|me| intent.primary.as_ref() == Some(me)) else { return };
-    if attends_again(case, intent) {
-        return case.step(Step::Amend(intent.attended_again()));
-    }
     if intent.durability != Durability::Sync || intent.handover.is_some() || intent.paused {
         return;
     }
@@ -28,15 +39,6 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
     if empty && primary.names.as_ref().is_none_or(|names| !names.is_empty()) {
         case.order(intent, &me, Command::SetNames(Vec::new()));
     }
-}
-
-/// True if this very member was stopped in order and is back: its server has the right to serve, so that it is guarded
-/// again. Nobody else can tell: what others last heard of it may be from before it stopped.
-pub(super) fn attends_again(case: &Case<'_>, intent: &Intent) -> bool {
-    let me = case.view.node.as_ref().filter(|me| intent.primary.as_ref() == Some(*me));
-    let Some(agent) = me.filter(|_| !intent.attended).and_then(|me| case.heard(me)) else { return false };
-    let of_term = agent.primary_since.is_some_and(|since| since.same_epoch(intent.stamp()));
-    of_term && agent.serves_until.is_some_and(|until| until > case.now)
 }
 
 fn leader_is_heard(case: &Case<'_>, me: &NodeId) -> bool {

@@ -1,6 +1,6 @@
 //! A primary is declared: bring it to serve, lead clients to it, and keep it that way; or find that it failed.
 
-use super::{alone, app, case::Case, health, health::Health, rejoin, switchover, sync_set, vacancy};
+use super::{app, case::Case, health, health::Health, rejoin, switchover, sync_set, vacancy};
 use crate::model::{
     Cause, Command, Durability, EndpointKind, Finding, Hold, Intent, Mode, NodeId, OnCrash, Primary, Reign,
     RouteOrder, Server, Step,
@@ -96,9 +96,6 @@ fn serve(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primary)
     }
     if intent.durability != case.policy.durability {
         return case.declare(Intent { durability: case.policy.durability, ..intent.clone() }.raised());
-    }
-    if alone::attends_again(case, intent) {
-        return case.declare(intent.attended_again());
     }
     admit(case, intent, node);
     rejoin::plan(case, intent, node, primary);

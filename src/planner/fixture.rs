@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::model::{
     AgentFacts, AppFacts, Control, ControlState, Down, Durability, EndpointFacts, EndpointKind, EndpointName,
-    Epoch, Incarnation, Intent, LeaseRecord, LeaseSeen, LiveRpo, Lsn, Member, Mode, Mono, NodeId, NodeView,
-    Primary, Probe, ReplayState, Seen, Server, Slot, Stamp, Standby, StandbyName, Switch, SystemId, Timeline,
-    Upstream, Version, View, WalSender,
+    Epoch, GuardFacts, GuardMethod, GuardState, Incarnation, Intent, LeaseRecord, LeaseSeen, LiveRpo, Lsn,
+    Member, Mode, Mono, NodeId, NodeView, Primary, Probe, ReplayState, Seen, Server, Slot, Stamp, Standby,
+    StandbyName, Switch, SystemId, Timeline, Upstream, Version, View, WalSender,
 };
 
 pub(super) const NOW: Mono = Mono(100_000_000_000);
@@ -64,6 +64,7 @@ fn agent(node: &NodeId, server: Server, stamp: Stamp) -> AgentFacts {
         standby_name: name_of(node),
         no_failover: false,
         guard: None,
+        told: None,
         serves_until: None,
         admitted: None,
         vouched_until: None,
@@ -155,6 +156,21 @@ pub(super) fn lease_seen(ms: u64, read_under: Option<Stamp>) -> LeaseSeen {
     let record =
         LeaseRecord { node: seoul(), incarnation: Incarnation(1), epoch: Epoch(3), ttl_ms: 3_000, count: 7 };
     LeaseSeen { last: Some(Seen { value: record, at: ago(ms) }), read_under }
+}
+
+/// A guard that counts.
+pub(super) fn armed() -> GuardFacts {
+    GuardFacts {
+        state: GuardState::Armed,
+        since: ago(1_000),
+        deadline: Some(Mono(NOW.0 + 2_000_000)),
+        stamp: None,
+        postmaster: Some(4242),
+        method: GuardMethod::Cgroup,
+        realtime: true,
+        locked: true,
+        enforce: true,
+    }
 }
 
 /// Everything is as it should be.

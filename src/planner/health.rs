@@ -75,14 +75,20 @@ pub(super) fn of_primary<'a>(case: &Case<'a>, intent: &Intent, node: &NodeId) ->
     }
 }
 
-/// A primary that runs but does not answer (PostgreSQL's own crash recovery, or a start) gets `hang`, like a commit.
+/// A postmaster that says "not yet" is alive and at work: PostgreSQL's own recovery after a killed backend syncs every
+/// file first. It gets so many times `hang`. Fewer: a killed backend on a slow disk is a failover. More: a recovery that
+/// never ends is waited for longer.
+const RECOVERY: u32 = 5;
+
+/// A primary that runs but does not answer yet (PostgreSQL's own crash recovery, or a start).
 fn slow_start<'a>(case: &Case<'a>, node: &NodeId, finding: Finding) -> Health<'a> {
     let stood = case.stood(&finding).unwrap_or_default();
-    if stood >= case.policy.hang {
+    let limit = case.policy.hang * RECOVERY;
+    if stood >= limit {
         let evidence = vec![format!("its postmaster has run without answering for {stood:.1?}")];
         return Health::Gone { finding: Finding::PrimaryHung { node: node.clone() }, evidence };
     }
-    Health::Suspected { finding, left: case.policy.hang - stood }
+    Health::Suspected { finding, left: limit - stood }
 }
 
 fn of_running<'a>(case: &Case<'a>, node: &NodeId, primary: &'a Primary) -> Health<'a> {

@@ -82,6 +82,7 @@ fn decide(case: &mut case::Case<'_>) {
         return bootstrap::plan(case);
     };
     health::find_all(case, &intent);
+    alone::attend(case, &intent);
     if !case.view.leading {
         alone::plan(case, &intent);
         return case.hold(Hold::NotLeader);

@@ -191,9 +191,9 @@ fn check(view: &View, plan: &Plan) -> Result<(), TestCaseError> {
         match step {
             Step::Declare(next) => check_declaration(view, intent, next)?,
             Step::Amend(next) => {
-                prop_assert!(
-                    *next == intent.unpromised() || (*next == intent.attended_again() && !intent.attended)
-                );
+                let attends = Intent { attended: true, ..intent.clone() }.raised();
+                prop_assert!(*next == intent.unpromised() || (*next == attends && !intent.attended));
+                prop_assert!(view.node.is_some() && view.node == intent.primary, "somebody else's primary");
             }
             Step::FenceCommand { node, stamp: carried } => {
                 prop_assert_eq!(*carried, stamp);

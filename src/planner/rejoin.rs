@@ -19,7 +19,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const LOOKED_AT: Duration = Duration::from_secs(5);
 /// How long a node rests for which nothing helped, until a clone is tried again. Shorter: a full disk or a wrong
 /// password is met again and again. Longer: redundancy is missing longer than what was in the way.
-const QUARANTINE: Duration = Duration::from_secs(60);
+const QUARANTINE: Duration = Duration::from_secs(15);
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, primary: &Primary) {
     let nodes: Vec<NodeId> = case.others(Some(primary_node)).into_iter().cloned().collect();
@@ -40,6 +40,10 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, 
         match &agent.server.value {
             Server::Standby(standby) => keep_following(case, intent, &node, standby, upstream),
             Server::Down(down) => bring_back(case, intent, &node, (agent, down), primary, upstream),
+            // It may never become consistent with what it was told to stream from: that one may be gone.
+            Server::Starting if agent.told.as_ref() != Some(&upstream) && agent.promise.is_some() => {
+                case.order(intent, &node, Command::Follow(upstream));
+            }
             // Fenced where it takes writes; until then, and while it starts, there is nothing to do.
             Server::Primary(_) | Server::Starting | Server::Unknown => {
                 case.underway(format!("{node} is neither down nor a standby yet"))

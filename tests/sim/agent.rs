@@ -5,9 +5,9 @@
 use std::{collections::VecDeque, time::Duration};
 
 use locum::model::{
-    AgentFacts, Command, Control, ControlState, Down, Lsn, Mono, NodeId, Primary, Probe, ReplayState, Reply,
-    Seen, Server, Slot, Stamp, Standby, StandbyName, SystemId, Timeline, Unfinished, Upstream, Version,
-    WalSender,
+    AgentFacts, Command, Control, ControlState, Down, GuardFacts, Lsn, Mono, NodeId, Primary, Probe,
+    ReplayState, Reply, Seen, Server, Slot, Stamp, Standby, StandbyName, SystemId, Timeline, Unfinished,
+    Upstream, Version, WalSender,
 };
 
 use super::{
@@ -220,7 +220,7 @@ impl Agent {
         StandbyName(format!("{}_{:08x}", node(self.host).slot(), self.clones))
     }
 
-    pub(crate) fn facts(&self) -> AgentFacts {
+    pub(crate) fn facts(&self, guard: Option<GuardFacts>) -> AgentFacts {
         AgentFacts {
             promise: self.disk.promise,
             primary_since: self.disk.primary_since,
@@ -236,7 +236,8 @@ impl Agent {
             job: self.job.as_ref().map(|job| job.command.name().to_owned()),
             failed: self.failed.clone(),
             lost: None,
-            guard: None,
+            guard,
+            told: self.disk.upstream.clone(),
             app: None,
         }
     }

@@ -1,7 +1,7 @@
 //! The guard: the dead-man switch beside one server, an actor of its own. It lives on when the member is killed or frozen,
 //! knows a deadline and a stamp, and nothing else.
 
-use locum::model::{Mono, Stamp};
+use locum::model::{GuardFacts, GuardMethod, GuardState, Mono, Stamp};
 
 use super::{Tick, host::HostClock, log::Log, mix::Mix, postgres::Pg, rng::Rng};
 
@@ -42,6 +42,26 @@ impl Guard {
         if later {
             (self.deadline, self.acts_at, self.gone) = (Some(until), None, false);
         }
+    }
+
+    /// What it tells its member.
+    pub(crate) fn facts(&self, held: bool, now: Tick) -> Option<GuardFacts> {
+        let state = match self.deadline {
+            _ if held => GuardState::Frozen,
+            Some(_) => GuardState::Armed,
+            None => GuardState::Off,
+        };
+        self.lives(now).then_some(GuardFacts {
+            state,
+            since: Mono::default(),
+            deadline: self.deadline,
+            stamp: Some(self.stamp),
+            postmaster: None,
+            method: GuardMethod::Cgroup,
+            realtime: true,
+            locked: true,
+            enforce: true,
+        })
     }
 
     /// Explicit: the server has ended, or is to go on unguarded.

@@ -122,7 +122,7 @@ impl Host {
         MemberFacts {
             node: node(self.agent.host),
             sent_at: self.clock.at(now),
-            agent: self.serves.then(|| self.agent.facts()),
+            agent: self.serves.then(|| self.agent.facts(self.guard.facts(self.pg.held, now))),
             endpoints: BTreeMap::from([(name, self.endpoint())]),
         }
     }

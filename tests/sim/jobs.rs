@@ -363,9 +363,16 @@ impl Job {
             (0, _) if agent.disk.unfinished.is_some() => refused("the data directory is unfinished"),
             (0, Server::Primary(_)) => refused("the server is a running primary: fence it first"),
             (0, Server::Unknown) => failed("it cannot be told what the server is"),
-            (0, Server::Starting) => {
-                self.lasts(r, START).then(|| Err(Unable::Failed("does not accept connections".into())))
+            // It may not answer before it has what it lacks, so it is not waited for.
+            (0, Server::Starting) if r.pg.standby_signal => {
+                lead(agent, r, upstream);
+                agent.disk.paused = None;
+                if !r.pg.is_frozen() {
+                    r.pg.reload(r.now, r.rng, r.mix);
+                }
+                DONE
             }
+            (0, Server::Starting) => failed("a server that is no standby is starting"),
             (0, Server::Standby(_)) => {
                 lead(agent, r, upstream);
                 if agent.disk.paused.take().is_some() {

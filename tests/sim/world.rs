@@ -162,7 +162,7 @@ impl World {
         else {
             return;
         };
-        if basis.primary.as_ref() != Some(&node(host)) || !basis.attended {
+        if basis.primary.as_ref() != Some(&node(host)) {
             return;
         }
         let next = Intent { attended: false, ..basis.clone() }.raised();

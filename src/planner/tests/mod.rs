@@ -520,8 +520,8 @@ fn a_quarantine_is_tried_again_after_a_while() {
     view.agent_mut(&seoul()).failed = vec![("rewind".into(), "no".into()), ("clone".into(), "no".into())];
     let finding = Finding::Quarantined { node: seoul() };
     let policy = Policy::default();
-    assert_eq!(orders(&decide_after(&view, &policy, std::slice::from_ref(&finding), 59_000)), vec![]);
-    let again = decide_after(&view, &policy, &[finding], 60_000);
+    assert_eq!(orders(&decide_after(&view, &policy, std::slice::from_ref(&finding), 14_000)), vec![]);
+    let again = decide_after(&view, &policy, &[finding], 15_000);
     assert!(matches!(orders(&again).as_slice(), [(_, Command::Clone(..))]), "{:?}", again.steps);
     assert_eq!(orders(&plan(&view, &again.memory, &policy, NOW)), vec![], "and then rests again");
 }

@@ -173,20 +173,19 @@ fn a_witness_that_is_heard_does_not_hold_up_the_first_declaration() {
 }
 
 #[test]
-fn only_the_member_itself_says_that_it_is_back() {
+fn a_member_that_is_back_attends_again() {
     let mut view = healthy();
     view.intent_mut().attended = false;
-    let back = view.intent_mut().attended_again();
-    let others = decide(&view);
-    assert!(others.findings.contains(&Finding::Unattended { node: seoul() }));
-    assert_eq!(declared(&others), None, "what is known of it may be from before it stopped");
-
+    view.node = Some(tokyo());
+    let plan = decide(&view);
+    assert!(plan.findings.contains(&Finding::Unattended { node: seoul() }));
+    assert_eq!(plan.steps, vec![], "to a leader elsewhere it may seem to be back while it is just leaving");
     view.node = Some(seoul());
-    assert_eq!(declared(&decide(&view)), Some(&back));
     view.leading = false;
-    assert_eq!(decide(&view).steps, vec![Step::Amend(back)]);
-    view.agent_mut(&seoul()).serves_until = None;
-    assert_eq!(decide(&view).steps, vec![], "nothing guards it yet");
+    assert_eq!(decide(&view).steps, vec![], "its guard does not count yet");
+    view.agent_mut(&seoul()).guard = Some(armed());
+    let expected = Intent { attended: true, ..view.intent_mut().clone() }.raised();
+    assert_eq!(decide(&view).steps, vec![Step::Amend(expected)]);
 }
 
 #[test]

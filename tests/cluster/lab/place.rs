@@ -30,8 +30,8 @@ pub(crate) fn root() -> PathBuf {
 #[must_use]
 pub(crate) fn default_store() -> Store {
     match std::env::var("LOCUM_LAB_STORE").as_deref() {
-        Ok("etcd") => Store::Etcd(3),
-        _ => Store::Embedded,
+        Ok("embedded") => Store::Embedded,
+        _ => Store::Etcd(3),
     }
 }
 
