@@ -17,11 +17,15 @@ pub(super) fn plan(case: &mut Case<'_>) {
     }
     let heard = |node: &NodeId| case.view.fresh(node, case.now, FRESH);
     // A server that was not looked at yet may be a sound standby: declared around, it would be fenced as a pretender.
+    // A witness has none to look at: to hear of it is enough.
     let seen = |node: &NodeId| {
-        heard(node).filter(|agent| !matches!(agent.server.value, Server::Starting | Server::Unknown))
+        let view = case.view.nodes.get(node).filter(|view| case.now.since(view.heard) <= FRESH);
+        view.is_some_and(|view| {
+            let server = view.agent.as_ref().map(|agent| &agent.server.value);
+            !matches!(server, Some(Server::Starting | Server::Unknown))
+        })
     };
-    let missing: Vec<NodeId> =
-        case.view.members.iter().filter(|node| seen(node).is_none()).cloned().collect();
+    let missing: Vec<NodeId> = case.view.members.iter().filter(|node| !seen(node)).cloned().collect();
     let agents: Vec<_> = case.view.members.iter().filter_map(|node| Some((node, heard(node)?))).collect();
     let is_primary = |server: &Server| matches!(server, Server::Primary(primary) if primary.writable);
     let primaries: Vec<(NodeId, Option<SystemId>)> = agents

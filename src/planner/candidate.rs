@@ -40,6 +40,10 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
     if intent.switch.is_some_and(|switch| !standby.history.contains(&switch)) {
         return Err("its timeline history lacks the present primary's switch".into());
     }
+    if intent.switch.is_some_and(|switch| standby.flushed < switch.at) {
+        // Promoted there, its history would be one that nobody else could be rewound to.
+        return Err("it has not received what the present primary began with".into());
+    }
     if !intent.sync.is_empty() && !intent.in_sync(node) {
         return Err("it is not in the sync set".into());
     }
@@ -51,7 +55,7 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
         ));
     }
     if intent.sync.is_empty() && intent.durability == Durability::Async {
-        return within_loss(case);
+        return within_loss(case, standby.flushed);
     }
     Ok(())
 }
@@ -66,9 +70,11 @@ fn standby_of(agent: &AgentFacts) -> Result<&Standby, String> {
     }
 }
 
-fn within_loss(case: &Case<'_>) -> Result<(), String> {
+/// What this very standby lacks of the primary's last reading: the live RPO is about the best one, which may be lost too.
+fn within_loss(case: &Case<'_>, flushed: Lsn) -> Result<(), String> {
     let limit = case.policy.max_data_loss;
-    match case.view.rpo.as_ref().and_then(|rpo| rpo.bytes) {
+    let known = case.view.rpo.as_ref().filter(|rpo| rpo.bytes.is_some());
+    match known.map(|rpo| rpo.primary.bytes_since(flushed)) {
         Some(bytes) if bytes <= limit => Ok(()),
         Some(bytes) => Err(format!("{bytes} bytes would be lost; max_data_loss is {limit}")),
         None => Err("how much would be lost is not known".into()),

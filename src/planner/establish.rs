@@ -44,9 +44,12 @@ fn fence_pretenders(case: &mut Case<'_>, intent: &Intent, declared: &NodeId) {
         let Some(agent) = case.heard(node) else { continue };
         let pretends = match &agent.server.value {
             Server::Primary(_) => true,
-            // A start that was ordered in this epoch ends as a standby; any other may end as a primary.
+            // A start that was ordered in this epoch ends as a standby; any other may end as a primary. A promise of this
+            // epoch may be no more than its word: what nobody is starting, and does not answer, is ended too.
             Server::Starting | Server::Unknown => {
-                agent.promise.is_none_or(|stamp| stamp.epoch < intent.epoch)
+                let older = agent.promise.is_none_or(|stamp| stamp.epoch < intent.epoch);
+                let lost = health::standby_lost_for(case, node).unwrap_or_default();
+                older || (agent.job.is_none() && lost >= rejoin::PATIENCE)
             }
             Server::Standby(_) | Server::Down(_) => false,
         };

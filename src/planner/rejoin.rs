@@ -13,7 +13,7 @@ use crate::model::{
 
 /// How long a standby that is configured right may fail to stream until it is cloned anew. Shorter: a restart of the
 /// primary costs a needless clone. Longer: redundancy is missing longer where WAL is gone.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a stopped node's control file may take to be read before it counts as one that has none. Shorter: a node
 /// that was just heard again is cloned for nothing. Longer: one whose data directory was emptied waits for its clone.
 const LOOKED_AT: Duration = Duration::from_secs(5);

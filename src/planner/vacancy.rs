@@ -31,6 +31,9 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
     let eligible: Vec<(NodeId, Lsn)> =
         standing.into_iter().filter(|(_, lsn)| holds_enough(case, intent, &pen, *lsn)).collect();
     match candidate::best(&eligible) {
+        Some((_, lsn)) if let Some(further) = awaited(case, intent, *lsn) => {
+            case.underway(format!("{further} has more, and is being recruited"));
+        }
         Some((node, _)) => case.declare(with_app_of(case, intent.declared(node.clone()), node)),
         None => {
             let (_, mut reasons) = candidate::survey(case, intent, intent.previous.as_ref());
@@ -180,6 +183,20 @@ fn holds_enough(case: &Case<'_>, intent: &Intent, pen: &Pen, lsn: Lsn) -> bool {
         Pen::Fenced { .. } if intent.durability == Durability::Async && !promised => true,
         Pen::Fenced { wal_end } => wal_end.is_some_and(|end| lsn >= end),
     }
+}
+
+/// A fit node that is known to be further than this and whose recruit has not failed.
+fn awaited(case: &Case<'_>, intent: &Intent, lsn: Lsn) -> Option<NodeId> {
+    let (possible, _) = candidate::survey(case, intent, intent.previous.as_ref());
+    possible.into_iter().find(|node| {
+        let order = Step::Order { node: node.clone(), command: Command::Recruit, stamp: intent.stamp() };
+        let further = case.heard(node).is_some_and(|agent| match &agent.server.value {
+            Server::Standby(standby) => standby.flushed > lsn,
+            _ => false,
+        });
+        let recruited = candidate::recruited_at(case, intent, node).is_some();
+        further && !recruited && !case.view.attempts.contains_key(&order.key())
+    })
 }
 
 fn lacking(case: &Case<'_>, intent: &Intent, wal_end: Option<Lsn>) -> Vec<(NodeId, String)> {

@@ -5,20 +5,24 @@
 use std::{collections::VecDeque, time::Duration};
 
 use locum::model::{
-    AgentFacts, Command, Control, ControlState, Down, Lsn, Mono, Primary, Probe, ReplayState, Reply, Seen,
-    Server, Slot, Stamp, Standby, StandbyName, SystemId, Timeline, Unfinished, Upstream, Version, WalSender,
+    AgentFacts, Command, Control, ControlState, Down, GuardFacts, Lsn, Mono, NodeId, Primary, Probe,
+    ReplayState, Reply, Seen, Server, Slot, Stamp, Standby, StandbyName, SystemId, Timeline, Unfinished,
+    Upstream, Version, WalSender,
 };
 
 use super::{
     Tick,
     bug::Bug,
     checks::Checks,
+    guard::Guard,
+    host::Host,
     host_of,
     jobs::Job,
     log::Log,
     mix::Mix,
     node,
     postgres::{Pg, Proc, lsn},
+    right::{Known, Out, Round, Told, Verdict},
     rng::Rng,
 };
 
@@ -28,6 +32,8 @@ const LOOK: Tick = 10;
 const SHOWN: Tick = 30;
 /// How long an order waits for the one before it.
 const TURN: Tick = 500;
+/// Between two renewals of the lease.
+const RENEW: Tick = 20;
 
 /// The promise file: what survives the member.
 #[derive(Clone)]
@@ -39,6 +45,8 @@ pub(crate) struct Disk {
     pub(crate) recruited: Option<Stamp>,
     pub(crate) paused: Option<Stamp>,
     pub(crate) upstream: Option<Upstream>,
+    pub(crate) admitted: Option<(Stamp, Vec<NodeId>)>,
+    pub(crate) vouched: Option<(Stamp, Duration)>,
 }
 
 /// Whom to answer.
@@ -75,6 +83,18 @@ pub(crate) struct Agent {
     look_at: Tick,
     job: Option<Job>,
     queue: VecDeque<Waiting>,
+    pub(crate) serves_until: Option<Mono>,
+    pub(crate) vouched_until: Option<Mono>,
+    pub(crate) known: Known,
+    round: Option<Round>,
+    renew_at: Tick,
+    unwell_since: Option<Mono>,
+    /// Where it streamed from last; for a mistake that forgets why it no longer does.
+    pub(crate) streamed_from: Option<usize>,
+    /// Answers that arrived since the last tick, and what is to be sent after this one.
+    inbox: Vec<(u64, Told)>,
+    pub(crate) out: Vec<Out>,
+    next_id: u64,
     /// Something worth telling has changed.
     pub(crate) changed: bool,
     clones: u32,
@@ -86,9 +106,11 @@ pub(crate) struct Reach<'a> {
     /// Its host's clock.
     pub(crate) clock: Mono,
     pub(crate) pg: &'a mut Pg,
-    /// The other server, and whether a connection to it would work.
-    pub(crate) other: &'a Pg,
-    pub(crate) linked: bool,
+    pub(crate) guard: &'a mut Guard,
+    /// The other hosts, in two parts; and which of all a connection would reach.
+    pub(crate) before: &'a [Host],
+    pub(crate) after: &'a [Host],
+    pub(crate) linked: [bool; super::MOST],
     pub(crate) rng: &'a mut Rng,
     pub(crate) mix: &'a Mix,
     pub(crate) checks: &'a mut Checks,
@@ -97,6 +119,16 @@ pub(crate) struct Reach<'a> {
     pub(crate) fresh: &'a mut dyn FnMut() -> u32,
     /// Faults are on.
     pub(crate) unreliable: bool,
+}
+
+impl Reach<'_> {
+    /// Another server.
+    pub(crate) fn other(&self, host: usize) -> Option<&Pg> {
+        let here = self.before.len();
+        let other =
+            if host < here { self.before.get(host) } else { self.after.get(host.wrapping_sub(here + 1)) };
+        other.map(|other| &other.pg)
+    }
 }
 
 fn urgency(command: &Command) -> u8 {
@@ -117,6 +149,8 @@ impl Agent {
             recruited: None,
             paused: None,
             upstream: None,
+            admitted: None,
+            vouched: None,
         };
         Self::of(host, disk)
     }
@@ -139,29 +173,45 @@ impl Agent {
             look_at: 0,
             job: None,
             queue: VecDeque::new(),
+            serves_until: None,
+            vouched_until: None,
+            known: Known::default(),
+            round: None,
+            renew_at: 0,
+            unwell_since: None,
+            streamed_from: None,
+            inbox: Vec::new(),
+            out: Vec::new(),
+            next_id: 0,
             changed: true,
             clones: 0,
         }
     }
 
     /// The member was killed and starts again: what is left is what is on disk.
-    pub(crate) fn restart(&mut self, pg: &mut Pg, bug: Option<Bug>) {
+    pub(crate) fn restart(&mut self, pg: &mut Pg, clock: Mono, bug: Option<Bug>) {
         let mut disk = self.disk.clone();
+        if bug == Some(Bug::WordForgotten) {
+            disk.vouched = None;
+        }
         let mut recruited = None;
         if bug == Some(Bug::PromiseNotKept) {
             disk.promise = disk.primary_since;
         }
         if bug == Some(Bug::RecruitForgotten)
             && let Some(stamp) = disk.recruited
-            && let Some(to) = Some(1 - self.host)
+            && let Some(before) = self.streamed_from
         {
             let slot = node(self.host).slot();
-            pg.conninfo = Some(super::postgres::Conninfo { host: to, slot, name: disk.name.clone() });
+            pg.conninfo = Some(super::postgres::Conninfo { host: before, slot, name: disk.name.clone() });
             pg.conninfo_read.clone_from(&pg.conninfo);
             recruited = Some(stamp);
         }
-        let clones = self.clones;
-        *self = Self { clones, recruited, ..Self::of(self.host, disk) };
+        let (clones, next_id, streamed_from) = (self.clones, self.next_id, self.streamed_from);
+        // A word given before this start counts again from here.
+        let vouched_until = disk.vouched.map(|(_, length)| clock.plus(length));
+        *self =
+            Self { clones, next_id, streamed_from, recruited, vouched_until, ..Self::of(self.host, disk) };
     }
 
     /// A name that no earlier life of this standby had.
@@ -170,7 +220,7 @@ impl Agent {
         StandbyName(format!("{}_{:08x}", node(self.host).slot(), self.clones))
     }
 
-    pub(crate) fn facts(&self) -> AgentFacts {
+    pub(crate) fn facts(&self, guard: Option<GuardFacts>) -> AgentFacts {
         AgentFacts {
             promise: self.disk.promise,
             primary_since: self.disk.primary_since,
@@ -178,13 +228,109 @@ impl Agent {
             address: format!("{}:5432", node(self.host)),
             standby_name: self.disk.name.clone(),
             no_failover: false,
+            serves_until: self.serves_until,
+            admitted: self.admitted(),
+            vouched_until: self.vouched_until,
             server: self.server.clone(),
             unfinished: self.disk.unfinished,
-            job: None,
+            job: self.job.as_ref().map(|job| job.command.name().to_owned()),
             failed: self.failed.clone(),
             lost: None,
+            guard,
+            told: self.disk.upstream.clone(),
             app: None,
         }
+    }
+
+    fn admitted(&self) -> Option<Vec<NodeId>> {
+        let of_term = |since: Stamp| self.disk.primary_since.is_some_and(|term| term.same_epoch(since));
+        self.disk.admitted.as_ref().filter(|(since, _)| of_term(*since)).map(|(_, nodes)| nodes.clone())
+    }
+
+    // ---- the right to serve -------------------------------------------------------------------
+
+    pub(crate) fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub(crate) fn take_told(&mut self, id: u64, told: Told) {
+        self.inbox.push((id, told));
+    }
+
+    pub(crate) fn told(&mut self, id: u64) -> Option<Told> {
+        let index = self.inbox.iter().position(|(of, _)| *of == id)?;
+        Some(self.inbox.swap_remove(index).1)
+    }
+
+    pub(crate) fn grant(&mut self, stamp: Stamp, until: Mono, ahead: bool, r: &mut Reach<'_>) {
+        self.changed |= self.serves_until.is_none();
+        self.serves_until = self.serves_until.max(Some(until));
+        let armed =
+            r.bug != Some(Bug::GuardOnlyAsync) || r.mix.policy.durability == locum::model::Durability::Async;
+        if armed {
+            r.guard.arm(stamp, until, r.pg, ahead, r.now);
+        }
+    }
+
+    fn note_expiry(&mut self, now: Mono) {
+        let before = self.serves_until;
+        self.serves_until = before.filter(|until| *until > now);
+        self.changed |= before.is_some() && self.serves_until.is_none();
+    }
+
+    /// Renews for as long as there is something to renew.
+    fn maintain(&mut self, r: &mut Reach<'_>) {
+        if let Some(mut round) = self.round.take() {
+            match round.step(self, r) {
+                None => self.round = Some(round),
+                Some(verdict) => {
+                    if let Verdict::Deposed(reign) = verdict {
+                        self.step_down(&reign, r);
+                    }
+                    self.note_expiry(r.clock);
+                }
+            }
+            return;
+        }
+        if r.now < self.renew_at {
+            return;
+        }
+        let eighth = u64::try_from(r.mix.policy.lease_ttl.as_millis() / 80).unwrap_or(RENEW);
+        self.renew_at = r.now + RENEW.min(eighth);
+        let well = match &self.server.value {
+            // What the guard holds frozen does not hang.
+            _ if r.pg.held => Ok(()),
+            Server::Primary(primary) => primary.probe.failing_since.map_or(Ok(()), Err),
+            _ => Err(r.clock),
+        };
+        self.unwell_since = match well {
+            Ok(()) => None,
+            Err(since) => Some(self.unwell_since.unwrap_or(since).min(since)),
+        };
+        let down = !matches!(self.server.value, Server::Primary(_) | Server::Starting | Server::Unknown);
+        let hangs = self.unwell_since.is_some_and(|since| r.clock.since(since) >= r.mix.policy.hang);
+        let stamp =
+            self.disk.primary_since.filter(|since| self.disk.promise.is_some_and(|p| p.same_epoch(*since)));
+        match stamp.filter(|_| !down && !hangs) {
+            None => self.note_expiry(r.clock),
+            Some(stamp) => {
+                self.round = Some(Round::new(stamp, false));
+                self.maintain(r);
+            }
+        }
+    }
+
+    /// Another reign stands: nothing more may be acknowledged here.
+    fn step_down(&mut self, reign: &locum::model::Reign, r: &mut Reach<'_>) {
+        let stamp = Stamp { incarnation: reign.incarnation, epoch: reign.epoch, version: Version(1) };
+        r.log.say(|| format!("agent {}: the store declares {stamp}: it ends itself", self.host));
+        self.serves_until = None;
+        self.disk.promise = self.disk.promise.max(Some(stamp));
+        self.expected = true;
+        r.pg.kill(r.now);
+        self.attest_down(stamp, r);
+        self.remains_at = Some(r.now + r.rng.range(1, 15));
     }
 
     // ---- orders -------------------------------------------------------------------------------
@@ -249,6 +395,7 @@ impl Agent {
     pub(crate) fn step(&mut self, reach: &mut Reach<'_>) -> Vec<(Asker, Reply)> {
         self.watch(reach);
         let mut replies = self.work(reach);
+        self.maintain(reach);
         self.watch(reach);
         if reach.now >= self.look_at {
             self.look_at = reach.now + LOOK;
@@ -258,6 +405,8 @@ impl Agent {
         if self.job.is_none() {
             replies.extend(self.work(reach));
         }
+        // What nobody waits for any more.
+        self.inbox.clear();
         replies
     }
 
@@ -340,6 +489,7 @@ impl Agent {
     }
 
     pub(crate) fn attest_down(&mut self, stamp: Stamp, reach: &mut Reach<'_>) {
+        reach.guard.outranked(stamp, reach.pg);
         self.down(Some(reach.clock), false, reach);
         self.server.at = reach.clock;
         if let Server::Down(down) = &mut self.server.value {
@@ -350,8 +500,8 @@ impl Agent {
     /// Looks at the server over the kept connection.
     pub(crate) fn look(&mut self, reach: &mut Reach<'_>) {
         let pg = &mut *reach.pg;
-        if pg.frozen || self.attached != pg.generation {
-            if pg.frozen && pg.proc == Proc::Primary && self.probing.is_none() {
+        if pg.is_frozen() || self.attached != pg.generation {
+            if pg.is_frozen() && pg.proc == Proc::Primary && self.probing.is_none() {
                 self.probe_at = reach.now;
             }
             return;
@@ -364,6 +514,9 @@ impl Agent {
                 Server::Primary(self.primary(pg))
             }
             Proc::Standby => {
+                if let Some(receiver) = &pg.receiver {
+                    self.streamed_from = Some(receiver.from);
+                }
                 if pg.receiver.is_some() && reach.bug != Some(Bug::RecruitForgotten) {
                     self.recruited = None;
                 }
@@ -458,7 +611,7 @@ impl Agent {
         }
         let began = *self.probing.get_or_insert(reach.now);
         let pg = &mut *reach.pg;
-        if pg.frozen || pg.deaf {
+        if pg.is_frozen() || pg.deaf {
             if reach.now - began >= SHOWN && self.probe.failing_since.is_none() {
                 let ago = Duration::from_millis(10 * (reach.now - began));
                 let age = u64::try_from(ago.as_micros()).unwrap_or(0);

@@ -1,28 +1,27 @@
 //! Mistakes planted on purpose. A simulation that does not notice them proves nothing.
 
-impl Bug {
-    pub(crate) const ALL: [Self; 10] = [
-        Self::NoCompareAndSwap,
-        Self::NoLeaderGuard,
-        Self::StaleEpoch,
-        Self::LateSameEpoch,
-        Self::NamesShown,
-        Self::RecruitForgotten,
-        Self::PromiseNotKept,
-        Self::OldStoreBelieved,
-        Self::PositionsForgotten,
-        Self::FenceLeavesProcesses,
-    ];
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// One planted mistake. Those of the planner are planted around it: in what it sees, or in what it asks for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Bug {
+            $($(#[$doc])* $name,)*
+        }
 
+        impl Bug {
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+impl Bug {
     /// The one of that name, as `{:?}` prints it.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|bug| format!("{bug:?}") == name)
+        Self::ALL.iter().copied().find(|bug| format!("{bug:?}") == name)
     }
 }
 
-/// One planted mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bug {
+bugs! {
     /// The store takes an intent whatever it was based on.
     NoCompareAndSwap,
     /// The store takes a write of a leader that was deposed.
@@ -43,4 +42,28 @@ pub(crate) enum Bug {
     PositionsForgotten,
     /// A fence is attested while processes of the server are left.
     FenceLeavesProcesses,
+    /// The guard is armed in async only.
+    GuardOnlyAsync,
+    /// The lease is counted from the store's answer, not from before the request.
+    LeaseFromReply,
+    /// A recruit does not wait until the word given to the old primary has run out.
+    WordNotKept,
+    /// A member forgets the word it gave when it is started anew.
+    WordForgotten,
+    /// A node counts as promotable before the primary's agent has noted it.
+    PromotableUnconfirmed,
+    /// A renewal of the primary lease is not guarded by the reign.
+    RenewalUnguarded,
+    /// A set of several that shrinks is stored as shrunk at once, in the order that is right for a pair.
+    JointSkipped,
+    /// A member of the set that is down is cloned instead of led on.
+    MemberRecloned,
+    /// The old primary is declared again although a candidate was declared.
+    OldDeclaredAgain,
+    /// The least advanced recruit is declared.
+    LeastAdvanced,
+    /// A leader that was stalled takes what it did not hear meanwhile for silence.
+    SilenceAfterStall,
+    /// The primary's own member replaces the intent without compare-and-swap.
+    AmendBlind,
 }

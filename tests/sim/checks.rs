@@ -3,14 +3,35 @@
 
 use std::collections::BTreeMap;
 
-use locum::model::{Command, Durability, Intent, LiveRpo, Member, NodeId, Stamp, StandbyName, Step};
+use std::time::Duration;
+
+use locum::model::{
+    Cause, Command, Durability, Epoch, Incarnation, Intent, LiveRpo, Member, NodeId, Policy, Stamp,
+    StandbyName, Step, View,
+};
 
 use super::{
-    Tick,
+    MOST, Tick,
     bug::Bug,
+    host::Host,
     host_of,
     postgres::{Pg, Waiter, common, lsn},
 };
+
+/// Which primary: what orders reigns.
+pub(crate) type Term = (Incarnation, Epoch);
+
+pub(crate) const fn term(stamp: Stamp) -> Term {
+    (stamp.incarnation, stamp.epoch)
+}
+
+/// The newest primary, and since when.
+#[derive(Clone, Copy)]
+struct Newest {
+    term: Term,
+    host: usize,
+    since: Tick,
+}
 
 /// An acknowledged commit.
 struct Ack {
@@ -26,16 +47,20 @@ pub(crate) struct Checks {
     max_loss: u64,
     /// With a planted mistake, only what comes of it counts, not the mistake itself.
     lenient: bool,
+    names_shown: bool,
     acks: Vec<Ack>,
     acked: Vec<bool>,
-    acknowledges: BTreeMap<u64, usize>,
-    /// The last server to have become primary, and its epoch.
-    reign: Option<(u64, usize)>,
-    promised: [Option<Stamp>; 2],
-    led: [BTreeMap<u64, NodeId>; 2],
-    endpoint: [Stamp; 2],
+    acknowledges: BTreeMap<Term, usize>,
+    newest: Option<Newest>,
+    promised: [Option<Stamp>; MOST],
+    led: [BTreeMap<Term, NodeId>; MOST],
+    endpoint: [Stamp; MOST],
+    guard: [Stamp; MOST],
     /// Under which stamp a recruit attested that it stands still.
-    stands: [Option<Stamp>; 2],
+    stands: [Option<Stamp>; MOST],
+    /// How long what is acknowledged without waiting may outlast the epoch.
+    outlasts: Tick,
+    detect: Tick,
     /// The intent as stored.
     intent: Option<Intent>,
     /// The live RPO when the last primary's epoch was ended.
@@ -43,12 +68,28 @@ pub(crate) struct Checks {
     pub(crate) failovers: u64,
     pub(crate) switchovers: u64,
     pub(crate) lost: u64,
+    /// Acknowledged without waiting: cancelled waits, and sessions that lowered their level.
+    pub(crate) weak: u64,
+    /// Acknowledged by a server whose guard and member were both gone.
+    pub(crate) unguarded: u64,
     restored: bool,
 }
 
+fn ticks(length: Duration) -> Tick {
+    u64::try_from(length.as_millis() / 10).unwrap_or(u64::MAX)
+}
+
 impl Checks {
-    pub(crate) fn new(durability: Durability, max_loss: u64, bug: Option<Bug>) -> Self {
-        Self { durability: Some(durability), max_loss, lenient: bug.is_some(), ..Self::default() }
+    pub(crate) fn new(policy: &Policy, bug: Option<Bug>) -> Self {
+        Self {
+            durability: Some(policy.durability),
+            max_loss: policy.max_data_loss,
+            lenient: bug.is_some(),
+            names_shown: bug == Some(Bug::NamesShown),
+            outlasts: ticks(policy.lease_ttl) * 102 / 100 + 2,
+            detect: ticks(policy.detect),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn violate(&mut self, text: impl FnOnce() -> String) {
@@ -68,7 +109,42 @@ impl Checks {
     // ---- commits ------------------------------------------------------------------------------
 
     /// A server acknowledges a commit.
-    pub(crate) fn acknowledged(&mut self, host: usize, epoch: u64, commit: Waiter, other: &Pg) {
+    pub(crate) fn acknowledged(
+        &mut self,
+        host: usize,
+        epoch: Term,
+        commit: Waiter,
+        hosts: &[Host],
+        now: Tick,
+    ) {
+        let newer = self.newest.filter(|newest| newest.term > epoch && newest.host != host);
+        // Killing member and guard together is what systemd must help against.
+        let unguarded = hosts[host].guard.gone;
+        if commit.weak {
+            self.weak += 1;
+            let Some(newest) = newer.filter(|newest| now > newest.since + self.outlasts) else { return };
+            if unguarded {
+                self.unguarded += 1;
+                return;
+            }
+            return self.violate(|| {
+                format!(
+                    "host {host} tells clients of {epoch:?} what did not wait, long after {:?} began",
+                    newest.term
+                )
+            });
+        }
+        if let Some(newest) = newer
+            && !hosts[newest.host].pg.holds(commit.id, commit.len)
+        {
+            if unguarded && self.durability == Some(Durability::Async) {
+                self.unguarded += 1;
+                return;
+            }
+            self.violate(|| {
+                format!("host {host} acknowledges in {epoch:?} what the primary of {:?} lacks", newest.term)
+            });
+        }
         let index = commit.id as usize;
         if self.acked.len() <= index {
             self.acked.resize(index + 64, false);
@@ -77,24 +153,17 @@ impl Checks {
         self.acks.push(Ack { id: commit.id, len: commit.len, lost: false });
         let first = *self.acknowledges.entry(epoch).or_insert(host);
         if first != host {
-            self.violate(|| format!("both hosts acknowledge commits of epoch {epoch}"));
-        }
-        if let Some((newer, by)) = self.reign
-            && newer > epoch
-            && by != host
-            && !other.holds(commit.id, commit.len)
-        {
-            self.violate(|| {
-                format!("host {host} acknowledges in epoch {epoch} what the primary of epoch {newer} lacks")
-            });
+            self.violate(|| format!("hosts {first} and {host} acknowledge commits of {epoch:?}"));
         }
     }
 
-    /// A promotion begins.
-    pub(crate) fn promotes(&mut self, host: usize, stamp: Stamp, other: &Pg, now: Tick) {
+    /// A promotion begins, while these other servers acknowledge commits.
+    pub(crate) fn promotes(&mut self, host: usize, stamp: Stamp, others: &[usize]) {
         self.stands[host] = None;
-        if self.durability == Some(Durability::Async) && other.has_processes(now) && !other.standby_signal {
-            self.violate(|| format!("host {host} is promoted ({stamp}) while its predecessor has processes"));
+        if self.durability == Some(Durability::Async) && !others.is_empty() {
+            self.violate(|| {
+                format!("host {host} is promoted ({stamp}) while {others:?} acknowledge commits")
+            });
         }
     }
 
@@ -110,7 +179,15 @@ impl Checks {
     }
 
     /// A server is out of recovery, by promotion or by a start.
-    pub(crate) fn becomes_primary(&mut self, host: usize, epoch: u64, promoted: bool, pg: &Pg, other: &Pg) {
+    pub(crate) fn becomes_primary(
+        &mut self,
+        host: usize,
+        epoch: Term,
+        promoted: bool,
+        hosts: &[Host],
+        now: Tick,
+    ) {
+        let pg = &hosts[host].pg;
         self.stands[host] = None;
         let missing: Vec<usize> = (0..self.acks.len())
             .filter(|index| !self.acks[*index].lost && !pg.holds(self.acks[*index].id, self.acks[*index].len))
@@ -119,33 +196,35 @@ impl Checks {
             let (count, at) = (missing.len(), lsn(self.acks[*first].len));
             if self.durability != Some(Durability::Async) || !promoted {
                 // An old primary that starts in place once more, and may acknowledge nothing, is nobody's loss yet.
-                if promoted || self.reign.is_none_or(|(newest, _)| newest <= epoch) {
+                if promoted || self.newest.is_none_or(|newest| newest.term <= epoch) {
                     self.violate(|| {
-                        format!("host {host} is primary of epoch {epoch} without {count} acknowledged commits ({at})")
+                        format!(
+                            "host {host} is primary of {epoch:?} without {count} acknowledged commits ({at})"
+                        )
                     });
                 }
                 return;
             }
-            self.loss(host, pg, other);
+            self.loss(host, hosts);
             for index in missing {
                 self.acks[index].lost = true;
                 self.lost += 1;
             }
         }
-        if self.reign.is_none_or(|(newest, _)| epoch >= newest) {
-            self.reign = Some((epoch, host));
+        if self.newest.is_none_or(|newest| epoch >= newest.term) {
+            self.newest = Some(Newest { term: epoch, host, since: now });
         }
     }
 
     /// In async a promotion may lose what the live RPO said, and what was written after that reading.
-    fn loss(&mut self, host: usize, pg: &Pg, other: &Pg) {
-        let kept = lsn(common(pg, other));
+    fn loss(&mut self, host: usize, hosts: &[Host]) {
+        let old = self.newest.map_or(host, |newest| newest.host);
+        let kept = lsn(common(&hosts[host].pg, &hosts[old].pg));
         let Some(rpo) = &self.decided_on else {
             return self.violate(|| format!("host {host} loses commits, and no failover was decided"));
         };
         let (bytes, primary, limit) = (rpo.bytes, rpo.primary, self.max_loss);
-        let allowed = bytes.filter(|bytes| *bytes <= limit);
-        if allowed.is_none_or(|bytes| kept.0 + bytes < primary.0) {
+        if bytes.is_none() || primary.bytes_since(kept) > limit {
             self.violate(|| {
                 format!("host {host} keeps {kept} only; the live RPO was {bytes:?} at {primary}, the limit {limit}")
             });
@@ -230,7 +309,7 @@ impl Checks {
         }
         self.endpoint[host] = stamp;
         if let Some(target) = target {
-            let first = self.led[host].entry(stamp.epoch.0).or_insert_with(|| target.clone()).clone();
+            let first = self.led[host].entry(term(stamp)).or_insert_with(|| target.clone()).clone();
             if first != *target {
                 self.violate(|| {
                     format!("the endpoint of host {host} leads to two nodes in epoch {}", stamp.epoch)
@@ -246,15 +325,33 @@ impl Checks {
 
     // ---- the store and the planner ------------------------------------------------------------
 
+    /// What a guard was told last.
+    pub(crate) fn guard_knows(&mut self, host: usize, stamp: Stamp) {
+        if stamp < self.guard[host] {
+            self.violate(|| format!("the guard of host {host} goes back to {stamp}"));
+        }
+        self.guard[host] = stamp;
+    }
+
     pub(crate) fn store_restored(&mut self) {
         self.restored = true;
     }
 
-    pub(crate) fn declared(&mut self, before: Option<&Intent>, next: &Intent, rpo: Option<&LiveRpo>) {
-        if let Some(before) = before {
-            if !self.lenient && next.stamp() <= before.stamp() {
-                self.violate(|| format!("{} is declared over {}", next.stamp(), before.stamp()));
-            }
+    /// The intent was replaced: by one that was made on `basis`, where `before` stood.
+    pub(crate) fn declared(
+        &mut self,
+        basis: Option<&Intent>,
+        before: Option<&Intent>,
+        next: &Intent,
+        rpo: Option<&LiveRpo>,
+    ) {
+        if let Some(before) = before
+            && next.stamp() <= before.stamp()
+            && !self.lenient
+        {
+            self.violate(|| format!("{} is declared over {}", next.stamp(), before.stamp()));
+        }
+        if let Some(before) = basis {
             if before.primary.is_some() && next.primary.is_none() {
                 self.failovers += 1;
                 self.decided_on = rpo.cloned();
@@ -262,12 +359,46 @@ impl Checks {
             if before.primary.is_some() && next.primary.is_some() && before.epoch != next.epoch {
                 self.switchovers += 1;
             }
+            let chosen = next.primary.as_ref().filter(|_| before.primary.is_none());
+            if let Some(chosen) = chosen.filter(|chosen| before.previous.as_ref() != Some(*chosen))
+                && !(before.attended && before.promotable.contains(chosen))
+                && !self.lenient
+            {
+                self.violate(|| {
+                    format!("{chosen} is declared ({}) unattended or not promotable", next.stamp())
+                });
+            }
         }
         self.intent = Some(next.clone());
     }
 
-    /// A leader is about to do this.
-    pub(crate) fn planned(&mut self, step: &Step, intent: Option<&Intent>) {
+    /// A member that does not lead has replaced the intent.
+    pub(crate) fn amended(&mut self, before: Option<&Intent>, next: &Intent) {
+        if before.is_none_or(|before| next.stamp() <= before.stamp()) {
+            let before = before.map(Intent::stamp);
+            self.violate(|| format!("the intent is amended to {} over {before:?}", next.stamp()));
+        }
+        self.intent = Some(next.clone());
+    }
+
+    /// A member is about to do this; it has run without a stall for so long.
+    pub(crate) fn planned(&mut self, step: &Step, view: &View, cause: Option<&Cause>, awake: Tick) {
+        let intent = view.intent.as_ref();
+        let own = match step {
+            Step::Amend(_) => true,
+            Step::Order { node, command: Command::SetNames(_), .. } => Some(node) == view.node.as_ref(),
+            _ => false,
+        };
+        if !view.leading && !own {
+            return self.violate(|| format!("{step} is planned by a member that does not lead"));
+        }
+        let inferred = cause.is_some_and(|cause| cause.summary.starts_with("nothing is heard"));
+        if matches!(step, Step::Declare(next) if next.primary.is_none())
+            && inferred
+            && awake + 2 < self.detect
+        {
+            return self.violate(|| format!("{step}, decided on silence {awake} ticks after a stall"));
+        }
         let Step::Order { node, command: Command::Serve | Command::Promote(_), stamp } = step else { return };
         if intent.is_none_or(|intent| intent.primary.as_ref() != Some(node) || intent.stamp() != *stamp) {
             self.violate(|| format!("{step} is planned for a node that is not declared"));
@@ -275,15 +406,21 @@ impl Checks {
     }
 
     /// While the store promises something, the primary it is promised of must keep it.
-    pub(crate) fn promised_is_in_force(&mut self, host: usize, epoch: u64, pg: &Pg, now: Tick) {
-        let Some(intent) = self.intent.as_ref().filter(|_| !self.lenient && !self.restored) else { return };
+    pub(crate) fn promised_is_in_force(&mut self, host: usize, epoch: Term, pg: &Pg, now: Tick) {
+        let Some(intent) = self.intent.as_ref().filter(|_| !self.names_shown && !self.restored) else {
+            return;
+        };
         let (of, its_epoch) = match (&intent.primary, &intent.previous) {
-            (Some(primary), _) => (primary, intent.epoch.0),
-            (None, Some(previous)) => (previous, intent.epoch.0 - 1),
+            (Some(primary), _) => (primary, intent.epoch),
+            (None, Some(previous)) => (previous, Epoch(intent.epoch.0 - 1)),
             (None, None) => return,
         };
         let promised = !intent.sync.is_empty() && !intent.sync_next.is_empty();
-        if host_of(of) != Some(host) || epoch != its_epoch || !promised || !pg.commits(now) {
+        if host_of(of) != Some(host)
+            || epoch != (intent.incarnation, its_epoch)
+            || !promised
+            || !pg.commits(now)
+        {
             return;
         }
         let listed = |name: &StandbyName| {

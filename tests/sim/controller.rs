@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use locum::{
     model::{
-        Attempt, Command, Hold, Intent, LiveRpo, MemberFacts, Mono, NodeId, NodeView, PositionLog, Reply,
-        Request, RequestKind, RouteOrder, Seen, Server, Stamp, Step, StepKey, View,
+        Attempt, Command, Hold, Intent, LeaseRecord, LeaseSeen, LiveRpo, MemberFacts, Mono, NodeId, NodeView,
+        PositionLog, Primary, Reply, Request, RequestKind, RouteOrder, Seen, Server, Stamp, Standby, Step,
+        StepKey, View,
     },
     planner::{Memory, Plan, plan},
 };
 
-use super::{Tick, bug::Bug, checks::Checks, host::clock, host_of, log::Log, mix::Mix, node, rng::Rng};
+use super::{
+    Tick, bug::Bug, checks::Checks, host::HostClock, host_of, log::Log, mix::Mix, node, plant, rng::Rng,
+};
 
 /// Answers to short orders are given up after this.
 pub(crate) const SHORT: Tick = 1500;
@@ -23,6 +26,8 @@ pub(crate) const SIGN_OF_LIFE: Tick = 500;
 pub(crate) const QUICK: Tick = 200;
 /// The loop plans at least this often.
 const TURN: Tick = 5;
+/// A turn that comes this much later than the one before means that this member was stalled.
+const STALL: Tick = 25;
 /// A leader beside the primary hands over leadership only after this long without change.
 const SETTLED: Tick = 300;
 
@@ -44,6 +49,8 @@ pub(crate) struct Task {
 #[derive(Clone)]
 pub(crate) enum Work {
     Declare { created: i64, basis: Option<(Intent, i64)>, next: Box<Intent>, rpo: Option<LiveRpo> },
+    Amend { basis: Box<(Intent, i64)>, next: Box<Intent> },
+    FenceCommand { node: NodeId, stamp: Stamp },
     Order { node: NodeId, stamp: Stamp, command: Command },
     Route { node: NodeId, stamp: Stamp, order: RouteOrder },
     Verify { stamp: Stamp, sent: Option<(Tick, Vec<u32>)> },
@@ -68,10 +75,34 @@ pub(crate) enum Effect {
     Declared { before: Box<Option<Intent>>, next: Box<Intent>, revision: i64 },
     Drained(Stamp),
     Verified(Stamp),
+    Amended(Box<Intent>, i64),
+    FencedByCommand(NodeId, Stamp),
+}
+
+/// A read of the primary lease that is under way.
+pub(crate) struct LeaseRead {
+    pub(crate) under: Option<Stamp>,
+    pub(crate) asked: Tick,
+    pub(crate) answered: Tick,
+    /// What it found, once it has reached the store.
+    pub(crate) found: Option<Option<(LeaseRecord, i64)>>,
 }
 
 pub(crate) struct Controller {
     pub(crate) host: usize,
+    clock: HostClock,
+    pub(crate) leader: Option<NodeId>,
+    /// When the intent that is known was adopted, and when the read that is under way began.
+    adopted: Tick,
+    pub(crate) read_asked: Tick,
+    remembered: Option<Stamp>,
+    lease: LeaseSeen,
+    lease_revision: Option<i64>,
+    pub(crate) lease_read: Option<LeaseRead>,
+    fenced_by_command: Option<(NodeId, Stamp)>,
+    turned: Tick,
+    pub(crate) awake_since: Tick,
+    members: BTreeSet<NodeId>,
     pub(crate) nodes: BTreeMap<NodeId, NodeView>,
     pub(crate) intent: Option<(Intent, i64)>,
     epoch_since: Tick,
@@ -98,9 +129,21 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    pub(crate) fn new(host: usize, now: Tick) -> Self {
+    pub(crate) fn new(host: usize, hosts: usize, clock: HostClock, now: Tick) -> Self {
         Self {
             host,
+            clock,
+            leader: None,
+            adopted: 0,
+            read_asked: now,
+            remembered: None,
+            lease: LeaseSeen::default(),
+            lease_revision: None,
+            lease_read: None,
+            fenced_by_command: None,
+            turned: now,
+            awake_since: now,
+            members: (0..hosts).map(node).collect(),
             nodes: BTreeMap::new(),
             intent: None,
             epoch_since: now,
@@ -127,7 +170,7 @@ impl Controller {
     }
 
     pub(crate) fn leads(&self, now: Tick) -> bool {
-        self.leading.is_some_and(|leading| clock(self.host, now) < leading.until)
+        self.leading.is_some_and(|leading| self.clock.at(now) < leading.until)
     }
 
     // ---- what comes in ------------------------------------------------------------------------
@@ -142,12 +185,43 @@ impl Controller {
         self.dirty = true;
     }
 
+    /// The store was read. An older intent than one already known is a late read, unless the read began after that one was
+    /// known: then the store has gone back.
+    pub(crate) fn stored(
+        &mut self,
+        intent: Option<(Intent, i64)>,
+        leader: Option<NodeId>,
+        now: Tick,
+        bug: Option<Bug>,
+    ) {
+        (self.leader, self.dirty) = (leader, true);
+        let late = self.read_asked <= self.adopted;
+        match intent {
+            Some((intent, revision)) if self.goes_back(&intent) && !late => {
+                self.intent = Some((intent, revision))
+            }
+            Some((intent, revision)) => self.adopt(intent, revision, now, bug),
+            None if late => {}
+            None => self.intent = None,
+        }
+    }
+
+    fn goes_back(&self, intent: &Intent) -> bool {
+        self.remembered.is_some_and(|remembered| intent.stamp() < remembered)
+    }
+
     /// The store was read, or written by this controller.
     pub(crate) fn adopt(&mut self, intent: Intent, revision: i64, now: Tick, bug: Option<Bug>) {
         let known = self.intent.as_ref();
-        if known.is_some_and(|(_, known)| *known >= revision) && bug != Some(Bug::OldStoreBelieved) {
+        let older = self.goes_back(&intent) || known.is_some_and(|(known, _)| known.stamp() > intent.stamp());
+        if older && bug != Some(Bug::OldStoreBelieved) {
             return;
         }
+        if known.is_some_and(|(known, _)| *known == intent) {
+            self.intent = Some((intent, revision));
+            return;
+        }
+        (self.adopted, self.remembered) = (now, Some(intent.stamp()));
         if known.is_none_or(|(known, _)| known.epoch != intent.epoch) {
             self.epoch_since = now;
             self.attempts.clear();
@@ -156,11 +230,39 @@ impl Controller {
         self.dirty = true;
     }
 
-    /// Leadership was gained, with what the store tells of past failovers, or lost.
-    pub(crate) fn lead(&mut self, leading: Option<Leading>, past: &[Tick]) {
+    /// The store is another one now: every watch has broken, and what was read is read anew.
+    pub(crate) fn watches_broke(&mut self) {
+        (self.read, self.lease_revision) = (None, None);
+    }
+
+    /// True if the lease is to be read now: it was renewed, or another intent is known to stand.
+    pub(crate) fn wants_lease(&self, revision: Option<i64>) -> bool {
+        let stands = self.intent.as_ref().map(|(intent, _)| intent.stamp());
+        self.lease_read.is_none() && (self.lease.read_under != stands || self.lease_revision != revision)
+    }
+
+    pub(crate) fn lease_told(&mut self, found: Option<(LeaseRecord, i64)>, under: Option<Stamp>, now: Tick) {
+        let known = self.lease.last.take();
+        self.lease_revision = found.as_ref().map(|(_, revision)| *revision);
+        let at = self.clock.at(now);
+        self.lease.last = found.map(|(record, _)| match known {
+            Some(known) if known.value == record => known,
+            _ => Seen { value: record, at },
+        });
+        (self.lease.read_under, self.dirty) = (under, true);
+    }
+
+    /// Leadership was gained, with how long ago the store says failovers were, by the wall clock; or lost.
+    pub(crate) fn lead(&mut self, leading: Option<Leading>, past: &[i64], now: Tick) {
         if self.leading.is_some() != leading.is_some() {
-            self.memory = Memory::default();
-            self.failovers.extend(past.iter().map(|at| clock(self.host, *at)));
+            let greatest = std::mem::take(&mut self.memory.greatest);
+            self.memory = Memory { greatest, ..Memory::default() };
+            if leading.is_some() {
+                let at = |ago: &i64| self.clock.at(now.saturating_sub(u64::try_from(*ago).unwrap_or(0)));
+                self.failovers = past.iter().map(at).collect();
+            } else {
+                self.requests.clear();
+            }
         }
         self.leading = leading;
         self.dirty = true;
@@ -180,7 +282,7 @@ impl Controller {
             Ok(effect) => effect,
             Err(error) => {
                 let failures = self.attempts.get(&key).map_or(0, |attempt| attempt.failures) + 1;
-                self.attempts.insert(key, Attempt { failures, at: clock(self.host, now), error });
+                self.attempts.insert(key, Attempt { failures, at: self.clock.at(now), error });
                 return;
             }
         };
@@ -189,13 +291,17 @@ impl Controller {
             Effect::None => {}
             Effect::Drained(stamp) => self.drained = Some(stamp),
             Effect::Verified(stamp) => self.verified = Some(stamp),
+            Effect::Amended(next, revision) => self.adopt(*next, revision, now, bug),
+            Effect::FencedByCommand(node, stamp) => self.fenced_by_command = Some((node, stamp)),
             Effect::Declared { before, next, revision } => {
+                let before_life = before.as_ref().as_ref().map(|before| before.incarnation);
                 if before.is_some_and(|before| before.primary.is_some() && next.primary.is_none()) {
-                    self.failovers.push(clock(self.host, now));
+                    self.failovers.push(self.clock.at(now));
                 }
                 self.requests.retain(|request| match &request.kind {
                     RequestKind::Pause => !next.paused,
                     RequestKind::Resume => next.paused,
+                    RequestKind::AcceptStore => before_life.is_some_and(|before| before == next.incarnation),
                     RequestKind::Switchover { .. } => {
                         next.handover.as_ref().is_none_or(|handover| handover.operation != request.operation)
                     }
@@ -214,7 +320,7 @@ impl Controller {
         now: Tick,
         bug: Option<Bug>,
     ) {
-        let at = clock(self.host, now);
+        let at = self.clock.at(now);
         let facts = if facts.node == node(self.host) { facts } else { facts.rebased(at) };
         self.heard(facts, at);
         let Some(pending) = self.pending.remove(&id) else { return };
@@ -230,8 +336,15 @@ impl Controller {
 
     pub(crate) fn view(&self, now: Tick, bug: Option<Bug>) -> View {
         let mut view = View {
+            node: Some(node(self.host)),
             leading: self.leads(now),
-            members: [node(0), node(1)].into(),
+            leader: self.leader.clone(),
+            awake_since: self.clock.at(self.awake_since),
+            store_error: None,
+            remembered: self.remembered,
+            lease: self.lease.clone(),
+            fenced_by_command: self.fenced_by_command.clone(),
+            members: self.members.clone(),
             intent: self.intent.as_ref().map(|(intent, _)| intent.clone()),
             nodes: self.nodes.clone(),
             rpo: self.sampler.last.clone(),
@@ -246,10 +359,12 @@ impl Controller {
             && let Some(intent) = &view.intent
         {
             let stamp = intent.stamp();
+            view.remembered = view.remembered.min(Some(stamp));
             for agent in view.nodes.values_mut().filter_map(|node| node.agent.as_mut()) {
                 agent.promise = agent.promise.map(|promise| promise.min(stamp));
             }
         }
+        plant::see(bug, &mut view);
         view
     }
 
@@ -267,20 +382,20 @@ impl Controller {
             return false;
         }
         (self.dirty, self.turn_at) = (false, now + TURN);
-        // What a member that does not lead plans is neither done nor remembered.
-        if !self.leads(now) {
-            self.well_since = None;
-            return false;
+        if now - self.turned > STALL {
+            self.awake_since = now;
         }
-        let (view, at) = (self.view(now, bug), clock(self.host, now));
+        self.turned = now;
+        let (view, at) = (self.view(now, bug), self.clock.at(now));
         if bug == Some(Bug::PositionsForgotten) {
             self.memory.greatest.clear();
         }
-        let decided = plan(&view, &self.memory, &mix.policy, at);
+        let mut decided = plan(&view, &self.memory, &mix.policy, at);
         if rng.chance(20) && decided != plan(&view, &self.memory, &mix.policy, at) {
             checks.violate(|| "the same facts were planned on twice, with two outcomes".to_owned());
         }
-        let well = decided.steps.is_empty() && decided.holds == [Hold::AllWell];
+        plant::ask(bug, &view, &mut decided, at);
+        let well = view.leading && decided.steps.is_empty() && decided.holds == [Hold::AllWell];
         self.well_since = well.then(|| self.well_since.unwrap_or(now));
         if log.on && decided.holds != self.holds {
             let holds: Vec<String> = decided.holds.iter().map(ToString::to_string).collect();
@@ -288,22 +403,23 @@ impl Controller {
         }
         self.holds.clone_from(&decided.holds);
         for step in &decided.steps {
-            checks.planned(step, view.intent.as_ref());
+            let awake = now - self.awake_since;
+            checks.planned(step, &view, decided.cause.as_ref(), awake);
             // Work may stay in hand for a while, and be stale by then.
             let stays =
                 if unreliable && rng.chance(mix.late) { rng.range(1, mix.late_most) } else { rng.below(2) };
             self.begin(step, &decided, (now, stays), rng, log);
         }
         self.memory = decided.memory;
-        self.had_better_resign(&view, now)
+        view.leading && self.had_better_resign(&view, now)
     }
 
     fn had_better_resign(&self, view: &View, now: Tick) -> bool {
         let Some(intent) = &view.intent else { return false };
-        let at = clock(self.host, now);
-        let here = intent.primary.as_ref() == Some(&node(self.host));
-        let other = view.nodes.get(&node(1 - self.host));
-        let heard = other.is_some_and(|other| at.since(other.heard).as_millis() < 500);
+        let (at, me) = (self.clock.at(now), node(self.host));
+        let here = intent.primary.as_ref() == Some(&me);
+        let heard =
+            view.nodes.iter().any(|(other, seen)| *other != me && at.since(seen.heard).as_millis() < 500);
         let settled =
             now - self.epoch_since > SETTLED && self.underway.is_empty() && self.requests.is_empty();
         here && heard && settled && self.well_since.is_some() && intent.handover.is_none()
@@ -318,7 +434,7 @@ impl Controller {
         log.say(|| {
             let why = because.map_or(String::new(), |cause| format!(" because {}", cause.summary));
             let what = match step {
-                Step::Declare(next) => {
+                Step::Declare(next) | Step::Amend(next) => {
                     format!("{step}, sync {:?} next {:?}", names(&next.sync), names(&next.sync_next))
                 }
                 _ => step.to_string(),
@@ -334,13 +450,28 @@ impl Controller {
                 let (basis, rpo) = (self.intent.clone(), self.sampler.last.clone());
                 Work::Declare { created: leading.created, basis, next: Box::new(next), rpo }
             }
-            Step::Order { node, command, stamp } => Work::Order { node, stamp, command },
+            Step::Amend(next) => {
+                let Some(basis) = self.intent.clone() else { return };
+                Work::Amend { basis: Box::new(basis), next: Box::new(next) }
+            }
+            Step::FenceCommand { node, stamp } => Work::FenceCommand { node, stamp },
+            Step::Order { node, command, stamp } => {
+                if command == Command::Serve {
+                    // A server that is started anew has proven nothing, though its epoch is the same.
+                    self.verified = None;
+                }
+                Work::Order { node, stamp, command }
+            }
             Step::Route { member, order, stamp, .. } => Work::Route { node: member, stamp, order },
             Step::Verify { stamp } => Work::Verify { stamp, sent: None },
             Step::Drain { stamp, .. } => Work::Drain { stamp },
         };
         self.underway.insert(key.clone());
-        let wait = if matches!(work, Work::Drain { .. }) { rng.range(1, 20) } else { 0 };
+        let wait = match work {
+            Work::Drain { .. } => rng.range(1, 20),
+            Work::FenceCommand { .. } => rng.range(10, 100),
+            _ => 0,
+        };
         self.tasks.push(Task { due: now + stays + wait, key, work });
     }
 }
@@ -372,25 +503,33 @@ impl Sampler {
             *self = Self { of: Some(primary_node.clone()), ..Self::default() };
         }
         self.positions.note(at, primary.flushed);
-        let best = nodes
-            .iter()
-            .filter(|(node, _)| *node != primary_node)
-            .filter_map(|(node, view)| {
-                let agent = view.agent.as_ref()?;
-                let sender = primary.senders.iter().find(|sender| sender.name == agent.standby_name);
-                let own = match &agent.server.value {
-                    Server::Standby(standby) if agent.server.at <= at => Some(standby.flushed),
-                    _ => None,
-                };
-                Some((node.clone(), sender.map(|sender| sender.flushed).or(own)?))
-            })
+        let others = nodes.iter().filter(|(node, _)| *node != primary_node);
+        let agents = others.filter_map(|(node, view)| Some((node, view.agent.as_ref()?)));
+        let best = agents
+            .filter_map(|(node, agent)| Some((node.clone(), position(agent, primary, at, intent)?)))
             .max_by_key(|(_, lsn)| *lsn);
-        let safe = !intent.sync.is_empty();
+        let safe = !intent.sync_next.is_empty() && !intent.sync.is_empty();
         self.last = Some(self.positions.live(at, primary.flushed, best, safe));
     }
 }
 
+fn position(
+    agent: &locum::model::AgentFacts,
+    primary: &Primary,
+    at: Mono,
+    intent: &Intent,
+) -> Option<locum::model::Lsn> {
+    let shares = |standby: &Standby| {
+        intent.settled && intent.switch.is_none_or(|switch| standby.history.contains(&switch))
+    };
+    let sender = primary.senders.iter().find(|sender| sender.name == agent.standby_name);
+    sender.map(|sender| sender.flushed).or_else(|| match &agent.server.value {
+        Server::Standby(standby) if agent.server.at <= at && shares(standby) => Some(standby.flushed),
+        _ => None,
+    })
+}
+
 /// Where a node's member runs.
 pub(crate) fn member(node: &NodeId) -> usize {
-    host_of(node).expect("one of the two nodes")
+    host_of(node).expect("one of the nodes")
 }

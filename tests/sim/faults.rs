@@ -1,8 +1,8 @@
 //! What goes wrong, and how it is put right again when the bad time is over.
 
-use locum::model::{Request, RequestKind};
+use locum::model::{Hold, Request, RequestKind};
 
-use super::{Tick, bug::Bug, host::Life, world::World};
+use super::{MOST, Tick, bug::Bug, host::Life, postgres::Proc, world::World};
 
 /// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +45,23 @@ pub(crate) enum Kind {
     CopyStore,
     /// … and the copy is put back.
     RestoreStore,
+    /// A host reaches neither the others nor the store, though everything on it goes on.
+    Isolated,
+    /// The guard alone is killed; another one is started soon.
+    KillGuard,
+    /// Member and guard are killed at once, and the server goes on.
+    KillBoth,
+    /// The member is stopped in order, and started again later.
+    StopMember,
+    /// The wall clock of a host is set to something else.
+    ClockStep,
     /// A standby's disk goes back in time. Never drawn by itself.
     DiskBack,
 }
 
 impl Kind {
     /// What a seed draws from.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Crash,
         Self::KillStandby,
         Self::Hang,
@@ -71,6 +81,11 @@ impl Kind {
         Self::BusyCheckpointer,
         Self::CopyStore,
         Self::RestoreStore,
+        Self::Isolated,
+        Self::KillGuard,
+        Self::KillBoth,
+        Self::StopMember,
+        Self::ClockStep,
     ];
 }
 
@@ -97,12 +112,19 @@ impl World {
             return;
         }
         let kind = self.rng.pick(&self.mix.kinds);
-        let (host, length) = (self.rng.host(), self.rng.range(5, self.mix.fault_length));
-        let primary =
-            (0..2).find(|host| !self.hosts[*host].pg.is_down() && !self.hosts[*host].pg.standby_signal);
+        let (host, length) = (self.rng.index(self.hosts.len()), self.rng.range(5, self.mix.fault_length));
+        let primary = (0..self.mix.servers)
+            .find(|host| !self.hosts[*host].pg.is_down() && !self.hosts[*host].pg.standby_signal);
+        // Whoever holds the pen is hit more often than chance would have it.
+        let host = primary.filter(|_| self.rng.chance(300)).unwrap_or(host);
         self.faults.count += 1;
         self.log.say(|| format!("FAULT {kind:?}, host {host}, {length} ticks"));
         self.inflict(kind, host, primary, self.now + length);
+    }
+
+    fn other_than(&mut self, host: usize) -> usize {
+        let other = self.rng.index(self.hosts.len() - 1);
+        if other >= host { other + 1 } else { other }
     }
 
     fn inflict(&mut self, kind: Kind, host: usize, primary: Option<usize>, until: Tick) {
@@ -114,8 +136,9 @@ impl World {
                 }
             }
             Kind::KillStandby => {
-                let standby = primary.map_or(host, |primary| 1 - primary);
-                self.hosts[standby].pg.crash(now, &mut self.rng);
+                if primary != Some(host) && self.hosts[host].serves {
+                    self.hosts[host].pg.crash(now, &mut self.rng);
+                }
             }
             Kind::Hang => {
                 let host = primary.filter(|_| self.rng.chance(700)).unwrap_or(host);
@@ -135,24 +158,58 @@ impl World {
             }
             Kind::FreezeController => self.controllers[host].frozen_until = until,
             Kind::HostLost => {
-                self.hosts[host].pg.kill(now);
+                self.lose_host(host, until);
+            }
+            Kind::Cut => {
+                let other = self.other_than(host);
+                let cut = &mut self.network.links.cut_until;
+                (cut[host][other], cut[other][host]) = (until, until);
+            }
+            Kind::CutOneWay => {
+                let other = self.other_than(host);
+                self.network.links.cut_until[host][other] = until;
+            }
+            Kind::Isolated => {
+                let one_way = self.rng.chance(250);
+                for other in (0..self.hosts.len()).filter(|other| *other != host) {
+                    let cut = &mut self.network.links.cut_until;
+                    cut[host][other] = until;
+                    if !one_way {
+                        cut[other][host] = until;
+                    }
+                }
+                self.store.away_until[host] = until;
+            }
+            Kind::KillGuard => {
+                let soon = until.min(now + 50);
+                self.hosts[host].guard.killed(soon);
+            }
+            Kind::KillBoth => {
+                self.hosts[host].guard.killed(until);
                 self.kill_member(host, until);
             }
-            Kind::Cut => self.network.links.cut_until = [[until; 2]; 2],
-            Kind::CutOneWay => self.network.links.cut_until[host][1 - host] = until,
+            Kind::StopMember => {
+                if self.hosts[host].life == Life::Up {
+                    self.hosts[host].stopping = Some(until.max(now + 50));
+                }
+            }
+            Kind::ClockStep => {
+                let off = i64::try_from(self.rng.range(0, 200_000)).unwrap_or(0);
+                self.hosts[host].wall_off += off - 100_000;
+            }
             Kind::StoreDown => self.store.down_until = until,
             Kind::StoreAway => self.store.away_until[host] = until,
             Kind::CleanStop => {
                 let pg = &mut self.hosts[host].pg;
-                if pg.proc == super::postgres::Proc::Standby && !pg.frozen {
+                if pg.proc == Proc::Standby && !pg.frozen {
                     pg.stop_standby(now);
-                } else if !pg.frozen {
+                } else if !pg.is_frozen() {
                     pg.stop(now, &mut self.rng);
                 }
             }
             Kind::PauseReplay => {
                 let pg = &mut self.hosts[host].pg;
-                if pg.proc == super::postgres::Proc::Standby {
+                if pg.proc == Proc::Standby {
                     pg.paused = true;
                     self.faults.undo.push((until, Undo::ResumeReplay(host)));
                 }
@@ -190,8 +247,8 @@ impl World {
     /// An operator asks whoever leads, as far as that one knows.
     fn ask(&mut self, kind: RequestKind) {
         let now = self.now;
-        let leader =
-            (0..2).find(|host| self.hosts[*host].life == Life::Up && self.controllers[*host].leads(now));
+        let leader = (0..self.hosts.len())
+            .find(|host| self.hosts[*host].life == Life::Up && self.controllers[*host].leads(now));
         let Some(leader) = leader else { return };
         self.faults.operations += 1;
         let operation = format!("op{}", self.faults.operations);
@@ -201,18 +258,24 @@ impl World {
 
     fn restore_store(&mut self) {
         // Both members hear each other, so that what the agents remember is known to whoever reads the store.
-        let quiet = self.network.links.open(0, 1, self.now)
-            && self.network.links.open(1, 0, self.now)
-            && self.hosts.iter().all(|host| host.life == Life::Up);
+        let all = 0..self.hosts.len();
+        let linked = all.clone().all(|a| all.clone().all(|b| self.network.links.open(a, b, self.now)));
+        let quiet = linked && self.hosts.iter().all(|host| host.life == Life::Up);
         if (quiet || self.bug == Some(Bug::OldStoreBelieved)) && self.store.restore() {
             self.log.say(|| "the store is restored from a copy".to_owned());
             self.checks.store_restored();
+            self.controllers.iter_mut().for_each(super::controller::Controller::watches_broke);
         }
     }
 
     /// The standby's virtual machine is put back to a snapshot that is some records old.
     fn disk_back(&mut self) {
-        let Some(host) = (0..2).find(|host| self.hosts[*host].pg.standby_signal) else { return };
+        let standbys: Vec<usize> =
+            (0..self.mix.servers).filter(|host| self.hosts[*host].pg.standby_signal).collect();
+        if standbys.is_empty() {
+            return;
+        }
+        let host = self.rng.pick(&standbys);
         let pg = &mut self.hosts[host].pg;
         let floor = pg
             .history
@@ -232,10 +295,11 @@ impl World {
         self.log.say(|| "FAULTS ARE OVER".to_owned());
         self.network.heal(self.now);
         self.store.down_until = self.store.down_until.min(self.now);
-        self.store.away_until = [0; 2];
+        self.store.away_until = [0; MOST];
         for (host, controller) in self.hosts.iter_mut().zip(&mut self.controllers) {
             (host.pg.frozen, host.pg.deaf, host.pg.checkpointer_busy_until) = (false, false, 0);
             controller.frozen_until = 0;
+            host.guard.dead_until = host.guard.dead_until.min(self.now + 50);
             match host.life {
                 Life::Up => {}
                 Life::Frozen(_) => host.life = Life::Frozen(self.now),
@@ -249,10 +313,35 @@ impl World {
         self.resume_if_paused();
     }
 
+    /// A person accepts a store that was put back, after having stopped every primary but the last one.
+    pub(crate) fn accept_if_disbelieved(&mut self) {
+        let now = self.now;
+        let leader = self.controllers.iter().find(|controller| controller.leads(now));
+        let Some(leader) = leader.filter(|leader| leader.holds.contains(&Hold::StoreNotBelieved)) else {
+            return;
+        };
+        if !leader.requests.is_empty() {
+            return;
+        }
+        let mut primaries = self.primaries();
+        primaries.sort_by_key(|host| self.hosts[*host].agent.disk.primary_since);
+        primaries.pop();
+        for host in primaries {
+            self.log.say(|| format!("a person stops host {host}"));
+            self.hosts[host].pg.stop(now, &mut self.rng);
+        }
+        self.ask(RequestKind::AcceptStore);
+    }
+
     /// A person lifts a pause that was left behind.
     pub(crate) fn resume_if_paused(&mut self) {
         let paused = self.store.intent.as_ref().is_some_and(|(intent, _)| intent.paused);
         let now = self.now;
+        let disbelieved =
+            self.controllers.iter().any(|c| c.leads(now) && c.holds.contains(&Hold::StoreNotBelieved));
+        if disbelieved {
+            return;
+        }
         let asked = self.controllers.iter().any(|c| c.leads(now) && !c.requests.is_empty());
         if paused && !asked {
             self.ask(RequestKind::Resume);

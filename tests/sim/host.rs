@@ -10,7 +10,8 @@ use locum::{
 use super::{
     Tick,
     agent::Agent,
-    checks::Checks,
+    checks::{Checks, Term, term},
+    guard::Guard,
     network::Envelope,
     node,
     postgres::{Conninfo, Pg},
@@ -25,7 +26,11 @@ pub(crate) enum Life {
 }
 
 pub(crate) struct Host {
+    /// It has a PostgreSQL; a witness has none, and its server stays down.
+    pub(crate) serves: bool,
+    pub(crate) clock: HostClock,
     pub(crate) pg: Pg,
+    pub(crate) guard: Guard,
     pub(crate) agent: Agent,
     pub(crate) table: Table,
     pub(crate) life: Life,
@@ -34,29 +39,65 @@ pub(crate) struct Host {
     pub(crate) tell_at: Tick,
     /// Grows with every start of the member.
     pub(crate) lives: u64,
+    /// The member was told to stop in order, and when it is started again.
+    pub(crate) stopping: Option<Tick>,
+    /// How far the wall clock is off, in ticks.
+    pub(crate) wall_off: i64,
 }
 
-/// The clocks of two hosts have nothing to do with each other.
-pub(crate) const fn clock(host: usize, now: Tick) -> Mono {
-    Mono(100_000_000 + now * 10_000 + host as u64 * 7_777_777)
+/// A host's boot-time clock. Two of them have nothing to do with each other, and neither is exact.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HostClock {
+    base: u64,
+    /// Microseconds that it counts in a tick.
+    rate: u64,
+}
+
+impl HostClock {
+    pub(crate) const fn new(host: usize, rate: u64) -> Self {
+        Self { base: 100_000_000 + host as u64 * 7_777_777, rate }
+    }
+
+    pub(crate) const fn at(self, now: Tick) -> Mono {
+        Mono(self.base + now * self.rate)
+    }
 }
 
 impl Host {
-    pub(crate) fn new(host: usize, agent: Agent, from: Option<Conninfo>) -> Self {
+    pub(crate) fn new(
+        host: usize,
+        serves: bool,
+        clock: HostClock,
+        agent: Agent,
+        from: Option<Conninfo>,
+    ) -> Self {
         debug_assert_eq!(agent.host, host, "an agent knows its host");
+        let mut pg = Pg::new(from);
+        if !serves {
+            pg.kill(0);
+        }
         Self {
-            pg: Pg::new(from),
+            serves,
+            clock,
+            pg,
+            guard: Guard::new(host),
             agent,
             table: Table::new(EndpointKind::Primary),
             life: Life::Up,
             kept: Vec::new(),
             tell_at: 0,
             lives: 0,
+            stopping: None,
+            wall_off: 0,
         }
     }
 
-    pub(crate) fn epoch(&self) -> u64 {
-        self.agent.disk.primary_since.map_or(1, |since| since.epoch.0)
+    pub(crate) fn term(&self) -> Term {
+        term(self.agent.disk.primary_since.unwrap_or_default())
+    }
+
+    pub(crate) fn wall(&self, now: Tick) -> i64 {
+        i64::try_from(now).unwrap_or(i64::MAX).saturating_add(self.wall_off)
     }
 
     /// Carries out an order to the endpoint.
@@ -80,8 +121,8 @@ impl Host {
         let name = EndpointName::new("db").expect("a good name");
         MemberFacts {
             node: node(self.agent.host),
-            sent_at: clock(self.agent.host, now),
-            agent: Some(self.agent.facts()),
+            sent_at: self.clock.at(now),
+            agent: self.serves.then(|| self.agent.facts(self.guard.facts(self.pg.held, now))),
             endpoints: BTreeMap::from([(name, self.endpoint())]),
         }
     }

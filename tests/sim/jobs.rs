@@ -1,14 +1,15 @@
 //! Commands, carried out tick by tick. Each begins by checking what it needs; what it changes on disk stays when the
 //! member is killed half-way.
 
-use locum::model::{Command, Reply, Server, Stamp, Standby, StandbyName, Unfinished, Upstream};
+use locum::model::{Command, NodeId, Reply, Server, Stamp, Standby, StandbyName, Unfinished, Upstream};
 
 use super::{
     Tick,
     agent::{Agent, Asker, Reach},
     bug::Bug,
     host_of,
-    postgres::{Conninfo, Proc, common, fork, lsn},
+    postgres::{Conninfo, Pg, Proc, common, fork, lsn},
+    right::{Round, Verdict},
 };
 
 /// Deadlines, as in `agent::orders` and the files beside it.
@@ -67,11 +68,13 @@ pub(crate) struct Job {
     generation: u64,
     quiet: u8,
     before: Option<Unfinished>,
+    claim: Option<Round>,
 }
 
 impl Job {
     pub(crate) fn new(stamp: Stamp, command: Command, asker: Asker, now: Tick) -> Self {
-        Self { stamp, command, asker, since: now, phase: 0, until: 0, generation: 0, quiet: 0, before: None }
+        let (before, claim) = (None, None);
+        Self { stamp, command, asker, since: now, phase: 0, until: 0, generation: 0, quiet: 0, before, claim }
     }
 
     /// One tick of it. Some: it has ended.
@@ -90,6 +93,9 @@ impl Job {
             Command::ProveNames => self.prove_names(agent, r),
             Command::PauseReplay => self.pause_replay(agent, r),
             Command::ResumeReplay => Self::resume_replay(agent, r),
+            // It was promised before this.
+            Command::Promise => DONE,
+            Command::Admit(nodes) => Self::admit(agent, self.stamp, nodes),
             Command::KeepSlots(slots) => Self::keep_slots(agent, r, &slots),
         }
     }
@@ -105,6 +111,34 @@ impl Job {
         None
     }
 
+    /// Confirms the right to serve before a server is started or promoted. None: not yet told.
+    fn claim(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Done {
+        let mut round = self.claim.take().unwrap_or_else(|| Round::new(self.stamp, true));
+        match round.step(agent, r) {
+            None => {
+                self.claim = Some(round);
+                None
+            }
+            Some(Verdict::Serves) => DONE,
+            Some(Verdict::Silent) => failed("its right to serve could not be confirmed"),
+            Some(Verdict::NotYet) => failed("the store declares it under another epoch"),
+            Some(Verdict::Deposed(_)) => refused("the store declares another primary"),
+        }
+    }
+
+    /// Notes durably who may be promoted in its place; it never shrinks within a term.
+    fn admit(agent: &mut Agent, stamp: Stamp, nodes: Vec<NodeId>) -> Done {
+        if !agent.disk.primary_since.is_some_and(|since| since.same_epoch(stamp)) {
+            return refused("it is not the primary of this epoch");
+        }
+        let before = agent.disk.admitted.take().filter(|(since, _)| since.same_epoch(stamp));
+        let mut all: Vec<NodeId> = before.into_iter().flat_map(|(_, nodes)| nodes).chain(nodes).collect();
+        all.sort();
+        all.dedup();
+        agent.disk.admitted = Some((stamp, all));
+        DONE
+    }
+
     fn fence(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Done {
         if self.phase == 0 {
             agent.expected = true;
@@ -114,7 +148,7 @@ impl Job {
             return None;
         }
         let left = r.bug == Some(Bug::FenceLeavesProcesses);
-        if left && (r.pg.frozen || r.pg.deaf) {
+        if left && (r.pg.is_frozen() || r.pg.deaf) {
             // The postmaster is stopped, and taken for dead.
         } else if left && r.pg.has_processes(r.now) {
             r.pg.crash(r.now, r.rng);
@@ -133,6 +167,9 @@ impl Job {
         if self.phase == 0 {
             if r.pg.proc != Proc::Standby || !is_standby(agent) {
                 return refused("the server is no running standby");
+            }
+            if !agent.word_is_kept(self.stamp, r) {
+                return None;
             }
             if r.pg.frozen {
                 return self.lasts(r, TAKE_OVER).then(|| Err(Unable::Failed("no answer".into())));
@@ -180,6 +217,13 @@ impl Job {
                 }
                 _ => return refused("the server is no running standby"),
             }
+            if !agent.word_is_kept(self.stamp, r) {
+                return None;
+            }
+            match self.claim(agent, r) {
+                Some(Ok(())) => {}
+                other => return other,
+            }
             if r.pg.proc != Proc::Standby || r.pg.frozen {
                 return failed("the server does not answer");
             }
@@ -194,7 +238,7 @@ impl Job {
         if self.lasts(r, PROMOTION) {
             return failed("not writable in time");
         }
-        (r.pg.proc == Proc::Primary && !r.pg.frozen).then_some(Ok(()))
+        (r.pg.proc == Proc::Primary && !r.pg.is_frozen()).then_some(Ok(()))
     }
 
     fn begin_promotion(&self, agent: &mut Agent, r: &mut Reach<'_>) {
@@ -203,7 +247,14 @@ impl Job {
         agent.disk.primary_since = Some(self.stamp);
         (agent.disk.recruited, agent.disk.upstream, agent.disk.paused) = (None, None, None);
         r.pg.promote(r.now, r.rng);
-        r.checks.promotes(agent.host, self.stamp, r.other, r.now);
+        let left: Vec<usize> = r
+            .before
+            .iter()
+            .chain(r.after)
+            .filter(|h| h.pg.commits(r.now) && !h.guard.gone)
+            .map(|h| h.agent.host)
+            .collect();
+        r.checks.promotes(agent.host, self.stamp, &left);
     }
 
     fn serve(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Done {
@@ -214,21 +265,35 @@ impl Job {
             match &agent.server.value {
                 Server::Standby(_) => return refused("the server is a standby"),
                 Server::Unknown => return failed("it cannot be told what the server is"),
-                Server::Primary(_) => return adopt(agent, self.stamp),
+                Server::Primary(_) => {
+                    return self
+                        .claim(agent, r)
+                        .map(|claimed| claimed.and_then(|()| adopt(agent, self.stamp)));
+                }
                 Server::Starting => {}
                 Server::Down(down) => {
                     let stale = r.bug == Some(Bug::StaleEpoch);
                     if down.fenced.is_some_and(|fenced| fenced >= self.stamp) && !stale {
                         return refused("its end was attested under this stamp or a later one");
                     }
-                    let standby = r.pg.standby_signal;
-                    if standby && agent.disk.upstream.is_some() {
-                        return refused("standby.signal is there: it is a standby's directory");
+                    if r.pg.standby_signal {
+                        // Declared, and ended before it was promoted: it starts as it was left, cut from everybody.
+                        let its_own = agent.disk.recruited.is_some() || agent.disk.primary_since.is_some();
+                        if agent.disk.upstream.is_some() || !its_own {
+                            return refused("standby.signal is there: it is a standby's directory");
+                        }
+                    } else {
+                        match self.claim(agent, r) {
+                            Some(Ok(())) => {}
+                            other => return other,
+                        }
                     }
                     if r.pg.is_down() {
-                        r.pg.conninfo = r.pg.conninfo.take().filter(|_| !standby);
+                        let standby = r.pg.standby_signal;
                         r.pg.end_orphans();
-                        r.checks.starts(agent.host, self.stamp);
+                        if !standby {
+                            r.checks.starts(agent.host, self.stamp);
+                        }
                         r.pg.start(standby, r.now, r.rng);
                         return self.wait(r, 1, 1);
                     }
@@ -237,12 +302,10 @@ impl Job {
             self.phase = 1;
         }
         match &agent.server.value {
-            Server::Primary(_) => adopt(agent, self.stamp),
-            // Declared, and dead before its promotion ended: it goes on where it was, or nobody could ever serve.
-            Server::Standby(_) if r.pg.proc == Proc::Standby && !r.pg.frozen => {
-                self.begin_promotion(agent, r);
-                None
+            Server::Primary(_) => {
+                self.claim(agent, r).map(|claimed| claimed.and_then(|()| adopt(agent, self.stamp)))
             }
+            Server::Standby(_) => DONE,
             Server::Down(_) if r.now > self.until => failed("PostgreSQL ended after its start"),
             _ => self.lasts(r, START).then(|| Err(Unable::Failed("does not accept connections".into()))),
         }
@@ -259,7 +322,7 @@ impl Job {
         if self.lasts(r, CHECKPOINT) {
             return failed("not done in time");
         }
-        if r.now < self.until || r.pg.frozen || r.pg.checkpointer_busy_until > r.now {
+        if r.now < self.until || r.pg.is_frozen() || r.pg.checkpointer_busy_until > r.now {
             return None;
         }
         r.pg.checkpoint_now();
@@ -300,9 +363,16 @@ impl Job {
             (0, _) if agent.disk.unfinished.is_some() => refused("the data directory is unfinished"),
             (0, Server::Primary(_)) => refused("the server is a running primary: fence it first"),
             (0, Server::Unknown) => failed("it cannot be told what the server is"),
-            (0, Server::Starting) => {
-                self.lasts(r, START).then(|| Err(Unable::Failed("does not accept connections".into())))
+            // It may not answer before it has what it lacks, so it is not waited for.
+            (0, Server::Starting) if r.pg.standby_signal => {
+                lead(agent, r, upstream);
+                agent.disk.paused = None;
+                if !r.pg.is_frozen() {
+                    r.pg.reload(r.now, r.rng, r.mix);
+                }
+                DONE
             }
+            (0, Server::Starting) => failed("a server that is no standby is starting"),
             (0, Server::Standby(_)) => {
                 lead(agent, r, upstream);
                 if agent.disk.paused.take().is_some() {
@@ -326,7 +396,10 @@ impl Job {
                 (r.now > self.until).then(|| Err(Unable::Failed("the server does not have it".into())))
             }
             (1, _) => DONE,
-            (_, Server::Standby(_)) => DONE,
+            (_, Server::Standby(_)) => {
+                r.pg.slots.clear();
+                DONE
+            }
             (_, Server::Down(_)) if r.now > self.until => failed("PostgreSQL ended after its start"),
             _ => self.lasts(r, START).then(|| Err(Unable::Failed("does not accept connections".into()))),
         }
@@ -342,15 +415,16 @@ impl Job {
             }
             1 if r.now < self.until => None,
             1 => {
-                if !reachable(r) || (r.unreliable && r.rng.chance(r.mix.rebuild_fails)) {
+                let fails = r.unreliable && r.rng.chance(r.mix.rebuild_fails);
+                let Some(source) = reachable(r, upstream).filter(|_| !fails).cloned() else {
                     return failed("the upstream is not reached, or something else went wrong");
-                }
-                if r.pg.control_timeline != r.other.control_timeline {
-                    let (believed, truly) = (fork(r.pg, r.other), common(r.pg, r.other));
+                };
+                if r.pg.control_timeline != source.control_timeline {
+                    let (believed, truly) = (fork(r.pg, &source), common(r.pg, &source));
                     if believed > truly {
                         r.checks.violate(|| "a rewind leaves what it should have taken away".to_owned());
                     }
-                    copy_of_upstream(r);
+                    copy_of_upstream(r.pg, &source);
                     r.pg.replayed = truly;
                 }
                 agent.disk.unfinished = None;
@@ -378,12 +452,13 @@ impl Job {
             }
             1 if r.now < self.until => None,
             1 => {
-                if !reachable(r) || (r.unreliable && r.rng.chance(r.mix.rebuild_fails)) {
+                let fails = r.unreliable && r.rng.chance(r.mix.rebuild_fails);
+                let Some(source) = reachable(r, upstream).filter(|_| !fails).cloned() else {
                     agent.disk.unfinished = self.before;
                     return failed("the upstream is not reached, or something else went wrong");
-                }
-                copy_of_upstream(r);
-                r.pg.names.clone_from(&r.other.names);
+                };
+                copy_of_upstream(r.pg, &source);
+                r.pg.names.clone_from(&source.names);
                 r.pg.replayed = r.pg.wal.len();
                 (agent.disk.unfinished, agent.disk.primary_since) = (None, None);
                 self.restart_as_follow(r)
@@ -418,7 +493,7 @@ impl Job {
             r.pg.reload(r.now, r.rng, r.mix);
             return self.wait(r, 1, 2);
         }
-        if r.pg.frozen || r.pg.proc != Proc::Primary {
+        if r.pg.is_frozen() || r.pg.proc != Proc::Primary {
             return (r.now - self.since > RELOADED).then(|| Err(Unable::Failed("no answer".into())));
         }
         (r.now >= self.until).then_some(Ok(()))
@@ -438,12 +513,15 @@ impl Job {
         if r.now - self.since > PROOF {
             return failed("the commit was not seen waiting");
         }
-        if r.now < self.until || r.pg.frozen || r.pg.deaf || r.pg.proc != Proc::Primary {
+        if r.now < self.until || r.pg.is_frozen() || r.pg.deaf || r.pg.proc != Proc::Primary {
             return None;
         }
         let shown = r.bug == Some(Bug::NamesShown);
-        let unpaused = !r.other.paused
-            && r.pg.names_in_force.iter().any(|name| r.pg.senders.get(name).is_some_and(|s| s.streaming));
+        // One standby that replays is enough for a commit of any one of them not to wait.
+        let replays = |host: usize| r.other(host).is_none_or(|other| !other.paused);
+        let unpaused = r.pg.names_in_force.iter().any(|name| {
+            r.pg.senders.get(name).is_some_and(|sender| sender.streaming && replays(sender.host))
+        });
         if !shown && !r.pg.names.is_empty() && (r.pg.names_in_force.is_empty() || unpaused) {
             return failed("the commit did not wait: the names are not in force");
         }
@@ -482,7 +560,7 @@ impl Job {
     }
 
     fn keep_slots(agent: &Agent, r: &mut Reach<'_>, slots: &[String]) -> Done {
-        if !matches!(agent.server.value, Server::Primary(_)) || r.pg.frozen {
+        if !matches!(agent.server.value, Server::Primary(_)) || r.pg.is_frozen() {
             return refused("the server is no running primary");
         }
         r.pg.slots = slots.iter().cloned().collect();
@@ -494,12 +572,12 @@ fn is_standby(agent: &Agent) -> bool {
     matches!(agent.server.value, Server::Standby(_))
 }
 
-fn adopt(agent: &mut Agent, stamp: Stamp) -> Done {
+fn adopt(agent: &mut Agent, stamp: Stamp) -> Result<(), Unable> {
     if !agent.disk.primary_since.is_some_and(|since| since.same_epoch(stamp)) {
         agent.disk.primary_since = Some(stamp);
     }
     (agent.disk.recruited, agent.disk.upstream, agent.disk.paused) = (None, None, None);
-    DONE
+    Ok(())
 }
 
 fn promoted_already(agent: &mut Agent, stamp: Stamp) -> Done {
@@ -508,7 +586,7 @@ fn promoted_already(agent: &mut Agent, stamp: Stamp) -> Done {
         return DONE;
     }
     if same(agent.disk.recruited) {
-        return adopt(agent, stamp);
+        return Some(adopt(agent, stamp));
     }
     refused("the server is a primary already")
 }
@@ -534,16 +612,17 @@ fn lead(agent: &mut Agent, r: &mut Reach<'_>, upstream: &Upstream) {
     r.pg.standby_signal = true;
 }
 
-fn reachable(r: &Reach<'_>) -> bool {
-    r.linked && r.other.accepts() && r.other.proc == Proc::Primary
+fn reachable<'a>(r: &'a Reach<'_>, upstream: &Upstream) -> Option<&'a Pg> {
+    let host = host_of(&upstream.node)?;
+    r.other(host).filter(|other| r.linked[host] && other.accepts() && other.proc == Proc::Primary)
 }
 
-fn copy_of_upstream(r: &mut Reach<'_>) {
-    r.pg.wal.clone_from(&r.other.wal);
-    r.pg.timeline = r.other.timeline;
-    r.pg.history.clone_from(&r.other.history);
-    r.pg.control_timeline = r.other.control_timeline;
-    r.pg.control = locum::model::ControlState::Other;
-    r.pg.standby_signal = true;
-    r.pg.slots.clear();
+fn copy_of_upstream(pg: &mut Pg, source: &Pg) {
+    pg.wal.clone_from(&source.wal);
+    pg.timeline = source.timeline;
+    pg.history.clone_from(&source.history);
+    pg.control_timeline = source.control_timeline;
+    pg.control = locum::model::ControlState::Other;
+    pg.standby_signal = true;
+    pg.slots.clear();
 }

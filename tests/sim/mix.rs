@@ -4,12 +4,19 @@
 
 use std::time::Duration;
 
-use locum::model::{Durability, OnCrash, Policy};
+use locum::model::{Durability, GuardMode, OnCrash, Policy};
 
-use super::{Tick, bug::Bug, faults::Kind, rng::Rng};
+use super::{MOST, Tick, bug::Bug, faults::Kind, rng::Rng};
 
 pub(crate) struct Mix {
     pub(crate) policy: Policy,
+    /// Hosts with a PostgreSQL, and hosts altogether: one may be a witness.
+    pub(crate) servers: usize,
+    pub(crate) hosts: usize,
+    /// Microseconds that each host's clock counts in a tick of ten thousand: within one part in a hundred.
+    pub(crate) rates: [u64; MOST],
+    /// Within so many ticks the guard has frozen the server; the lease allows for twenty.
+    pub(crate) guard_slow: u64,
     pub(crate) leader_ttl: Tick,
     /// Faults are drawn from these, once in so many ticks, for so long.
     pub(crate) kinds: Vec<Kind>,
@@ -19,6 +26,8 @@ pub(crate) struct Mix {
     /// Out of a thousand ticks, how many bring a commit: directly at a node, through an endpoint.
     pub(crate) direct: u64,
     pub(crate) clients: u64,
+    /// Out of a thousand: how many commits do not wait, or wait and are cancelled.
+    pub(crate) weak: u64,
     /// Out of a thousand messages.
     pub(crate) late: u64,
     pub(crate) late_most: u64,
@@ -59,7 +68,14 @@ impl Mix {
             max_failovers: if rng.chance(200) { 2 } else { 1000 },
             flap_window: ms(20_000),
             max_switchover_lag: rng.pick(&[64, 1 << 20]),
+            lease_ttl: ms(rng.pick(&[1000, 2000, 3000])),
+            guard: GuardMode::Enforce,
+            freeze_max: ms(rng.pick(&[500, 2000, 10_000])),
+            veto_max: ms(5000),
+            has_fence_command: rng.chance(150),
         };
+        let (servers, hosts) = rng.pick(&[(2, 2), (2, 3), (3, 3), (3, 3)]);
+        let rates = [(); MOST].map(|()| rng.range(9_900, 10_100));
         let mut kinds: Vec<Kind> = Kind::ALL.iter().copied().filter(|_| rng.chance(450)).collect();
         if kinds.is_empty() {
             kinds.push(Kind::Crash);
@@ -67,6 +83,10 @@ impl Mix {
         let rough = rng.chance(500);
         let mut mix = Self {
             policy,
+            servers,
+            hosts,
+            rates,
+            guard_slow: rng.pick(&[1, 5, 19]),
             leader_ttl: rng.pick(&[100, 200, 300]),
             kinds,
             fault_every: rng.pick(&[15, 40, 100, 250]),
@@ -74,6 +94,7 @@ impl Mix {
             fault_length: rng.pick(&[30, 150, 400, 800]),
             direct: rng.pick(&[20, 100, 300]),
             clients: rng.pick(&[20, 100]),
+            weak: rng.pick(&[0, 20, 200]),
             late: if rough { rng.pick(&[10, 50, 200]) } else { 2 },
             late_most: rng.pick(&[10, 100, 500]),
             lose: if rough { rng.pick(&[0, 10, 50]) } else { 0 },
@@ -100,7 +121,8 @@ impl Mix {
         self.policy.max_failovers = 1000;
         self.policy.on_crash = OnCrash::Failover;
         let wants: &[Kind] = match bug {
-            Bug::NoCompareAndSwap | Bug::NoLeaderGuard => &[
+            Bug::NoLeaderGuard => &[Kind::FreezeController, Kind::KillStandby, Kind::StoreAway],
+            Bug::NoCompareAndSwap => &[
                 Kind::FreezeController,
                 Kind::StoreAway,
                 Kind::KillStandby,
@@ -110,9 +132,9 @@ impl Mix {
             ],
             Bug::StaleEpoch => &[Kind::FreezeController, Kind::Crash, Kind::Hang, Kind::Cut],
             Bug::PromiseNotKept => {
-                &[Kind::Crash, Kind::KillMember, Kind::KillMember, Kind::Hang, Kind::FreezeController]
+                &[Kind::KillStandby, Kind::KillMember, Kind::KillMember, Kind::HostLost, Kind::Crash]
             }
-            Bug::LateSameEpoch => &[Kind::KillStandby, Kind::Cut, Kind::Crash, Kind::FreezeController],
+            Bug::LateSameEpoch => &[Kind::HostLost, Kind::Cut, Kind::KillStandby, Kind::FreezeController],
             Bug::NamesShown => &[Kind::BusyCheckpointer, Kind::KillStandby, Kind::Crash, Kind::HostLost],
             Bug::RecruitForgotten => &[Kind::KillMember, Kind::Hang, Kind::Cut, Kind::Deaf],
             Bug::OldStoreBelieved => &[
@@ -125,10 +147,43 @@ impl Mix {
             ],
             Bug::PositionsForgotten => &[Kind::DiskBack, Kind::Crash, Kind::HostLost, Kind::Cut],
             Bug::FenceLeavesProcesses => &[Kind::Hang, Kind::Deaf, Kind::Crash],
+            Bug::GuardOnlyAsync => &[Kind::FreezeMember, Kind::KillMember, Kind::Isolated],
+            Bug::LeaseFromReply => &[Kind::FreezeMember, Kind::FreezeMember, Kind::Isolated],
+            Bug::WordNotKept => {
+                &[Kind::StoreAway, Kind::Cut, Kind::CutOneWay, Kind::KillMember, Kind::Isolated]
+            }
+            Bug::WordForgotten => &[Kind::StoreAway, Kind::StoreAway, Kind::Isolated, Kind::KillMember],
+            Bug::PromotableUnconfirmed => &[Kind::Crash, Kind::HostLost, Kind::Isolated, Kind::Isolated],
+            Bug::RenewalUnguarded => &[Kind::StoreAway, Kind::Isolated, Kind::FreezeMember],
+            Bug::JointSkipped => {
+                &[Kind::KillStandby, Kind::Crash, Kind::HostLost, Kind::Isolated, Kind::KillMember]
+            }
+            Bug::MemberRecloned => &[Kind::KillStandby, Kind::Crash],
+            Bug::OldDeclaredAgain => &[Kind::Crash, Kind::Hang, Kind::FreezeController, Kind::KillMember],
+            Bug::LeastAdvanced => &[Kind::Crash, Kind::Hang, Kind::CutOneWay, Kind::KillStandby],
+            Bug::SilenceAfterStall => &[Kind::FreezeController, Kind::FreezeMember, Kind::StoreAway],
+            Bug::AmendBlind => &[
+                Kind::KillStandby,
+                Kind::Isolated,
+                Kind::Cut,
+                Kind::FreezeController,
+                Kind::HostLost,
+                Kind::Crash,
+            ],
         };
         self.kinds = wants.to_vec();
         match bug {
-            Bug::OldStoreBelieved | Bug::LateSameEpoch | Bug::NoCompareAndSwap | Bug::NoLeaderGuard => {
+            Bug::NoLeaderGuard => {
+                (self.leader_ttl, self.late, self.late_most) = (100, 300, 500);
+                (self.fault_every, self.fault_length) = (40, 400);
+            }
+            Bug::LateSameEpoch => {
+                (self.servers, self.hosts, self.policy.durability) = (3, 3, Durability::Sync);
+                self.policy.write_wait = Duration::from_millis(100);
+                (self.fault_every, self.fault_length) = (40, 150);
+            }
+            Bug::OldStoreBelieved | Bug::NoCompareAndSwap => {
+                (self.servers, self.hosts, self.direct) = (2, 2, 300);
                 self.policy.durability = Durability::Sync;
                 self.policy.write_wait = Duration::from_millis(100);
             }
@@ -137,10 +192,40 @@ impl Mix {
             }
             Bug::PositionsForgotten => self.policy.durability = Durability::Sync,
             Bug::FenceLeavesProcesses => self.policy.durability = Durability::Async,
-            Bug::StaleEpoch | Bug::PromiseNotKept => {
+            Bug::LeaseFromReply
+            | Bug::WordNotKept
+            | Bug::PromotableUnconfirmed
+            | Bug::RenewalUnguarded
+            | Bug::SilenceAfterStall => {
                 (self.policy.durability, self.policy.max_data_loss) = (Durability::Async, 1 << 20);
-                self.policy.on_crash = OnCrash::Restart;
-                self.policy.hang = Duration::from_millis(400);
+                (self.policy.freeze_max, self.direct, self.policy.has_fence_command) =
+                    (Duration::from_secs(10), 300, false);
+                self.policy.lease_ttl =
+                    Duration::from_millis(if bug == Bug::LeaseFromReply { 1000 } else { 3000 });
+                (self.fault_every, self.fault_length) = (100, 500);
+            }
+            Bug::WordForgotten => {
+                (self.servers, self.hosts, self.policy.durability) = (2, 3, Durability::Async);
+                (self.policy.lease_ttl, self.policy.max_data_loss) = (Duration::from_secs(2), 1 << 20);
+                (self.policy.has_fence_command, self.direct) = (false, 300);
+                (self.fault_every, self.fault_length) = (40, 150);
+            }
+            Bug::GuardOnlyAsync => {
+                (self.policy.durability, self.weak, self.direct) = (Durability::Sync, 500, 300);
+                (self.fault_every, self.fault_length) = (100, 800);
+            }
+            Bug::AmendBlind => {
+                self.policy.durability = Durability::Sync;
+                self.policy.write_wait = Duration::from_millis(100);
+                (self.late, self.late_most) = (200, 200);
+            }
+            Bug::JointSkipped | Bug::LeastAdvanced => {
+                (self.servers, self.hosts, self.policy.durability) = (3, 3, Durability::Sync);
+                self.policy.write_wait = Duration::from_millis(100);
+                (self.direct, self.slow_checkpointer, self.wal_stall) = (300, 500, 700);
+            }
+            Bug::StaleEpoch | Bug::PromiseNotKept => {
+                (self.servers, self.hosts, self.policy.durability) = (3, 3, Durability::Sync);
                 (self.fault_every, self.fault_length, self.direct) = (40, 150, 300);
             }
             _ => {}

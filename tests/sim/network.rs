@@ -1,8 +1,10 @@
 //! What is between two hosts: links that are cut one way or both, and messages that are late, lost or doubled.
 
+use std::time::Duration;
+
 use locum::model::{Command, MemberFacts, Reply, RouteOrder, Stamp};
 
-use super::{Tick, mix::Mix, rng::Rng};
+use super::{MOST, Tick, mix::Mix, right::Told, rng::Rng};
 
 /// How long a message survives a cut link, as the kernel's timeouts have it.
 const GIVEN_UP: Tick = 500;
@@ -12,22 +14,49 @@ pub(crate) const FACTS_LATE: Tick = 100;
 /// Which way each link is cut, and until when: `cut_until[from][to]`.
 #[derive(Default)]
 pub(crate) struct Links {
-    pub(crate) cut_until: [[Tick; 2]; 2],
+    pub(crate) cut_until: [[Tick; MOST]; MOST],
 }
 
 impl Links {
     pub(crate) fn open(&self, from: usize, to: usize, now: Tick) -> bool {
         from == to || self.cut_until[from][to] <= now
     }
+
+    pub(crate) fn both(&self, a: usize, b: usize, now: Tick) -> bool {
+        self.open(a, b, now) && self.open(b, a, now)
+    }
 }
 
 /// What members say to each other.
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
-    Order { id: u64, stamp: Stamp, command: Command },
-    Route { id: u64, stamp: Stamp, order: RouteOrder },
-    Reply { id: u64, reply: Reply, facts: Box<MemberFacts> },
+    Order {
+        id: u64,
+        stamp: Stamp,
+        command: Command,
+    },
+    Route {
+        id: u64,
+        stamp: Stamp,
+        order: RouteOrder,
+    },
+    Reply {
+        id: u64,
+        reply: Reply,
+        facts: Box<MemberFacts>,
+    },
     Facts(Box<MemberFacts>),
+    /// One agent asks another for its word …
+    Vouch {
+        id: u64,
+        stamp: Stamp,
+        ttl: Duration,
+    },
+    /// … and is told, by it or by the store.
+    Told {
+        id: u64,
+        told: Told,
+    },
 }
 
 /// A message on its way.
@@ -45,7 +74,7 @@ pub(crate) struct Network {
     pub(crate) links: Links,
     on_the_way: Vec<Envelope>,
     /// The fact stream is one connection: its messages arrive in order.
-    last_facts: [[Tick; 2]; 2],
+    last_facts: [[Tick; MOST]; MOST],
     /// Orders whose connection broke: the caller's host, and which.
     pub(crate) broken: Vec<(usize, u64)>,
     /// Faults are on: messages may be late, lost and doubled.
@@ -117,7 +146,7 @@ impl Network {
         match message {
             Message::Order { id, .. } | Message::Route { id, .. } => self.broken.push((from, *id)),
             Message::Reply { id, .. } => self.broken.push((to, *id)),
-            Message::Facts(_) => {}
+            Message::Facts(_) | Message::Vouch { .. } | Message::Told { .. } => {}
         }
     }
 

@@ -56,6 +56,8 @@ pub(crate) struct Receiver {
 /// A running walsender.
 #[derive(Clone, Debug)]
 pub(crate) struct Sender {
+    /// Where its standby runs.
+    pub(crate) host: usize,
     pub(crate) flushed: usize,
     pub(crate) heard: Tick,
     pub(crate) streaming: bool,
@@ -67,14 +69,21 @@ pub(crate) struct Waiter {
     pub(crate) id: u32,
     /// The log's length with it.
     pub(crate) len: usize,
+    /// Told without having waited: a session that lowered its level, or a wait that was cancelled.
+    pub(crate) weak: bool,
+    /// Its client never gives up waiting.
+    pub(crate) patient: bool,
 }
 
+#[derive(Clone)]
 pub(crate) struct Pg {
     pub(crate) proc: Proc,
     /// Grows with every postmaster.
     pub(crate) generation: u64,
     /// Every process is stopped, and may be continued.
     pub(crate) frozen: bool,
+    /// The guard holds every process.
+    pub(crate) held: bool,
     /// Only the postmaster is stopped: no new connection, but old sessions go on.
     pub(crate) deaf: bool,
     /// The postmaster is gone, and backends are left until then.
@@ -118,6 +127,7 @@ impl Pg {
             proc: if from.is_some() { Proc::Standby } else { Proc::Primary },
             generation: 1,
             frozen: false,
+            held: false,
             deaf: false,
             orphans_until: 0,
             wal: vec![0; 4],
@@ -139,7 +149,7 @@ impl Pg {
             names_in_force: Vec::new(),
             names_due: None,
             checkpointer_busy_until: 0,
-            slots: ["locum_seoul".to_owned(), "locum_tokyo".to_owned()].into(),
+            slots: super::NAMES.iter().map(|name| format!("locum_{name}")).collect(),
             senders: BTreeMap::new(),
             waiters: Vec::new(),
         }
@@ -151,23 +161,27 @@ impl Pg {
         self.proc == Proc::Down
     }
 
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen || self.held
+    }
+
     pub(crate) fn has_processes(&self, now: Tick) -> bool {
         !self.is_down() || self.orphans_until > now
     }
 
     /// Backends take and acknowledge commits.
     pub(crate) fn commits(&self, now: Tick) -> bool {
-        !self.frozen && (self.proc == Proc::Primary || (self.is_down() && self.orphans_until > now))
+        !self.is_frozen() && (self.proc == Proc::Primary || (self.is_down() && self.orphans_until > now))
     }
 
     /// Walsenders send, and hear replies.
     pub(crate) fn sends(&self, now: Tick) -> bool {
         let alive = matches!(self.proc, Proc::Primary | Proc::Stopping { .. } | Proc::Standby);
-        !self.frozen && (alive || (self.is_down() && self.orphans_until > now))
+        !self.is_frozen() && (alive || (self.is_down() && self.orphans_until > now))
     }
 
     pub(crate) fn accepts(&self) -> bool {
-        !self.frozen && !self.deaf && matches!(self.proc, Proc::Primary | Proc::Standby)
+        !self.is_frozen() && !self.deaf && matches!(self.proc, Proc::Primary | Proc::Standby)
     }
 
     /// What a promotion would have, as far as the running server says.
@@ -186,9 +200,17 @@ impl Pg {
     // ---- what is done to it -------------------------------------------------------------------
 
     /// A session commits. It is told so by [`Pg::step`], when what is in force is satisfied.
-    pub(crate) fn commit(&mut self, id: u32) {
+    pub(crate) fn commit(&mut self, id: u32, weak: bool, patient: bool) {
         self.wal.push(id);
-        self.waiters.push(Waiter { id, len: self.wal.len() });
+        self.waiters.push(Waiter { id, len: self.wal.len(), weak, patient });
+    }
+
+    /// A client gives up waiting: it is told so, with a warning.
+    pub(crate) fn cancel_wait(&mut self, rng: &mut Rng) {
+        if !self.waiters.is_empty() {
+            let index = rng.index(self.waiters.len());
+            self.waiters[index].weak |= !self.waiters[index].patient;
+        }
     }
 
     /// A record that nobody waits for.
@@ -199,7 +221,7 @@ impl Pg {
     pub(crate) fn start(&mut self, standby: bool, now: Tick, rng: &mut Rng) {
         self.generation += 1;
         self.proc = Proc::Starting { until: now + rng.range(3, 40), standby };
-        (self.frozen, self.deaf) = (false, false);
+        (self.frozen, self.held, self.deaf) = (false, false, false);
         self.control = ControlState::Other;
         self.conninfo_read.clone_from(&self.conninfo);
         self.retry_at = now;
@@ -209,7 +231,7 @@ impl Pg {
 
     /// The postmaster is killed; its children live on for a moment.
     pub(crate) fn crash(&mut self, now: Tick, rng: &mut Rng) {
-        let committing = !self.frozen && self.proc == Proc::Primary;
+        let committing = !self.is_frozen() && self.proc == Proc::Primary;
         self.end(now);
         if committing {
             self.orphans_until = now + rng.below(4);
@@ -233,7 +255,7 @@ impl Pg {
         }
         self.proc = Proc::Down;
         self.orphans_until = now;
-        (self.frozen, self.deaf) = (false, false);
+        (self.frozen, self.held, self.deaf) = (false, false, false);
         self.receiver = None;
         self.received = None;
     }
@@ -292,7 +314,7 @@ impl Pg {
         if self.is_down() && self.orphans_until == now {
             self.forget_sessions();
         }
-        if self.frozen {
+        if self.is_frozen() {
             return Vec::new();
         }
         match self.proc {
@@ -369,7 +391,8 @@ impl Pg {
             .map(|sender| sender.flushed)
             .max();
         let (all, reached) = (self.names_in_force.is_empty(), reached.unwrap_or(0));
-        let (told, wait) = self.waiters.iter().partition(|waiter| all || waiter.len <= reached);
+        let (told, wait) =
+            self.waiters.iter().partition(|waiter| all || waiter.weak || waiter.len <= reached);
         self.waiters = wait;
         told
     }

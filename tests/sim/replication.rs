@@ -3,12 +3,18 @@
 use super::{
     Tick,
     checks::Checks,
+    host::Host,
     log::Log,
     mix::Mix,
     network::Links,
     postgres::{Pg, Proc, Receiver, Sender, common, fits},
     rng::Rng,
 };
+
+fn pair(hosts: &mut [Host], a: usize, b: usize) -> (&mut Pg, &mut Pg) {
+    let [first, second] = hosts.get_disjoint_mut([a, b]).expect("two hosts");
+    (&mut first.pg, &mut second.pg)
+}
 
 /// One tick of the stream toward the server of `host`, from wherever it is configured to come.
 pub(crate) struct Stream<'a> {
@@ -22,55 +28,65 @@ pub(crate) struct Stream<'a> {
 }
 
 impl Stream<'_> {
-    pub(crate) fn step(&mut self, standby: &mut Pg, upstream: &mut Pg) {
-        self.drop_dead_sender(standby, upstream);
+    pub(crate) fn step(&mut self, hosts: &mut [Host]) {
+        let host = self.host;
+        for from in (0..hosts.len()).filter(|other| *other != host) {
+            let (standby, upstream) = pair(hosts, self.host, from);
+            self.drop_dead_sender(standby, upstream, from);
+        }
+        let standby = &hosts[self.host].pg;
         if standby.frozen || standby.proc != Proc::Standby {
             return;
         }
         let wanted = standby.conninfo_read.clone();
-        let from = 1 - self.host;
-        if standby.receiver.as_ref().is_some_and(|receiver| {
+        let elsewhere = standby.receiver.as_ref().filter(|receiver| {
             wanted.as_ref().is_none_or(|wanted| wanted.name != receiver.name || wanted.host != receiver.from)
-        }) {
+        });
+        if let Some(from) = elsewhere.map(|receiver| receiver.from) {
+            let (standby, upstream) = pair(hosts, self.host, from);
             self.disconnect(standby, upstream);
         }
-        match (&standby.receiver, wanted) {
-            (Some(_), _) => self.go_on(standby, upstream),
-            (None, Some(wanted)) if wanted.host == from && standby.retry_at <= self.now => {
+        match (hosts[self.host].pg.receiver.as_ref().map(|receiver| receiver.from), wanted) {
+            (Some(from), _) => {
+                let (standby, upstream) = pair(hosts, self.host, from);
+                self.go_on(standby, upstream);
+            }
+            (None, Some(wanted)) if wanted.host != self.host && hosts[self.host].pg.retry_at <= self.now => {
+                let (standby, upstream) = pair(hosts, self.host, wanted.host);
                 standby.retry_at = self.now + self.rng.range(5, self.mix.wal_retry);
-                let open =
-                    self.links.open(self.host, from, self.now) && self.links.open(from, self.host, self.now);
+                let open = self.links.both(self.host, wanted.host, self.now);
                 let slot = upstream.slots.contains(&wanted.slot);
                 if open && upstream.accepts() && slot && fits(standby, upstream) {
-                    self.connect(standby, upstream, wanted.name);
+                    self.connect(standby, upstream, wanted.host, wanted.name);
                 }
             }
             _ => {}
         }
     }
 
-    fn connect(&mut self, standby: &mut Pg, upstream: &mut Pg, name: locum::model::StandbyName) {
+    fn connect(&mut self, standby: &mut Pg, upstream: &mut Pg, from: usize, name: locum::model::StandbyName) {
         if common(standby, upstream) < standby.wal.len() {
             return self.checks.violate(|| {
                 format!("host {} streams onto WAL that is not a beginning of its upstream's", self.host)
             });
         }
+        self.take_timeline(standby, upstream);
+        self.log.say(|| format!("host {} streams again from {from} as {name}", self.host));
+        let receiver =
+            Receiver { from, generation: upstream.generation, heard: self.now, name: name.clone() };
+        standby.receiver = Some(receiver);
+        standby.received = Some(standby.wal.len());
+        let host = self.host;
+        let sender = Sender { host, flushed: standby.wal.len(), heard: self.now, streaming: false };
+        upstream.senders.insert(name, sender);
+    }
+
+    fn take_timeline(&mut self, standby: &mut Pg, upstream: &Pg) {
         if standby.timeline != upstream.timeline {
             standby.timeline = upstream.timeline;
             standby.history.clone_from(&upstream.history);
             standby.restartpoint_later(self.now, self.rng);
         }
-        self.log.say(|| format!("host {} streams again as {name}", self.host));
-        let receiver = Receiver {
-            from: 1 - self.host,
-            generation: upstream.generation,
-            heard: self.now,
-            name: name.clone(),
-        };
-        standby.receiver = Some(receiver);
-        standby.received = Some(standby.wal.len());
-        let sender = Sender { flushed: standby.wal.len(), heard: self.now, streaming: false };
-        upstream.senders.insert(name, sender);
     }
 
     /// The standby's side ends the connection; the other side learns of it if the link lets it.
@@ -112,6 +128,13 @@ impl Stream<'_> {
         if self.rng.chance(self.mix.wal_stall) {
             return;
         }
+        // A standby that is streamed from goes to another timeline while it runs.
+        if standby.timeline != upstream.timeline {
+            if !fits(standby, upstream) {
+                return self.disconnect(standby, upstream);
+            }
+            self.take_timeline(standby, upstream);
+        }
         let has = standby.wal.len();
         if has > upstream.wal.len() || standby.wal.last() != upstream.wal.get(has - 1) {
             return self.checks.violate(|| format!("host {} holds WAL that its upstream has not", self.host));
@@ -126,14 +149,18 @@ impl Stream<'_> {
     }
 
     /// A walsender that hears nothing gives up; one whose standby is gone is told so, if the link lets it.
-    fn drop_dead_sender(&mut self, standby: &Pg, upstream: &mut Pg) {
-        let back = self.links.open(self.host, 1 - self.host, self.now);
-        let connected =
-            standby.receiver.as_ref().filter(|_| !standby.is_down()).map(|receiver| receiver.name.clone());
-        let (now, timeout, frozen) = (self.now, self.mix.sender_timeout, upstream.frozen);
+    fn drop_dead_sender(&mut self, standby: &Pg, upstream: &mut Pg, upstream_of: usize) {
+        let (host, from) = (self.host, upstream_of);
+        if !upstream.senders.values().any(|sender| sender.host == host) {
+            return;
+        }
+        let back = self.links.open(host, from, self.now);
+        let receiver = standby.receiver.as_ref().filter(|it| !standby.is_down() && it.from == from);
+        let connected = receiver.map(|receiver| receiver.name.clone());
+        let (now, timeout, frozen) = (self.now, self.mix.sender_timeout, upstream.is_frozen());
         upstream.senders.retain(|name, sender| {
             let gone = back && connected.as_ref() != Some(name);
-            frozen || !(gone || now - sender.heard > timeout)
+            frozen || sender.host != host || !(gone || now - sender.heard > timeout)
         });
     }
 }

@@ -31,9 +31,9 @@ impl Rng {
         self.below(1000) < per_mille
     }
 
-    /// One of two hosts.
-    pub(crate) fn host(&mut self) -> usize {
-        usize::from(self.next() & 1 == 1)
+    /// An index below `limit`.
+    pub(crate) fn index(&mut self, limit: usize) -> usize {
+        usize::try_from(self.below(limit as u64)).unwrap_or(0)
     }
 
     pub(crate) fn pick<T: Copy>(&mut self, all: &[T]) -> T {

@@ -1,41 +1,57 @@
-//! The store: one intent, one leader's lease, one growing revision. Its rules are those of `store::Records`.
+//! The store: one intent with its reign, one leader's lease, one primary lease, one growing revision. Its rules are those
+//! of `store::Records`.
 
-use locum::model::Intent;
+use locum::model::{Intent, LeaseRecord, Reign};
 
-use super::{Tick, bug::Bug};
+use super::{MOST, Tick, bug::Bug};
 
 /// Who leads, as the store has it.
 pub(crate) struct Leader {
+    pub(crate) host: usize,
     pub(crate) created: i64,
     pub(crate) expires: Tick,
 }
 
-/// A copy made earlier, to be restored later.
-type Copy = (i64, Option<(Intent, i64)>);
+/// What keys hold, with the revision that last changed each.
+#[derive(Clone, Default)]
+struct Copy {
+    counter: i64,
+    intent: Option<(Intent, i64)>,
+    reign: Option<(Reign, i64)>,
+    lease: Option<(LeaseRecord, i64)>,
+}
 
 pub(crate) struct Store {
+    /// Grows with every write.
+    counter: i64,
+    /// The last write to the records, which is what those who watch them see.
     pub(crate) revision: i64,
     pub(crate) intent: Option<(Intent, i64)>,
+    pub(crate) reign: Option<(Reign, i64)>,
+    pub(crate) lease: Option<(LeaseRecord, i64)>,
     pub(crate) leader: Option<Leader>,
     /// Down until then.
     pub(crate) down_until: Tick,
     /// Not reachable from a host until then.
-    pub(crate) away_until: [Tick; 2],
-    pub(crate) copy: Option<Copy>,
+    pub(crate) away_until: [Tick; MOST],
+    copy: Option<Copy>,
     pub(crate) restored: bool,
     pub(crate) declares: u64,
-    /// When primaries lost their epochs: the incidents that a new leader reads.
-    pub(crate) failovers: Vec<Tick>,
+    /// When primaries lost their epochs, by the wall clock of whoever declared it: the incidents a new leader reads.
+    pub(crate) failovers: Vec<i64>,
 }
 
 impl Store {
     pub(crate) fn new() -> Self {
         Self {
+            counter: 1,
             revision: 1,
             intent: None,
+            reign: None,
+            lease: None,
             leader: None,
             down_until: 0,
-            away_until: [0; 2],
+            away_until: [0; MOST],
             copy: None,
             restored: false,
             declares: 0,
@@ -47,6 +63,12 @@ impl Store {
         self.down_until <= now && self.away_until[host] <= now
     }
 
+    fn write(&mut self) -> i64 {
+        self.counter += 1;
+        self.revision = self.counter;
+        self.counter
+    }
+
     /// Leases run out by the store's clock; while it is down they do not.
     pub(crate) fn sweep(&mut self, now: Tick) {
         if self.down_until > now {
@@ -55,17 +77,17 @@ impl Store {
             }
         } else if self.leader.as_ref().is_some_and(|leader| leader.expires <= now) {
             self.leader = None;
-            self.revision += 1;
+            self.write();
         }
     }
 
-    pub(crate) fn campaign(&mut self, ttl: Tick, now: Tick) -> Option<i64> {
+    pub(crate) fn campaign(&mut self, host: usize, ttl: Tick, now: Tick) -> Option<i64> {
         if self.leader.is_some() {
             return None;
         }
-        self.revision += 1;
-        self.leader = Some(Leader { created: self.revision, expires: now + ttl });
-        Some(self.revision)
+        let created = self.write();
+        self.leader = Some(Leader { host, created, expires: now + ttl });
+        Some(created)
     }
 
     pub(crate) fn renew(&mut self, created: i64, ttl: Tick, now: Tick) -> bool {
@@ -76,7 +98,7 @@ impl Store {
     pub(crate) fn resign(&mut self, created: i64) {
         if self.leader.as_ref().is_some_and(|leader| leader.created == created) {
             self.leader = None;
-            self.revision += 1;
+            self.write();
         }
     }
 
@@ -92,26 +114,59 @@ impl Store {
         let based = self.intent.as_ref().map(|(_, revision)| *revision) == basis;
         let refused =
             (!leads && bug != Some(Bug::NoLeaderGuard)) || (!based && bug != Some(Bug::NoCompareAndSwap));
-        if refused {
+        (!refused).then(|| self.replace(next))
+    }
+
+    /// The same without leading, and never for another reign.
+    pub(crate) fn amend(&mut self, basis: (&Intent, i64), next: &Intent, bug: Option<Bug>) -> Option<i64> {
+        let based = self.intent.as_ref().is_some_and(|(_, revision)| *revision == basis.1);
+        let allowed = based || bug == Some(Bug::AmendBlind);
+        (allowed && Reign::of(basis.0) == Reign::of(next)).then(|| self.replace(next))
+    }
+
+    fn replace(&mut self, next: &Intent) -> i64 {
+        let revision = self.write();
+        self.declares += 1;
+        let reign = Reign::of(next);
+        if self.intent.as_ref().is_none_or(|(before, _)| Reign::of(before) != reign) {
+            self.reign = Some((reign, revision));
+        }
+        self.intent = Some((next.clone(), revision));
+        revision
+    }
+
+    /// Renews the primary lease under the reign that was read with revision `reign`. None: a guard did not hold.
+    pub(crate) fn renew_primary(
+        &mut self,
+        reign: i64,
+        last: Option<i64>,
+        record: &LeaseRecord,
+        bug: Option<Bug>,
+    ) -> Option<i64> {
+        let reigns = self.reign.as_ref().is_some_and(|(_, revision)| *revision == reign);
+        let own = self.lease.as_ref().map(|(_, revision)| *revision) == last;
+        if !own || !(reigns || bug == Some(Bug::RenewalUnguarded)) {
             return None;
         }
-        self.revision += 1;
-        self.declares += 1;
-        self.intent = Some((next.clone(), self.revision));
-        Some(self.revision)
+        // Outside the records: nobody who watches those is woken.
+        self.counter += 1;
+        self.lease = Some((record.clone(), self.counter));
+        Some(self.counter)
     }
 
     pub(crate) fn make_copy(&mut self) {
-        self.copy = Some((self.revision, self.intent.clone()));
+        let (intent, reign, lease) = (self.intent.clone(), self.reign.clone(), self.lease.clone());
+        self.copy = Some(Copy { counter: self.counter, intent, reign, lease });
     }
 
     /// Puts the copy back, if there is one and it is old.
     pub(crate) fn restore(&mut self) -> bool {
-        let Some((revision, intent)) = self.copy.take() else { return false };
-        if intent == self.intent {
+        let Some(copy) = self.copy.take() else { return false };
+        if copy.intent == self.intent {
             return false;
         }
-        (self.revision, self.intent, self.leader, self.restored) = (revision, intent, None, true);
+        (self.counter, self.revision, self.intent) = (copy.counter, copy.counter, copy.intent);
+        (self.reign, self.lease, self.leader, self.restored) = (copy.reign, copy.lease, None, true);
         true
     }
 }

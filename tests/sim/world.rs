@@ -1,23 +1,24 @@
-//! The world: two hosts, two controllers, a store, a network, and one tick after the other.
+//! The world: two or three hosts with their controllers, a store, a network, and one tick after the other.
 
-use locum::model::{Command, Mode, Reply, Stamp};
+use locum::model::{Command, Intent, Mode, NodeId, Reply, Server, Stamp};
 
 use super::{
-    Tick,
+    MOST, Tick,
     agent::{Agent, Asker, Reach},
     bug::Bug,
     checks::Checks,
     controller::{
-        Controller, Effect, LONG, Leading, Pending, QUICK, SHORT, SIGN_OF_LIFE, Task, Work, member,
+        Controller, Effect, LONG, Leading, LeaseRead, Pending, QUICK, SHORT, SIGN_OF_LIFE, Task, Work, member,
     },
     faults::Faults,
-    host::{Host, Life, clock},
+    host::{Host, HostClock, Life},
     log::Log,
     mix::Mix,
     network::{Envelope, FACTS_LATE, Message, Network},
     node,
-    postgres::{Conninfo, Pg, Proc},
+    postgres::{Conninfo, Proc},
     replication::Stream,
+    right::{Ask, Out, Told},
     rng::Rng,
     store::Store,
 };
@@ -25,18 +26,30 @@ use super::{
 /// A verifying commit is given up after this.
 const VERIFY: Tick = 200;
 
+/// A call of an agent to the store: when it gets there, when the answer is back, and what it is.
+struct Call {
+    host: usize,
+    id: u64,
+    due: Tick,
+    back: Tick,
+    ask: Ask,
+    told: Option<Told>,
+}
+
 pub(crate) struct World {
     pub(crate) now: Tick,
     pub(crate) rng: Rng,
     pub(crate) mix: Mix,
     pub(crate) bug: Option<Bug>,
-    pub(crate) hosts: [Host; 2],
-    pub(crate) controllers: [Controller; 2],
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) controllers: Vec<Controller>,
     pub(crate) store: Store,
     pub(crate) network: Network,
     pub(crate) faults: Faults,
     pub(crate) checks: Checks,
     pub(crate) log: Log,
+    calls: Vec<Call>,
+    pub(crate) amends: u64,
     next_record: u32,
     next_message: u64,
 }
@@ -45,22 +58,32 @@ impl World {
     pub(crate) fn new(seed: u64, bug: Option<Bug>, traced: bool) -> Self {
         let mut rng = Rng::new(seed);
         let mix = Mix::draw(&mut rng, bug);
-        let mut agents = [0, 1].map(|host| {
-            let mut agent = Agent::new(host, locum::model::StandbyName(String::new()));
-            agent.disk.name = agent.new_name();
-            agent
-        });
-        let name = agents[1].disk.name.clone();
-        agents[1].changed = true;
-        let [first, second] = agents;
-        let from = Conninfo { host: 0, slot: node(1).slot(), name };
-        let checks = Checks::new(mix.policy.durability, mix.policy.max_data_loss, bug);
+        let hosts: Vec<Host> = (0..mix.hosts)
+            .map(|host| {
+                let mut agent = Agent::new(host, locum::model::StandbyName(String::new()));
+                agent.disk.name = agent.new_name();
+                let standby = (1..mix.servers).contains(&host);
+                let name = agent.disk.name.clone();
+                let from = standby.then(|| Conninfo { host: 0, slot: node(host).slot(), name });
+                let clock = HostClock::new(host, mix.rates[host]);
+                Host::new(host, host < mix.servers, clock, agent, from)
+            })
+            .collect();
+        let controllers = hosts
+            .iter()
+            .enumerate()
+            .map(|(host, it)| Controller::new(host, mix.hosts, it.clock, 0))
+            .collect();
+        let checks = Checks::new(&mix.policy, bug);
         let mut log = Log { on: traced, ..Log::default() };
         log.say(|| {
             let policy = &mix.policy;
             format!(
-                "seed {seed}: {:?}, on crash {:?}, hang {:?}, write wait {:?}, loss {}; {:?} every {} ticks for {}",
+                "seed {seed}: {} of {} hosts serve; {:?}, ttl {:?}, on crash {:?}, hang {:?}, write wait {:?}, loss {}; {:?} every {} ticks for {}",
+                mix.servers,
+                mix.hosts,
                 policy.durability,
+                policy.lease_ttl,
                 policy.on_crash,
                 policy.hang,
                 policy.write_wait,
@@ -75,13 +98,15 @@ impl World {
             rng,
             mix,
             bug,
-            hosts: [Host::new(0, first, None), Host::new(1, second, Some(from))],
-            controllers: [Controller::new(0, 0), Controller::new(1, 0)],
+            hosts,
+            controllers,
             store: Store::new(),
             network: Network::default(),
             faults: Faults::default(),
             checks,
             log,
+            calls: Vec::new(),
+            amends: 0,
             next_record: 1,
             next_message: 0,
         }
@@ -98,26 +123,23 @@ impl World {
         self.store.sweep(self.now);
         self.live_or_die();
         self.run_servers();
+        self.run_guards();
         self.write();
+        self.call_store();
         self.deliver();
-        for host in 0..2 {
+        for host in 0..self.hosts.len() {
             self.run_agent(host);
         }
-        for host in 0..2 {
+        for host in 0..self.hosts.len() {
             if self.hosts[host].life == Life::Up && self.controllers[host].frozen_until <= self.now {
                 self.run_controller(host);
             }
         }
-        for host in 0..2 {
-            self.checks.promise(host, self.hosts[host].agent.disk.promise);
-            let (epoch, pg) = (self.hosts[host].epoch(), &self.hosts[host].pg);
-            self.checks.promised_is_in_force(host, epoch, pg, self.now);
+        for (host, it) in self.hosts.iter().enumerate() {
+            self.checks.promise(host, it.agent.disk.promise);
+            self.checks.guard_knows(host, it.guard.stamp);
+            self.checks.promised_is_in_force(host, it.term(), &it.pg, self.now);
         }
-    }
-
-    fn both(hosts: &mut [Host; 2], host: usize) -> (&mut Host, &mut Host) {
-        let [first, second] = hosts;
-        if host == 0 { (first, second) } else { (second, first) }
     }
 
     // ---- members that come and go -------------------------------------------------------------
@@ -127,8 +149,34 @@ impl World {
         self.hosts[host].kept.clear();
     }
 
+    /// A stop in order: beside the primary it first says that nobody attends it, and only then disarms the guard.
+    fn stop_in_order(&mut self, host: usize) {
+        let Some(back) = self.hosts[host].stopping.filter(|_| self.hosts[host].life == Life::Up) else {
+            return;
+        };
+        self.hosts[host].stopping = None;
+        // Its controller has ended before this: nothing that it had begun counts any more.
+        self.kill_member(host, back);
+        let Some((basis, revision)) =
+            self.store.intent.clone().filter(|_| self.store.answers(host, self.now))
+        else {
+            return;
+        };
+        if basis.primary.as_ref() != Some(&node(host)) {
+            return;
+        }
+        let next = Intent { attended: false, ..basis.clone() }.raised();
+        if self.store.amend((&basis, revision), &next, None).is_some() {
+            self.checks.amended(Some(&basis), &next);
+            let it = &mut self.hosts[host];
+            it.guard.disarm(&mut it.pg);
+            self.log.say(|| format!("member {host} stops, and {} says so", next.stamp()));
+        }
+    }
+
     fn live_or_die(&mut self) {
-        for host in 0..2 {
+        for host in 0..self.hosts.len() {
+            self.stop_in_order(host);
             match self.hosts[host].life {
                 Life::Frozen(until) if until <= self.now => {
                     self.hosts[host].life = Life::Up;
@@ -141,9 +189,11 @@ impl World {
                     let it = &mut self.hosts[host];
                     (it.life, it.lives) = (Life::Up, it.lives + 1);
                     it.table = locum::endpoint::routing::Table::new(locum::model::EndpointKind::Primary);
-                    it.agent.restart(&mut it.pg, self.bug);
+                    let clock = it.clock.at(self.now);
+                    it.agent.restart(&mut it.pg, clock, self.bug);
+                    let clock = it.clock;
                     self.checks.endpoint_restarted(host);
-                    self.controllers[host] = Controller::new(host, self.now);
+                    self.controllers[host] = Controller::new(host, self.mix.hosts, clock, self.now);
                 }
                 _ => {}
             }
@@ -153,8 +203,7 @@ impl World {
     // ---- servers ------------------------------------------------------------------------------
 
     fn run_servers(&mut self) {
-        for host in 0..2 {
-            let (it, other) = Self::both(&mut self.hosts, host);
+        for host in 0..self.mix.servers {
             let mut stream = Stream {
                 host,
                 now: self.now,
@@ -164,10 +213,10 @@ impl World {
                 checks: &mut self.checks,
                 log: &mut self.log,
             };
-            stream.step(&mut it.pg, &mut other.pg);
+            stream.step(&mut self.hosts);
         }
-        for host in 0..2 {
-            let (it, other) = Self::both(&mut self.hosts, host);
+        for host in 0..self.mix.servers {
+            let it = &mut self.hosts[host];
             let before = it.pg.proc;
             let next = &mut self.next_record;
             let mut fresh = || {
@@ -175,17 +224,23 @@ impl World {
                 *next
             };
             let told = it.pg.step(self.now, &mut self.rng, &mut fresh);
-            let epoch = it.epoch();
+            let epoch = it.term();
             if it.pg.proc != before {
                 self.log.say(|| format!("server {host}: {:?}, {} records", it.pg.proc, it.pg.wal.len()));
                 if it.pg.proc == Proc::Primary {
                     let promoted = matches!(before, Proc::Promoting { .. });
-                    self.checks.becomes_primary(host, epoch, promoted, &it.pg, &other.pg);
+                    self.checks.becomes_primary(host, epoch, promoted, &self.hosts, self.now);
                 }
             }
             for commit in told {
-                self.checks.acknowledged(host, epoch, commit, &other.pg);
+                self.checks.acknowledged(host, epoch, commit, &self.hosts, self.now);
             }
+        }
+    }
+
+    fn run_guards(&mut self) {
+        for it in &mut self.hosts[..self.mix.servers] {
+            it.guard.step(self.now, it.clock, &mut it.pg, &self.mix, &mut self.rng, &mut self.log);
         }
     }
 
@@ -196,22 +251,24 @@ impl World {
 
     /// Clients commit: some at a node's own socket, which no endpoint guards, some through the endpoints.
     fn write(&mut self) {
-        for host in 0..2 {
+        for host in 0..self.hosts.len() {
             if self.rng.chance(self.mix.direct) && self.hosts[host].pg.commits(self.now) {
-                let id = self.fresh();
-                self.hosts[host].pg.commit(id);
+                let (id, weak) = (self.fresh(), self.rng.chance(self.mix.weak));
+                self.hosts[host].pg.commit(id, weak, false);
+            }
+            if self.rng.chance(self.mix.weak / 4) && self.hosts[host].pg.commits(self.now) {
+                self.hosts[host].pg.cancel_wait(&mut self.rng);
             }
             if self.rng.chance(self.mix.clients) {
-                self.commit_through(host, host);
+                self.commit_through(host, host, false);
             }
         }
     }
 
     /// A commit through the endpoint of `host`, by a client on the host `from`. None: it gets nowhere.
-    fn commit_through(&mut self, from: usize, host: usize) -> Option<(usize, u32)> {
+    fn commit_through(&mut self, from: usize, host: usize, patient: bool) -> Option<(usize, u32)> {
         let it = &self.hosts[host];
-        let links = &self.network.links;
-        let joined = |a: usize, b: usize| links.open(a, b, self.now) && links.open(b, a, self.now);
+        let joined = |a: usize, b: usize| self.network.links.both(a, b, self.now);
         let target = it.table.target().filter(|_| it.life == Life::Up && it.table.mode() == Mode::Open)?;
         let to = member(&target.node);
         let pg = &self.hosts[to].pg;
@@ -219,7 +276,7 @@ impl World {
             return None;
         }
         let id = self.fresh();
-        self.hosts[to].pg.commit(id);
+        self.hosts[to].pg.commit(id, false, patient);
         Some((to, id))
     }
 
@@ -227,6 +284,63 @@ impl World {
 
     fn send(&mut self, from: usize, to: usize, message: Message) {
         self.network.send(from, to, message, self.now, &mut self.rng, &self.mix);
+    }
+
+    /// The store takes what has reached it, and answers.
+    fn call_store(&mut self) {
+        let mut told = Vec::new();
+        for call in &mut self.calls {
+            if call.due <= self.now && call.told.is_none() {
+                call.told = Some(if self.store.answers(call.host, self.now) {
+                    match &call.ask {
+                        Ask::Reign => Told::Reign(self.store.reign.clone()),
+                        Ask::Last => Told::Last(self.store.lease.clone()),
+                        Ask::Renew { reign, last, record } => {
+                            Told::Renewed(self.store.renew_primary(*reign, *last, record, self.bug))
+                        }
+                    }
+                } else {
+                    Told::Error
+                });
+            }
+        }
+        self.calls.retain_mut(|call| {
+            let back = call.told.is_some() && call.back <= self.now;
+            if back && let Some(answer) = call.told.take() {
+                told.push((call.host, call.id, answer));
+            }
+            !back
+        });
+        for (host, id, answer) in told {
+            let message = Message::Told { id, told: answer };
+            self.receive(Envelope { due: self.now, sent: self.now, from: host, to: host, message });
+        }
+    }
+
+    /// What an agent wants said goes on its way.
+    fn send_out(&mut self, host: usize) {
+        for out in std::mem::take(&mut self.hosts[host].agent.out) {
+            match out {
+                Out::Vouch { to, id, stamp } => {
+                    self.send(host, to, Message::Vouch { id, stamp, ttl: self.mix.policy.lease_ttl });
+                }
+                Out::Store { id, ask } => {
+                    let late = |world: &mut Self| match world.network.unreliable
+                        && world.rng.chance(world.mix.late)
+                    {
+                        true => world.rng.range(1, world.mix.late_most),
+                        false => world.rng.below(2),
+                    };
+                    let due = self.now + late(self);
+                    let lost = self.network.unreliable && self.rng.chance(self.mix.lose);
+                    let back = if lost { Tick::MAX } else { due + late(self) };
+                    self.calls.push(Call { host, id, due, back, ask, told: None });
+                }
+            }
+        }
+        let now = self.now;
+        // An answer that was lost is not waited for, once the request has had its effect.
+        self.calls.retain(|call| call.back != Tick::MAX || call.told.is_none() || call.due + 200 > now);
     }
 
     fn deliver(&mut self) {
@@ -266,11 +380,18 @@ impl World {
                 let late = self.now - envelope.sent;
                 if late <= FACTS_LATE {
                     // The stream knows how long a message took beyond the quickest one.
-                    let at = clock(to, envelope.sent + u64::from(from != to && late > 0));
+                    let at = self.hosts[to].clock.at(envelope.sent + u64::from(from != to && late > 0));
                     let facts = if from == to { *facts } else { facts.rebased(at) };
                     self.controllers[to].heard(facts, at);
                 }
             }
+            Message::Vouch { id, stamp, ttl } => {
+                let it = &mut self.hosts[to];
+                let given = it.serves && it.agent.vouch(stamp, ttl, it.clock.at(self.now));
+                self.log.say(|| format!("agent {to}: its word to {from} ({stamp}): {given}"));
+                self.send(to, from, Message::Told { id, told: Told::Word(given) });
+            }
+            Message::Told { id, told } => self.hosts[to].agent.take_told(id, told),
         }
     }
 
@@ -282,19 +403,24 @@ impl World {
     // ---- agents -------------------------------------------------------------------------------
 
     fn with_agent<T>(&mut self, host: usize, act: impl FnOnce(&mut Agent, &mut Reach<'_>) -> T) -> T {
-        let linked = self.network.links.open(host, 1 - host, self.now)
-            && self.network.links.open(1 - host, host, self.now);
+        let mut linked = [false; MOST];
+        for (other, linked) in linked.iter_mut().enumerate().take(self.hosts.len()) {
+            *linked = self.network.links.both(host, other, self.now);
+        }
         let next = &mut self.next_record;
         let mut fresh = || {
             *next += 1;
             *next
         };
-        let (it, other) = Self::both(&mut self.hosts, host);
+        let (before, rest) = self.hosts.split_at_mut(host);
+        let (it, after) = rest.split_first_mut().expect("a host");
         let mut reach = Reach {
             now: self.now,
-            clock: clock(host, self.now),
+            clock: it.clock.at(self.now),
             pg: &mut it.pg,
-            other: &other.pg,
+            guard: &mut it.guard,
+            before,
+            after,
             linked,
             rng: &mut self.rng,
             mix: &self.mix,
@@ -318,16 +444,20 @@ impl World {
         if self.hosts[host].life != Life::Up {
             return;
         }
-        let replies = self.with_agent(host, Agent::step);
-        for (asker, reply) in replies {
-            self.reply(host, asker, reply);
+        if self.hosts[host].serves {
+            let replies = self.with_agent(host, Agent::step);
+            for (asker, reply) in replies {
+                self.reply(host, asker, reply);
+            }
+            self.send_out(host);
         }
         let it = &mut self.hosts[host];
         if it.agent.changed || self.now >= it.tell_at {
             (it.agent.changed, it.tell_at) = (false, self.now + 10);
             let facts = Box::new(it.facts(self.now));
-            self.send(host, 1 - host, Message::Facts(facts.clone()));
-            self.send(host, host, Message::Facts(facts));
+            for to in 0..self.hosts.len() {
+                self.send(host, to, Message::Facts(facts.clone()));
+            }
         }
     }
 
@@ -335,6 +465,7 @@ impl World {
 
     fn run_controller(&mut self, host: usize) {
         self.read_store(host);
+        self.read_lease(host);
         self.elect(host);
         self.give_up_orders(host);
         let due = self.controllers[host].tasks.iter().any(|task| task.due <= self.now);
@@ -355,7 +486,7 @@ impl World {
             if let Some(leading) = controller.leading {
                 self.store.resign(leading.created);
             }
-            controller.lead(None, &[]);
+            controller.lead(None, &[], self.now);
             controller.next_try = self.now + 2 * self.mix.leader_ttl;
         }
     }
@@ -368,13 +499,41 @@ impl World {
         if controller.read != Some(self.store.revision) && controller.read_at.is_none() {
             let late = self.network.unreliable && self.rng.chance(self.mix.late);
             let wait = if late { self.rng.range(1, self.mix.late_most) } else { self.rng.range(0, 2) };
-            controller.read_at = Some(self.now + wait);
+            (controller.read_at, controller.read_asked) = (Some(self.now + wait), self.now);
         }
         if controller.read_at.is_some_and(|at| at <= self.now) {
             (controller.read_at, controller.read) = (None, Some(self.store.revision));
-            if let Some((intent, revision)) = self.store.intent.clone() {
-                controller.adopt(intent, revision, self.now, self.bug);
+            let leader = self.store.leader.as_ref().map(|leader| node(leader.host));
+            controller.stored(self.store.intent.clone(), leader, self.now, self.bug);
+        }
+    }
+
+    /// Reads the primary lease whenever it was renewed, and whenever another intent is known to stand.
+    fn read_lease(&mut self, host: usize) {
+        let answers = self.store.answers(host, self.now);
+        let revision = self.store.lease.as_ref().map(|(_, revision)| *revision);
+        if answers && self.controllers[host].wants_lease(revision) {
+            let late = |world: &mut Self| match world.network.unreliable && world.rng.chance(world.mix.late) {
+                true => world.rng.range(1, world.mix.late_most),
+                false => world.rng.below(2),
+            };
+            let asked = self.now + late(self);
+            let answered = asked + late(self);
+            let under = self.controllers[host].intent.as_ref().map(|(intent, _)| intent.stamp());
+            self.controllers[host].lease_read = Some(LeaseRead { under, asked, answered, found: None });
+        }
+        let Some(mut read) = self.controllers[host].lease_read.take() else { return };
+        if read.found.is_none() && read.asked <= self.now {
+            if !answers {
+                return;
             }
+            read.found = Some(self.store.lease.clone());
+        }
+        match read.found {
+            Some(found) if read.answered <= self.now => {
+                self.controllers[host].lease_told(found, read.under, self.now)
+            }
+            found => self.controllers[host].lease_read = Some(LeaseRead { found, ..read }),
         }
     }
 
@@ -384,20 +543,22 @@ impl World {
             return;
         }
         let answers = self.store.answers(host, self.now);
-        let until = clock(host, self.now + ttl * 4 / 5);
+        let until = self.hosts[host].clock.at(self.now + ttl * 4 / 5);
         if let Some(leading) = controller.leading {
             controller.next_try = self.now + ttl / 4;
             if answers {
                 let held = self.store.renew(leading.created, ttl, self.now);
-                controller.lead(held.then_some(Leading { until, ..leading }), &[]);
+                controller.lead(held.then_some(Leading { until, ..leading }), &[], self.now);
             } else if !controller.leads(self.now) {
-                controller.lead(None, &[]);
+                controller.lead(None, &[], self.now);
             }
         } else {
             controller.next_try = self.now + ttl / 10;
-            if answers && let Some(created) = self.store.campaign(ttl, self.now) {
+            if answers && let Some(created) = self.store.campaign(host, ttl, self.now) {
                 self.log.say(|| format!("controller {host} leads"));
-                controller.lead(Some(Leading { created, until }), &self.store.failovers);
+                let wall = self.hosts[host].wall(self.now);
+                let past: Vec<i64> = self.store.failovers.iter().map(|at| wall - at).collect();
+                controller.lead(Some(Leading { created, until }), &past, self.now);
             }
         }
     }
@@ -407,6 +568,14 @@ impl World {
         match task.work {
             Work::Declare { created, basis, next, rpo } => {
                 let outcome = self.declare(host, created, basis, *next, rpo.as_ref());
+                self.controllers[host].ended(task.key, outcome, now, bug);
+            }
+            Work::Amend { basis, next } => {
+                let outcome = self.amend(host, &basis, *next);
+                self.controllers[host].ended(task.key, outcome, now, bug);
+            }
+            Work::FenceCommand { node, stamp } => {
+                let outcome = self.fence_by_command(&node, stamp);
                 self.controllers[host].ended(task.key, outcome, now, bug);
             }
             Work::Order { node, stamp, command } => {
@@ -427,7 +596,7 @@ impl World {
                 self.send(host, to, Message::Route { id, stamp, order });
             }
             Work::Drain { stamp } => {
-                for to in 0..2 {
+                for to in 0..self.hosts.len() {
                     let reached = self.network.links.open(host, to, now) && self.hosts[to].life == Life::Up;
                     if reached && self.hosts[to].table.park(stamp).is_ok() {
                         self.checks.routed(to, stamp, None);
@@ -465,22 +634,59 @@ impl World {
             return Err("the store cannot be reached".into());
         }
         let revision = basis.as_ref().map(|(_, revision)| *revision);
+        let stood = self.store.intent.as_ref().map(|(intent, _)| intent.clone());
         let Some(revision) = self.store.declare(created, revision, &next, self.bug) else {
             self.log.say(|| format!("controller {host}: {} conflicts", next.stamp()));
-            return Ok(Effect::None);
+            return Err("somebody else replaced the intent first".into());
         };
         if self.store.leader.as_ref().is_none_or(|leader| leader.created != created) {
             self.checks.violate(|| "the store takes a write of a leader that was deposed".to_owned());
         }
         let before = basis.map(|(intent, _)| intent);
-        self.checks.declared(before.as_ref(), &next, rpo);
+        self.checks.declared(before.as_ref(), stood.as_ref(), &next, rpo);
         if before.as_ref().is_some_and(|before| before.primary.is_some()) && next.primary.is_none() {
-            self.store.failovers.push(self.now);
+            let wall = self.hosts[host].wall(self.now);
+            self.store.failovers.push(wall);
         }
         if self.network.unreliable && self.rng.chance(self.mix.lose) {
             return Err("the store's answer was lost".into());
         }
         Ok(Effect::Declared { before: Box::new(before), next: Box::new(next), revision })
+    }
+
+    fn amend(&mut self, host: usize, basis: &(Intent, i64), next: Intent) -> Result<Effect, String> {
+        if !self.store.answers(host, self.now) {
+            return Err("the store cannot be reached".into());
+        }
+        let stood = self.store.intent.as_ref().map(|(intent, _)| intent.clone());
+        let Some(revision) = self.store.amend((&basis.0, basis.1), &next, self.bug) else {
+            return Err("somebody else replaced the intent first".into());
+        };
+        self.amends += 1;
+        self.log.say(|| format!("controller {host}: amended to {}", next.stamp()));
+        self.checks.amended(stood.as_ref(), &next);
+        if self.network.unreliable && self.rng.chance(self.mix.lose) {
+            return Err("the store's answer was lost".into());
+        }
+        Ok(Effect::Amended(Box::new(next), revision))
+    }
+
+    /// The power of a host is switched off, and on again.
+    fn fence_by_command(&mut self, node: &NodeId, stamp: Stamp) -> Result<Effect, String> {
+        if self.network.unreliable && self.rng.chance(300) {
+            return Err("the management controller does not answer".into());
+        }
+        let (host, until) = (member(node), self.now + self.rng.range(50, 400));
+        self.log.say(|| format!("host {host} is fenced by command"));
+        self.lose_host(host, until);
+        Ok(Effect::FencedByCommand(node.clone(), stamp))
+    }
+
+    pub(crate) fn lose_host(&mut self, host: usize, until: Tick) {
+        self.hosts[host].pg.kill(self.now);
+        let it = &mut self.hosts[host];
+        it.guard.disarm(&mut it.pg);
+        self.kill_member(host, until);
     }
 
     /// Commits through every endpoint, and waits for the acknowledgements.
@@ -494,10 +700,13 @@ impl World {
         let (since, ids) = match sent {
             Some(sent) => sent,
             None => {
-                let known: Vec<usize> = self.controllers[host].nodes.keys().map(member).collect();
+                let (clock, detect) = (self.hosts[host].clock.at(self.now), self.mix.policy.detect);
+                let known = self.controllers[host].nodes.iter();
+                let heard = known.filter(|(_, view)| clock.since(view.heard) <= detect);
+                let known: Vec<usize> = heard.map(|(node, _)| member(node)).collect();
                 let ids: Vec<u32> = known
                     .into_iter()
-                    .map(|to| self.commit_through(host, to).map_or(0, |(_, id)| id))
+                    .map(|to| self.commit_through(host, to, true).map_or(0, |(_, id)| id))
                     .collect();
                 (self.now, ids)
             }
@@ -556,19 +765,33 @@ impl World {
         let Some(primary) = intent.primary.as_ref().map(member) else {
             return Some("nobody is declared".into());
         };
-        let other = 1 - primary;
-        let (pg, standby): (&Pg, &Pg) = (&self.hosts[primary].pg, &self.hosts[other].pg);
-        let since = self.hosts[primary].agent.disk.primary_since;
-        if pg.proc != Proc::Primary || !since.is_some_and(|since| since.same_epoch(intent.stamp())) {
+        let pg = &self.hosts[primary].pg;
+        let agent = &self.hosts[primary].agent;
+        let since = agent.disk.primary_since;
+        if pg.proc != Proc::Primary
+            || pg.is_frozen()
+            || !since.is_some_and(|since| since.same_epoch(intent.stamp()))
+        {
             return Some(format!("host {primary} is declared and {:?}", pg.proc));
         }
-        if standby.proc != Proc::Standby || standby.receiver.is_none() {
-            return Some(format!("host {other} does not stream: {:?}", standby.proc));
+        if agent.serves_until.is_none() {
+            return Some("the primary has no right to serve".into());
         }
-        if standby.paused {
-            return Some("replay is paused".into());
+        let standbys: Vec<usize> = (0..self.mix.servers).filter(|host| *host != primary).collect();
+        for other in &standbys {
+            let standby = &self.hosts[*other].pg;
+            let streams = standby.receiver.as_ref().is_some_and(|receiver| receiver.from == primary);
+            if standby.proc != Proc::Standby || !streams {
+                return Some(format!("host {other} does not stream: {:?}", standby.proc));
+            }
+            if standby.paused {
+                return Some("replay is paused".into());
+            }
         }
-        let synced = intent.sync.len() == 1 && intent.sync == intent.sync_next;
+        if !intent.attended || !standbys.iter().all(|host| intent.promotable.contains(&node(*host))) {
+            return Some("unattended, or not everybody is promotable".into());
+        }
+        let synced = intent.sync.len() == standbys.len() && intent.sync == intent.sync_next;
         if intent.durability != locum::model::Durability::Async && !synced {
             return Some("the sync set is not full".into());
         }
@@ -589,5 +812,11 @@ impl World {
             return Some(format!("the planner is not content: {}", holds.join(" | ")));
         }
         None
+    }
+
+    /// Servers that run as primaries.
+    pub(crate) fn primaries(&self) -> Vec<usize> {
+        let runs = |host: &&Host| matches!(host.agent.server.value, Server::Primary(_)) && !host.pg.is_down();
+        self.hosts.iter().filter(runs).map(|host| host.agent.host).collect()
     }
 }

@@ -193,7 +193,8 @@ fn in_async_a_fence_is_enough_within_the_accepted_loss() {
         fence(&mut view, None);
         let intent = view.intent_mut();
         (intent.sync, intent.sync_next, intent.durability) = (vec![], vec![], Durability::Async);
-        view.rpo.as_mut().expect("an RPO").bytes = bytes;
+        let rpo = view.rpo.as_mut().expect("an RPO");
+        (rpo.bytes, rpo.primary) = (bytes, Lsn(FLUSHED.0 + bytes.unwrap_or(0)));
         let next = declared(&decide(&view)).and_then(|next| next.primary.clone());
         assert_eq!(next == Some(tokyo()), taken, "live RPO {bytes:?}");
     }

@@ -158,6 +158,21 @@ fn the_primary_notes_who_may_be_promoted_before_the_store_lists_it() {
 }
 
 #[test]
+fn a_witness_that_is_heard_does_not_hold_up_the_first_declaration() {
+    let osaka = node("osaka");
+    let mut view = healthy();
+    view.intent = None;
+    view.members.insert(osaka.clone());
+    for node in [seoul(), tokyo()] {
+        view.agent_mut(&node).promise = None;
+    }
+    assert_eq!(declared(&decide(&view)), None, "it may have a server that nobody has seen");
+    view.nodes
+        .insert(osaka, NodeView { heard: NOW, agent: None, endpoints: std::collections::BTreeMap::new() });
+    assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(seoul()));
+}
+
+#[test]
 fn a_member_that_is_back_attends_again() {
     let mut view = healthy();
     view.intent_mut().attended = false;
@@ -171,6 +186,81 @@ fn a_member_that_is_back_attends_again() {
     view.agent_mut(&seoul()).guard = Some(armed());
     let expected = Intent { attended: true, ..view.intent_mut().clone() }.raised();
     assert_eq!(decide(&view).steps, vec![Step::Amend(expected)]);
+}
+
+#[test]
+fn nobody_is_promoted_who_has_not_come_to_where_the_last_primary_began() {
+    let (mut view, _) = two_recruits();
+    for name in ["tokyo", "osaka"] {
+        let before = Lsn(SWITCH.at.0 - 8);
+        let standby = view.standby_mut(&node(name));
+        (standby.flushed, standby.replayed) = (before, before);
+    }
+    view.rpo.as_mut().expect("an RPO").primary = SWITCH.at;
+    let next =
+        declared(&plan(&view, &Memory::default(), &in_async(), NOW)).and_then(|next| next.primary.clone());
+    assert_ne!(next, Some(tokyo()));
+    assert_ne!(next, Some(node("osaka")));
+}
+
+#[test]
+fn a_former_primary_that_never_answers_is_ended_although_it_gave_its_word() {
+    let mut view = healthy();
+    view.server(&tokyo(), Server::Starting);
+    let lost = |ms| Memory {
+        since: [(Finding::StandbyLost { node: tokyo() }, ago(ms))].into(),
+        ..Memory::default()
+    };
+    let fenced = |view: &View, ms| {
+        orders(&plan(view, &lost(ms), &Policy::default(), NOW)).contains(&(tokyo(), Command::Fence))
+    };
+    assert!(!fenced(&view, 29_000), "it may be starting as a standby");
+    assert!(fenced(&view, 31_000));
+    view.agent_mut(&tokyo()).job = Some("starting PostgreSQL".into());
+    assert!(!fenced(&view, 31_000), "a long recovery is somebody's doing");
+}
+
+/// Seoul down and fenced, in async; tokyo and osaka recruited, osaka 64 bytes further.
+fn two_recruits() -> (View, NodeId) {
+    let osaka = node("osaka");
+    let mut view = vacant();
+    let third = view.nodes[&tokyo()].clone();
+    view.nodes.insert(osaka.clone(), third);
+    asynchronous(&mut view);
+    view.intent_mut().promotable = vec![osaka.clone(), tokyo()];
+    recruit(&mut view);
+    fence(&mut view, None);
+    let stamp = view.intent_mut().stamp();
+    let further = Lsn(FLUSHED.0 + 64);
+    let standby = view.standby_mut(&osaka);
+    (standby.recruited, standby.streaming) = (Some(stamp), false);
+    (standby.flushed, standby.replayed) = (further, further);
+    view.rpo.as_mut().expect("an RPO").primary = further;
+    (view, osaka)
+}
+
+#[test]
+fn in_async_each_candidate_is_judged_by_what_it_lacks_itself() {
+    let (mut view, osaka) = two_recruits();
+    let policy = Policy { max_data_loss: 63, ..in_async() };
+    let chosen = |view: &View| {
+        declared(&plan(view, &Memory::default(), &policy, NOW)).and_then(|next| next.primary.clone())
+    };
+    assert_eq!(chosen(&view), Some(osaka.clone()));
+    view.nodes.get_mut(&osaka).expect("osaka").heard = ago(5_000);
+    assert_ne!(chosen(&view), Some(tokyo()), "the best one's position is not what tokyo holds");
+}
+
+#[test]
+fn nobody_is_declared_while_somebody_further_is_being_recruited() {
+    let (mut view, osaka) = two_recruits();
+    let decide = |view: &View| plan(view, &Memory::default(), &in_async(), NOW);
+    view.standby_mut(&osaka).recruited = None;
+    assert_eq!(declared(&decide(&view)), None);
+    let order = Step::Order { node: osaka, command: Command::Recruit, stamp: view.intent_mut().stamp() };
+    let failed = Attempt { failures: 1, at: NOW, error: "no".into() };
+    view.attempts.insert(order.key(), failed);
+    assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(tokyo()));
 }
 
 /// Seoul's own member, which does not lead and does not hear the leader; tokyo takes nothing more.

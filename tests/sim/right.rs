@@ -1,0 +1,247 @@
+//! The right to serve, as `agent::right` has it: rounds of calls to the store, and the others' word when it is silent.
+
+use std::time::Duration;
+
+use locum::model::{LeaseRecord, Mono, NodeId, Reign, Stamp, lease};
+
+use super::{
+    Tick,
+    agent::{Agent, Reach},
+    bug::Bug,
+    host_of, node,
+};
+
+/// How long the store may take over one call, and others over their word.
+const CALL: Tick = 80;
+const ASK: Tick = 50;
+const TRIES: u32 = 3;
+
+/// What is asked of the store.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    Reign,
+    Last,
+    Renew { reign: i64, last: Option<i64>, record: LeaseRecord },
+}
+
+/// What came back, from the store or from another member.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    Reign(Option<(Reign, i64)>),
+    Last(Option<(LeaseRecord, i64)>),
+    Renewed(Option<i64>),
+    Error,
+    Word(bool),
+}
+
+/// What an agent sends during a tick.
+pub(crate) enum Out {
+    Store { id: u64, ask: Ask },
+    Vouch { to: usize, id: u64, stamp: Stamp },
+}
+
+/// What was last read of the store, so that a renewal is one call.
+#[derive(Default)]
+pub(crate) struct Known {
+    reign: Option<(Reign, i64)>,
+    last: Option<Option<(LeaseRecord, i64)>>,
+}
+
+/// How a round ended.
+pub(crate) enum Verdict {
+    Serves,
+    Deposed(Reign),
+    NotYet,
+    Silent,
+}
+
+enum Phase {
+    Next,
+    Store { id: u64, began: Tick, asked: Mono, record: Option<LeaseRecord> },
+    Words { asked: Mono, began: Tick, waiting: Vec<u64>, refused: bool },
+}
+
+/// One attempt to confirm the right to serve under a stamp.
+pub(crate) struct Round {
+    stamp: Stamp,
+    phase: Phase,
+    tries: u32,
+    /// The reign was read anew because what was remembered did not fit.
+    read_anew: bool,
+    /// A claim asks for the others' word whatever is left.
+    claim: bool,
+}
+
+impl Round {
+    pub(crate) fn new(stamp: Stamp, claim: bool) -> Self {
+        Self { stamp, phase: Phase::Next, tries: TRIES, read_anew: false, claim }
+    }
+
+    /// Goes on as far as it can now. Some: it has ended.
+    pub(crate) fn step(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Option<Verdict> {
+        loop {
+            match &mut self.phase {
+                Phase::Next => match self.next(agent, r) {
+                    Some(Verdict::Silent) => return self.silent(agent, r),
+                    Some(verdict) => return Some(verdict),
+                    None => return None,
+                },
+                Phase::Store { id, began, asked, record } => {
+                    let (id, asked, record) = (*id, *asked, record.clone());
+                    let told = agent.told(id);
+                    if told.is_none() && r.now - *began <= CALL {
+                        return None;
+                    }
+                    self.phase = Phase::Next;
+                    if let Some(verdict) = self.answered(agent, r, told.unwrap_or(Told::Error), asked, record)
+                    {
+                        return match verdict {
+                            Verdict::Silent => self.silent(agent, r),
+                            other => Some(other),
+                        };
+                    }
+                }
+                Phase::Words { asked, began, waiting, refused } => {
+                    waiting.retain(|id| match agent.told(*id) {
+                        None => true,
+                        Some(told) => {
+                            *refused |= !matches!(told, Told::Word(true));
+                            false
+                        }
+                    });
+                    if waiting.is_empty() && !*refused {
+                        let until = lease::holder_until(*asked, r.mix.policy.lease_ttl);
+                        r.log.say(|| format!("agent {}: serves by the others' word", agent.host));
+                        agent.grant(self.stamp, until, self.claim, r);
+                        return Some(Verdict::Serves);
+                    }
+                    return (waiting.is_empty() || r.now - *began > ASK).then_some(Verdict::Silent);
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, agent: &mut Agent, r: &mut Reach<'_>, ask: Ask, record: Option<LeaseRecord>) {
+        let id = agent.next_id();
+        self.phase = Phase::Store { id, began: r.now, asked: r.clock, record };
+        agent.out.push(Out::Store { id, ask });
+    }
+
+    fn next(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Option<Verdict> {
+        if self.tries == 0 {
+            return Some(Verdict::Silent);
+        }
+        let me = node(agent.host);
+        let Some((reign, reign_revision)) = agent.known.reign.clone() else {
+            self.call(agent, r, Ask::Reign, None);
+            return None;
+        };
+        if !(reign.is_of(self.stamp) && reign.primary.as_ref() == Some(&me)) {
+            // What was remembered may be old: only what was just read ends a reign.
+            if self.read_anew {
+                return Some(self.judge(&reign, &me));
+            }
+            (self.read_anew, agent.known.reign) = (true, None);
+            self.call(agent, r, Ask::Reign, None);
+            return None;
+        }
+        let Some(last) = agent.known.last.clone() else {
+            self.call(agent, r, Ask::Last, None);
+            return None;
+        };
+        let count = last.as_ref().map_or(0, |(record, _)| record.count + 1);
+        let ttl_ms = u64::try_from(r.mix.policy.lease_ttl.as_millis()).unwrap_or(u64::MAX);
+        let (incarnation, epoch) = (self.stamp.incarnation, self.stamp.epoch);
+        let record = LeaseRecord { node: me, incarnation, epoch, ttl_ms, count };
+        let ask = Ask::Renew {
+            reign: reign_revision,
+            last: last.map(|(_, revision)| revision),
+            record: record.clone(),
+        };
+        self.call(agent, r, ask, Some(record));
+        None
+    }
+
+    fn answered(
+        &mut self,
+        agent: &mut Agent,
+        r: &mut Reach<'_>,
+        told: Told,
+        asked: Mono,
+        record: Option<LeaseRecord>,
+    ) -> Option<Verdict> {
+        match told {
+            Told::Reign(Some(reign)) => agent.known.reign = Some(reign),
+            Told::Last(last) => agent.known.last = Some(last),
+            Told::Renewed(Some(revision)) => {
+                agent.known.last = record.map(|record| Some((record, revision)));
+                let from = if r.bug == Some(Bug::LeaseFromReply) { r.clock } else { asked };
+                let until = lease::holder_until(from, r.mix.policy.lease_ttl);
+                agent.grant(self.stamp, until, self.claim, r);
+                return Some(Verdict::Serves);
+            }
+            Told::Renewed(None) => {
+                (agent.known, self.read_anew) = (Known::default(), false);
+                self.tries -= 1;
+            }
+            Told::Error | Told::Reign(None) | Told::Word(_) => {
+                // It may have been renewed all the same.
+                agent.known.last = None;
+                return Some(Verdict::Silent);
+            }
+        }
+        None
+    }
+
+    fn judge(&self, reign: &Reign, me: &NodeId) -> Verdict {
+        let newer = (reign.incarnation, reign.epoch) > (self.stamp.incarnation, self.stamp.epoch);
+        match (newer, reign.primary.as_ref() == Some(me)) {
+            (_, true) => Verdict::NotYet,
+            (true, false) => Verdict::Deposed(reign.clone()),
+            (false, false) => Verdict::Silent,
+        }
+    }
+
+    /// The store is silent: asks everybody who could be promoted, where that is due.
+    fn silent(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Option<Verdict> {
+        let left = agent.serves_until.map_or(Duration::ZERO, |until| until.since(r.clock));
+        let due = self.claim || left < r.mix.policy.lease_ttl / 2;
+        let noted = agent.disk.admitted.clone().filter(|(since, _)| due && since.same_epoch(self.stamp));
+        let Some((_, nodes)) = noted else { return Some(Verdict::Silent) };
+        let mut waiting = Vec::new();
+        for to in nodes.iter().filter_map(host_of) {
+            let id = agent.next_id();
+            waiting.push(id);
+            agent.out.push(Out::Vouch { to, id, stamp: self.stamp });
+        }
+        self.phase = Phase::Words { asked: r.clock, began: r.now, waiting, refused: false };
+        self.step(agent, r)
+    }
+}
+
+impl Agent {
+    /// Gives the word, unless a higher epoch was promised; written down as a length first.
+    pub(crate) fn vouch(&mut self, stamp: Stamp, ttl: Duration, now: Mono) -> bool {
+        let length = ttl + ttl / 100;
+        if self.disk.promise.is_some_and(|promise| promise > stamp && !promise.same_epoch(stamp)) {
+            return false;
+        }
+        self.disk.promise = self.disk.promise.max(Some(stamp));
+        self.disk.vouched = Some((stamp, length));
+        self.vouched_until = self.vouched_until.max(Some(now.plus(length)));
+        self.changed = true;
+        true
+    }
+
+    /// True once a word given to a lower epoch has run out.
+    pub(crate) fn word_is_kept(&mut self, stamp: Stamp, r: &mut Reach<'_>) -> bool {
+        if self.disk.vouched.is_none_or(|(to, _)| to.same_epoch(stamp)) {
+            return true;
+        }
+        if r.bug != Some(Bug::WordNotKept) && self.vouched_until.is_some_and(|until| until > r.clock) {
+            return false;
+        }
+        (self.disk.vouched, self.vouched_until) = (None, None);
+        true
+    }
+}
