@@ -55,6 +55,7 @@ impl Inner {
 
     /// Writes where to stream from. What was attested of a recruit ends before that.
     async fn lead(self: &Arc<Self>, upstream: &Upstream, running: Option<&Postmaster>) -> Result<(), Unable> {
+        self.forget_right();
         let told = upstream.clone();
         let paused = self.held().await.paused.is_some();
         self.remember(move |p| {

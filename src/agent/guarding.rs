@@ -129,7 +129,7 @@ async fn close(
 
 impl Inner {
     /// A command is under way that confirms the right to serve itself, before it lets anybody in.
-    fn confirms(&self) -> bool {
+    pub(super) fn confirms(&self) -> bool {
         let under_way = *self.under_way.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         matches!(under_way, "serve" | "promote")
     }

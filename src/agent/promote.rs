@@ -157,7 +157,7 @@ impl Inner {
                     )));
                 }
                 if self.instance.has_standby_signal().await? {
-                    return self.start_to_promote(stamp).await;
+                    return self.start_to_promote().await;
                 }
                 // Nobody is let in before its right to serve is confirmed.
                 self.claim(stamp).await?;
@@ -171,10 +171,11 @@ impl Inner {
 
     /// It was declared and ended before it was promoted: it starts as it was left, cut from everybody. The promotion is
     /// an order of its own.
-    async fn start_to_promote(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+    async fn start_to_promote(self: &Arc<Self>) -> Result<(), Unable> {
         let held = self.held().await;
-        let chosen = |by: Option<Stamp>| by.is_some_and(|by| by.same_epoch(stamp));
-        if held.upstream.is_some() || !(chosen(held.recruited) || chosen(held.primary_since)) {
+        // Of whatever epoch: it starts cut from everybody and acknowledges nothing; the promotion judges it.
+        let chosen = held.recruited.is_some() || held.primary_since.is_some();
+        if held.upstream.is_some() || !chosen {
             return Err(Unable::Refused("standby.signal is there: it is a standby's directory".into()));
         }
         self.start().await?;

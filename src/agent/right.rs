@@ -71,10 +71,14 @@ pub(super) async fn run(inner: Arc<Inner>) {
             Ok(()) => None,
             Err(since) => Some(unwell_since.unwrap_or(since).min(since)),
         };
-        let down = inner.board.read(|s| {
-            !matches!(s.facts.server.value, Server::Primary(_) | Server::Starting | Server::Unknown)
+        // A promotion may last longer than a lease.
+        let promotes = inner.confirms();
+        let down = inner.board.read(|s| match s.facts.server.value {
+            Server::Primary(_) | Server::Starting | Server::Unknown => false,
+            Server::Standby(_) => !promotes,
+            Server::Down(_) => true,
         });
-        if inner.is_frozen() {
+        if promotes || inner.is_frozen() {
             // The guard keeps it from answering, and goes on doing so until the right is confirmed.
             unwell_since = None;
         }
@@ -93,16 +97,21 @@ impl Inner {
         let held = self.held().await;
         let serves = held.primary_since.filter(|since| held.promise.is_some_and(|p| p.same_epoch(*since)));
         let Some(stamp) = serves else { return self.note_expiry() };
+        let server = self.board.read(|s| s.generation);
         match self.renew(stamp).await {
-            Ok(()) | Err(Denied::NotYet) => {}
+            Ok(until) => self.grant_to(server, until, stamp),
+            Err(Denied::NotYet) => {}
             Err(Denied::Deposed(reign)) => self.step_down(&reign).await,
             Err(Denied::Silent(why)) => {
                 let left = self
                     .board
                     .read(|s| s.facts.serves_until)
                     .map_or(Duration::ZERO, |until| until.since(self.now()));
-                if left < self.serving.ttl / 2 && !self.ask_for_word(stamp).await {
-                    tracing::warn!(%why, ?left, "the right to serve is not confirmed");
+                if left < self.serving.ttl / 2 {
+                    match self.ask_for_word(stamp).await {
+                        Some(until) => self.grant_to(server, until, stamp),
+                        None => tracing::warn!(%why, ?left, "the right to serve is not confirmed"),
+                    }
                 }
             }
         }
@@ -111,31 +120,25 @@ impl Inner {
 
     /// Confirms the right to serve under a stamp before a server is started or promoted: nobody is let in before.
     pub(super) async fn claim(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
-        match self.renew(stamp).await {
-            Ok(()) => self.arm_granted().await,
-            Err(Denied::Silent(why)) if !self.ask_for_word(stamp).await => {
-                Err(Unable::Failed(format!("its right to serve could not be confirmed: {why}")))
-            }
-            Err(Denied::Silent(_)) => self.arm_granted().await,
+        let until = match self.renew(stamp).await {
+            Ok(until) => Ok(until),
+            Err(Denied::Silent(why)) => self
+                .ask_for_word(stamp)
+                .await
+                .ok_or_else(|| Unable::Failed(format!("its right to serve could not be confirmed: {why}"))),
             Err(Denied::NotYet) => Err(Unable::Failed("the store declares it under another epoch".into())),
             Err(Denied::Deposed(reign)) => {
                 let who = reign.primary.as_ref().map_or("nobody", NodeId::as_str);
                 Err(Unable::Refused(format!("the store declares {who} the primary of epoch {}", reign.epoch)))
             }
-        }
-    }
-
-    /// A server that runs is opened only when its guard counts.
-    async fn arm_granted(&self) -> Result<(), Unable> {
-        let granted = self.wish.borrow().until;
-        match granted {
-            Some((until, stamp)) => self.arm_now(until, stamp).await,
-            None => Ok(()),
-        }
+        }?;
+        self.grant(until, stamp);
+        // A server that runs is opened only when its guard counts.
+        self.arm_now(until, stamp).await
     }
 
     /// Renews the lease. What was known of the store is read again when somebody else has written meanwhile.
-    async fn renew(&self, stamp: Stamp) -> Result<(), Denied> {
+    async fn renew(&self, stamp: Stamp) -> Result<Mono, Denied> {
         let mut known = self.known.lock().await;
         for _ in 0..TRIES {
             let reign = self.reign(&mut known).await?;
@@ -163,8 +166,7 @@ impl Inner {
             match called(self.serving.lease.renew(reign, last, &record)).await {
                 Ok(Outcome::Committed(revision)) => {
                     known.last = Some(Some((record, revision)));
-                    self.grant(lease::holder_until(asked, self.serving.ttl), stamp);
-                    return Ok(());
+                    return Ok(lease::holder_until(asked, self.serving.ttl));
                 }
                 Ok(Outcome::GuardFailed) => *known = Known::default(),
                 Err(why) => {
@@ -206,6 +208,19 @@ impl Inner {
         }
     }
 
+    /// The same for the server that was there when it was asked for: what comes late is nothing to the next one.
+    fn grant_to(&self, server: u64, until: Mono, stamp: Stamp) {
+        if self.board.read(|s| s.generation == server) {
+            self.grant(until, stamp);
+        }
+    }
+
+    /// What was granted to the last server is nothing to the next one.
+    pub(super) fn forget_right(&self) {
+        self.wish.send_modify(|wish| wish.until = None);
+        self.board.update(|s| s.facts.serves_until = None);
+    }
+
     fn grant(&self, until: Mono, stamp: Stamp) {
         self.wish.send_modify(|wish| wish.until = wish.until.max(Some((until, stamp))));
         self.board.update(|s| s.facts.serves_until = s.facts.serves_until.max(Some(until)));
@@ -216,20 +231,17 @@ impl Inner {
         self.board.update(|s| s.facts.serves_until = s.facts.serves_until.filter(|until| *until > now));
     }
 
-    /// Asks everybody who could be promoted. True: all of them gave their word, or there is nobody.
-    async fn ask_for_word(&self, stamp: Stamp) -> bool {
+    /// Asks everybody who could be promoted. Until when it may serve by their word; None: somebody did not give it.
+    async fn ask_for_word(&self, stamp: Stamp) -> Option<Mono> {
         let noted = self.held().await.admitted.filter(|(since, _)| since.same_epoch(stamp));
-        let Some((_, nodes)) = noted else { return false };
+        let (_, nodes) = noted?;
         let (asked, ttl) = (self.now(), self.serving.ttl);
         let ask = |node: NodeId| async move {
             let Some(member) = self.serving.peers.member(&node) else { return false };
             matches!(timeout(ASK, member.vouch(stamp, ttl)).await, Ok(Ok(true)))
         };
         let all = join_all(nodes.into_iter().map(ask)).await.into_iter().all(|given| given);
-        if all {
-            self.grant(lease::holder_until(asked, ttl), stamp);
-        }
-        all
+        all.then(|| lease::holder_until(asked, ttl))
     }
 
     /// Another reign stands: nothing more may be acknowledged here, whether or not anybody can say so.

@@ -66,6 +66,7 @@ async fn attend(inner: &Arc<Inner>, postmaster: &Postmaster) {
     looking.spawn(sample(Arc::clone(inner)));
     looking.spawn(probing::run(Arc::clone(inner)));
     postmaster.exited().await;
+    inner.forget_right();
     let generation = ended(inner).await;
     looking.shutdown().await;
     inner.attached.send_replace(None);
