@@ -213,6 +213,10 @@ fn lacking(case: &Case<'_>, intent: &Intent, wal_end: Option<Lsn>) -> Vec<(NodeI
 /// and it stands fenced and whole, it is declared again.
 fn reinstate(case: &mut Case<'_>, intent: &Intent) {
     let Some(old) = &intent.previous else { return };
+    if case.now.since(case.view.awake_since) < case.policy.detect {
+        // Whoever may know that another was declared has not had the time to say so.
+        return case.underway("this member has just started, and waits until it could have heard the others");
+    }
     let (possible, _) = candidate::survey(case, intent, Some(old));
     let waiting = fenced(case, intent, old).is_some_and(|down| down.wal_end.is_none());
     let whole = fenced(case, intent, old).is_some()

@@ -32,6 +32,8 @@ pub(crate) struct Outcome {
     amends: u64,
     /// The store was restored and rightly not believed.
     disbelieved: u64,
+    /// It was believed by a member that could not know better; nothing more is judged then.
+    blind: u64,
     longest_heal: u64,
 }
 
@@ -48,6 +50,7 @@ impl Outcome {
         self.unguarded += other.unguarded;
         self.amends += other.amends;
         self.disbelieved += other.disbelieved;
+        self.blind += other.blind;
         self.longest_heal = self.longest_heal.max(other.longest_heal);
     }
 }
@@ -57,7 +60,7 @@ impl fmt::Display for Outcome {
         write!(
             f,
             "{} s simulated, {} faults, {} failovers, {} switchovers, {} commits acknowledged, {} given up in async, \
-             {} that did not wait, {} unguarded, {} sets emptied without a leader, {} stores not believed, healed within {:.1} s",
+             {} that did not wait, {} unguarded, {} sets emptied without a leader, {} stores not believed, {} believed blindly, healed within {:.1} s",
             self.ticks / 100,
             self.faults,
             self.failovers,
@@ -68,6 +71,7 @@ impl fmt::Display for Outcome {
             self.unguarded,
             self.amends,
             self.disbelieved,
+            self.blind,
             self.longest_heal as f64 / 100.0
         )
     }
@@ -79,10 +83,10 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>, traced: bool) -> (Outcome, Vec<St
     let mut healed = Healing::default();
     settle(&mut world);
     let end = world.now + world.mix.fault_ticks;
-    while world.now < end && world.checks.violation.is_none() {
+    while world.now < end && world.checks.violation.is_none() && !world.blind {
         world.tick(true);
     }
-    if world.checks.violation.is_none() {
+    if world.checks.violation.is_none() && !world.blind {
         world.put_right();
         healed.heal(&mut world);
     }
@@ -108,6 +112,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>, traced: bool) -> (Outcome, Vec<St
         unguarded: checks.unguarded,
         amends: world.amends,
         disbelieved: u64::from(healed.disbelieved),
+        blind: u64::from(world.blind),
         longest_heal: healed.took,
     };
     (outcome, std::mem::take(&mut world.log.lines))
@@ -135,7 +140,7 @@ impl Healing {
     fn heal(&mut self, world: &mut World) {
         let began = world.now;
         let mut well = 0;
-        while world.checks.violation.is_none() && well < STAY {
+        while world.checks.violation.is_none() && well < STAY && !world.blind {
             world.tick(false);
             if world.now.is_multiple_of(100) {
                 world.accept_if_disbelieved();
@@ -154,6 +159,7 @@ impl Healing {
         let primary = world.store.intent.as_ref().and_then(|(intent, _)| intent.primary.clone());
         if let Some(host) = primary.as_ref().and_then(super::host_of)
             && world.checks.violation.is_none()
+            && !world.blind
         {
             world.checks.finished(&world.hosts[host].pg);
         }

@@ -36,6 +36,8 @@ pub(crate) struct Store {
     pub(crate) away_until: [Tick; MOST],
     copy: Option<Copy>,
     pub(crate) restored: bool,
+    /// It was put back, and nobody has accepted it since.
+    pub(crate) doubtful: bool,
     pub(crate) declares: u64,
     /// When primaries lost their epochs, by the wall clock of whoever declared it: the incidents a new leader reads.
     pub(crate) failovers: Vec<i64>,
@@ -54,6 +56,7 @@ impl Store {
             away_until: [0; MOST],
             copy: None,
             restored: false,
+            doubtful: false,
             declares: 0,
             failovers: Vec::new(),
         }
@@ -128,6 +131,8 @@ impl Store {
         let revision = self.write();
         self.declares += 1;
         let reign = Reign::of(next);
+        self.doubtful &=
+            self.intent.as_ref().is_some_and(|(before, _)| before.incarnation == next.incarnation);
         if self.intent.as_ref().is_none_or(|(before, _)| Reign::of(before) != reign) {
             self.reign = Some((reign, revision));
         }
@@ -166,7 +171,8 @@ impl Store {
             return false;
         }
         (self.counter, self.revision, self.intent) = (copy.counter, copy.counter, copy.intent);
-        (self.reign, self.lease, self.leader, self.restored) = (copy.reign, copy.lease, None, true);
+        (self.reign, self.lease, self.leader) = (copy.reign, copy.lease, None);
+        (self.restored, self.doubtful) = (true, true);
         true
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct World {
     pub(crate) log: Log,
     calls: Vec<Call>,
     pub(crate) amends: u64,
+    /// A store that was put back was believed by who could not know better.
+    pub(crate) blind: bool,
     next_record: u32,
     next_message: u64,
 }
@@ -107,6 +109,7 @@ impl World {
             log,
             calls: Vec::new(),
             amends: 0,
+            blind: false,
             next_record: 1,
             next_message: 0,
         }
@@ -643,6 +646,9 @@ impl World {
             self.checks.violate(|| "the store takes a write of a leader that was deposed".to_owned());
         }
         let before = basis.map(|(intent, _)| intent);
+        // Put back, and read by a member that was started anew and has not heard everybody who may remember more.
+        let heard = |host: usize| self.controllers[host].nodes.len() == self.hosts.len();
+        self.blind |= self.store.doubtful && self.bug.is_none() && !heard(host);
         self.checks.declared(before.as_ref(), stood.as_ref(), &next, rpo);
         if before.as_ref().is_some_and(|before| before.primary.is_some()) && next.primary.is_none() {
             let wall = self.hosts[host].wall(self.now);

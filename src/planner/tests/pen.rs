@@ -204,6 +204,17 @@ fn nobody_is_promoted_who_has_not_come_to_where_the_last_primary_began() {
 }
 
 #[test]
+fn a_member_that_has_just_started_does_not_declare_the_old_primary_again() {
+    let mut view = vacant();
+    fence(&mut view, Some(FLUSHED));
+    view.nodes.remove(&tokyo());
+    view.awake_since = ago(499);
+    assert_eq!(declared(&decide(&view)), None, "tokyo may have been declared since, and say so in a moment");
+    view.awake_since = ago(501);
+    assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(seoul()));
+}
+
+#[test]
 fn a_former_primary_that_never_answers_is_ended_although_it_gave_its_word() {
     let mut view = healthy();
     view.server(&tokyo(), Server::Starting);
