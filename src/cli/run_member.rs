@@ -14,7 +14,7 @@ use crate::{
     api,
     clock::SystemClock,
     config::{self, Config},
-    controller::{self, Deps, Feed},
+    controller::{self, Deps, Feed, Remembered},
     endpoint::Proxy,
     fence_command::FenceCommand,
     guard,
@@ -80,6 +80,8 @@ impl Running {
         let peer_port = bind("api.peer_listen", config.api.peer_listen).await?;
         make_dir("state_dir", &config.state_dir)?;
         let records = Records::new(open_store(&config.store)?, config.cluster.clone());
+        let remembered =
+            Remembered::open(&config.state_dir).context("read what this member remembers (state_dir)")?;
         let history =
             RpoHistory::open(&config.state_dir.join("history.db")).context("open the RPO history")?;
         let mut endpoints = BTreeMap::new();
@@ -120,7 +122,7 @@ impl Running {
         }
         let host = Host::new(config.node.clone(), agent, endpoints, clock.clone());
         let (console, loop_task) =
-            controller::start(deps(config, &host, &peers, records.clone(), history, clock));
+            controller::start(deps(config, &host, &peers, records.clone(), (history, remembered), clock));
         let console: Arc<dyn Console> = Arc::new(console);
         let snapshots = console.snapshots();
         let local: Arc<dyn Local> = host.clone();
@@ -169,7 +171,7 @@ fn deps(
     host: &Arc<Host>,
     peers: &Arc<PeerBook>,
     records: Records,
-    history: RpoHistory,
+    (history, remembered): (RpoHistory, Remembered),
     clock: Arc<dyn Clock>,
 ) -> Deps {
     let registration = Registration {
@@ -196,6 +198,7 @@ fn deps(
         fencer: config.fence_command.clone().map(|program| {
             Arc::new(FenceCommand::new(program, config.cluster.clone())) as Arc<dyn controller::Fencer>
         }),
+        remembered,
         clock,
         history: Some(history),
     }

@@ -9,8 +9,10 @@ mod election;
 mod leave;
 mod operations;
 mod recorder;
+mod remembered;
 mod sampler;
 mod show;
+mod store_leader;
 mod track;
 mod watch;
 mod world;
@@ -24,6 +26,7 @@ use tokio::{
 
 pub use console::Handle;
 pub use leave::leave_unattended;
+pub use remembered::Remembered;
 
 use crate::{
     model::{
@@ -84,6 +87,8 @@ pub struct Deps {
     pub client: Arc<dyn Client>,
     /// The fence command, where one is configured.
     pub fencer: Option<Arc<dyn Fencer>>,
+    /// What this member has read in earlier lives, too.
+    pub remembered: Remembered,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Where the live RPO is kept.
@@ -179,6 +184,8 @@ struct Controller {
     resigner: channel::Sender<bool>,
     /// The stamp of the intent that is known to stand: the lease is read again when it changes.
     intents: channel::Sender<Option<Stamp>>,
+    /// The host that the store's own leader had better not sit on.
+    kept_off: channel::Sender<Option<String>>,
     tasks: Vec<JoinHandle<()>>,
     last_incident: Option<Incident>,
 }
@@ -196,6 +203,7 @@ impl Controller {
             feeds: BTreeMap::new(),
             resigner: channel::Sender::new(false),
             intents: channel::Sender::new(None),
+            kept_off: channel::Sender::new(None),
             tasks: Vec::new(),
             last_incident: None,
             events,
@@ -208,6 +216,7 @@ impl Controller {
         self.tasks.push(election::start(self.deps.clone(), self.events.clone(), self.resigner.subscribe()));
         self.tasks.push(watch::records(self.deps.clone(), self.events.clone()));
         self.tasks.push(watch::lease(self.deps.clone(), self.events.clone(), self.intents.subscribe()));
+        self.tasks.push(store_leader::start(self.deps.clone(), self.kept_off.subscribe()));
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -251,6 +260,15 @@ impl Controller {
         let view = self.world.view(now);
         let stands = view.intent.as_ref().map(Intent::stamp);
         self.intents.send_if_modified(|known| std::mem::replace(known, stands) != stands);
+        self.deps.remembered.raise(view.remembered);
+        let busy = self.tracker.open().is_some() || !view.underway.is_empty();
+        let host = store_leader::host_of_primary(&view, busy);
+        self.kept_off.send_if_modified(|known| {
+            *known != host && {
+                known.clone_from(&host);
+                true
+            }
+        });
         let plan = planner::plan(&view, &self.memory, &self.deps.policy, now);
         self.tracker.observe(&view, &plan, now, self.deps.clock.wall());
         self.record();

@@ -71,7 +71,7 @@ impl World {
             attempts: BTreeMap::new(),
             failovers: VecDeque::new(),
             adopted: Mono::default(),
-            remembered: None,
+            remembered: deps.remembered.stamp(),
             lease: LeaseSeen::default(),
             fenced_by_command: None,
             turned: deps.clock.now(),

@@ -19,8 +19,8 @@ use crate::{
     checker::{Clients, Load, Survivor, judge, judge::Row, outage},
     lab::{
         Fault, Lab, Store, Wish,
-        dice::{Dice, Drawn, Means, draw},
-        place,
+        dice::{Dice, Means, draw},
+        etcd, place,
         status::primary_of,
     },
 };
@@ -56,6 +56,19 @@ pub(crate) struct Options {
     /// No faults that kill or freeze a member beside a living PostgreSQL.
     #[arg(long)]
     spare_members: bool,
+    /// Nothing is drawn: this fault again and again, such as "host-lost primary" or "kill postgres standby". Every outage is
+    /// printed, for a measurement.
+    #[arg(long, value_name = "FAULT")]
+    only: Option<String>,
+    /// How long each of these lasts, in milliseconds.
+    #[arg(long, default_value_t = 4_000, requires = "only")]
+    hold_ms: u64,
+    /// Before each of these, etcd's own leader is moved to the primary's host.
+    #[arg(long, requires = "only")]
+    etcd_leads_there: bool,
+    /// Before each of these, wait until Locum's leader has left the primary's host, or not.
+    #[arg(long, requires = "only")]
+    leader_anywhere: bool,
     /// Where the logs and the history go when something is wrong.
     #[arg(long, default_value = "target/soak")]
     keep: PathBuf,
@@ -137,6 +150,11 @@ impl Soak<'_> {
         let began = Instant::now();
         let until = Duration::from_secs_f64(self.options.minutes * 60.0);
         while began.elapsed() < until && self.options.faults.is_none_or(|most| self.done < most) {
+            if let Some(words) = &self.options.only {
+                self.again(words).await.with_context(|| format!("fault {}", self.done + 1))?;
+                self.done += 1;
+                continue;
+            }
             let drawn = draw(dice, means);
             self.round(&drawn).await.with_context(|| format!("fault {}", self.done + 1))?;
             self.done += 1;
@@ -156,15 +174,35 @@ impl Soak<'_> {
         }
     }
 
-    async fn round(&mut self, drawn: &Drawn) -> Result<()> {
+    async fn round(&mut self, drawn: &crate::lab::dice::Drawn) -> Result<()> {
         let (primary, standbys) = (self.lab.primary().await, self.lab.standbys().await);
         let all: Vec<_> = self.lab.plan.hosts.iter().map(|host| host.name.clone()).collect();
         let fault = drawn.fault(&primary, &standbys, &all).context("a host for it")?;
         self.settled().await;
         let text = fault.text();
-        self.broken(drawn, &fault, &primary)
+        self.broken(drawn.hold, &fault, &primary)
             .await
             .with_context(|| format!("{text}, {} ms", drawn.hold.as_millis()))
+    }
+
+    /// The one fault that is measured.
+    async fn again(&mut self, words: &str) -> Result<()> {
+        let (primary, standbys) = (self.lab.primary().await, self.lab.standbys().await);
+        let standby = standbys.first().context("a standby")?;
+        let named = |word: &str| match word {
+            "primary" => primary.clone(),
+            "standby" => standby.clone(),
+            other => other.to_owned(),
+        };
+        let words: Vec<String> = words.split_whitespace().map(named).collect();
+        let fault = Fault::parse(&words, &self.lab.plan)?;
+        if !self.options.leader_anywhere {
+            self.settled().await;
+        }
+        if self.options.etcd_leads_there {
+            etcd::lead_from(&self.lab.plan, &primary)?;
+        }
+        self.broken(Duration::from_millis(self.options.hold_ms), &fault, &primary).await
     }
 
     /// Waits for the leader to be where it goes by itself; if it does not, then that is part of the test.
@@ -173,12 +211,12 @@ impl Soak<'_> {
         let _as_it_comes = self.lab.shows_within(SETTLED, apart).await;
     }
 
-    async fn broken(&mut self, drawn: &Drawn, fault: &Fault, primary: &str) -> Result<()> {
+    async fn broken(&mut self, hold: Duration, fault: &Fault, primary: &str) -> Result<()> {
         let load = Load { first: self.first, impatient: Some(PATIENCE), ..Load::default() };
         self.first += WRITERS;
         let clients = Clients::start(&self.lab, &load).await;
         let begun = clients.begin(&self.lab, fault)?;
-        tokio::time::sleep(drawn.hold).await;
+        tokio::time::sleep(hold).await;
         clients.heal(&self.lab, fault)?;
         let whole = self.whole().await;
         // What the clients saw is judged even if it did not become whole.
@@ -195,7 +233,7 @@ impl Soak<'_> {
             "{:>4}  {:<28} {:>5} ms  outage {:>6} ms  {} acknowledged, {} warned, {} unknown, primary {} -> {}",
             self.done + 1,
             fault.text(),
-            drawn.hold.as_millis(),
+            hold.as_millis(),
             lasted.map_or_else(|| "?".into(), |ms| format!("{ms:.0}")),
             verdict.acknowledged,
             verdict.warned,
