@@ -192,9 +192,12 @@ fn deps(
         records,
         local: host.feed(),
         connect: Box::new(move |registration| peers.feed(registration)),
-        client: Arc::new(ThroughEndpoint::new(
-            config.postgres.as_ref().map_or("", |postgres| &postgres.verify),
-        )),
+        client: Arc::new(ThroughEndpoint::new(match (&config.postgres, &config.witness) {
+            (Some(postgres), _) => &postgres.verify,
+            (None, Some(witness)) => &witness.verify,
+            // The checks ask for one of the two.
+            (None, None) => "",
+        })),
         fencer: config.fence_command.clone().map(|program| {
             Arc::new(FenceCommand::new(program, config.cluster.clone())) as Arc<dyn controller::Fencer>
         }),

@@ -174,7 +174,9 @@ const fn app(app: &AppStatus) -> &'static str {
 fn notes(out: &mut String, snapshot: &Snapshot) {
     for node in &snapshot.nodes {
         let app = node.app.as_ref().filter(|app| !app.healthy).and_then(|app| app.error.as_ref());
+        let guards = node.guard.as_ref().filter(|_| node.role == Role::Primary);
         let said = [
+            guards.map(|guard| format!("guard: {guard}")),
             node.job.as_ref().map(|job| format!("doing: {job}")),
             node.error.as_ref().map(|error| format!("last error: {error}")),
             app.map(|error| format!("app server: {error}")),

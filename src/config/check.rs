@@ -47,6 +47,19 @@ pub(super) fn check(config: &Config, settings: &[Setting]) -> Vec<Problem> {
     times(config, &mut problems);
     loss(config, settings, &mut problems);
     endpoints(config, &mut problems);
+    match (&config.postgres, &config.witness) {
+        (None, None) => problems.push(Problem::error(
+            "postgres",
+            "is missing, and so is [witness]",
+            "Add [postgres]; or, on a host without PostgreSQL whose member shall only lead, [witness].",
+        )),
+        (Some(_), Some(_)) => problems.push(Problem::error(
+            "witness",
+            "is configured on a host with [postgres], which has its own postgres.verify",
+            "Remove [witness].",
+        )),
+        _ => {}
+    }
     if let Some(postgres) = &config.postgres {
         connections(postgres, &mut problems);
         if postgres.no_failover && config.members == [config.node.clone()] {

@@ -51,6 +51,8 @@ pub struct Config {
     pub api: Api,
     /// The PostgreSQL of this host.
     pub postgres: Option<Postgres>,
+    /// What a host without PostgreSQL needs to lead.
+    pub witness: Option<Witness>,
     /// Thresholds and choices.
     pub policy: Policy,
     /// The program that makes sure of a node that cannot be asked.
@@ -125,6 +127,13 @@ pub struct Postgres {
     pub options: Vec<String>,
     /// Never promote this node.
     pub no_failover: bool,
+}
+
+/// A host without PostgreSQL, whose member may lead.
+#[derive(Clone, Debug)]
+pub struct Witness {
+    /// As whom a commit through the endpoint proves service: libpq keywords without host and port.
+    pub verify: String,
 }
 
 /// A built-in endpoint.

@@ -9,7 +9,7 @@ use figment::{
 use secrecy::SecretString;
 
 use super::{
-    Api, App, Config, Endpoint, Etcd, Origin, Postgres, Problem, Setting, Store,
+    Api, App, Config, Endpoint, Etcd, Origin, Postgres, Problem, Setting, Store, Witness,
     parse::{self, quote, quote_all, show_duration, show_size},
     reader::{Reader, Section},
 };
@@ -64,6 +64,7 @@ pub(super) fn parse(figment: Figment) -> Parsed {
     let store = store(&mut reader);
     let ApiDraft { api, token_file } = api(&mut reader);
     let postgres = postgres(&mut reader);
+    let witness = witness(&mut reader);
     let (policy, leader_ttl, fence_command) = policy(&mut reader);
     let endpoints = endpoints(&mut reader);
     let app = app(&mut reader);
@@ -80,6 +81,7 @@ pub(super) fn parse(figment: Figment) -> Parsed {
             members,
             api,
             postgres: postgres?,
+            witness,
             policy,
             fence_command,
             endpoints: endpoints?,
@@ -283,6 +285,21 @@ fn masked(connection: &str) -> String {
         _ => word.to_owned(),
     };
     connection.split_whitespace().map(hide).collect::<Vec<_>>().join(" ")
+}
+
+/// A host without PostgreSQL. As whom it proves service, when it leads, nobody can guess.
+fn witness(reader: &mut Reader) -> Option<Witness> {
+    let mut section = reader.section("witness");
+    let verify = section.is_present().then(|| {
+        section.need(
+            "verify",
+            "Say as whom a commit through the endpoints proves service: verify = \"user=replicator dbname=postgres\".",
+            parse::text,
+            |text| quote(&masked(text)),
+        )
+    });
+    section.finish();
+    Some(Witness { verify: verify?? })
 }
 
 fn policy(reader: &mut Reader) -> (Policy, Duration, Option<PathBuf>) {

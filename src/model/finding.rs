@@ -45,6 +45,8 @@ pub enum Finding {
     NamesChanged { node: NodeId },
     /// The declared primary runs without the right to serve.
     NoRightToServe { node: NodeId },
+    /// The declared primary serves and no guard counts beside it.
+    Unguarded { node: NodeId },
     /// The member beside the primary was stopped in order.
     Unattended { node: NodeId },
     /// The store does not answer: no failover, and no change of anything, until it does.
@@ -90,6 +92,12 @@ impl fmt::Display for Finding {
                 write!(
                     f,
                     "primary {node} has no right to serve: its lease has run out and nobody vouches for it"
+                )
+            }
+            Self::Unguarded { node } => {
+                write!(
+                    f,
+                    "no guard counts beside primary {node}: nothing stops it if its member dies and its lease runs out"
                 )
             }
             Self::Unattended { node } => write!(f, "the member beside primary {node} was stopped in order"),

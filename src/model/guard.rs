@@ -29,6 +29,36 @@ pub enum GuardMethod {
     Signals,
 }
 
+impl GuardFacts {
+    /// For people, at `now`: what it is doing, how, and what it could not do.
+    #[must_use]
+    pub fn in_words(&self, now: Mono) -> String {
+        let state = match (self.state, self.deadline) {
+            (GuardState::Off, _) => "off".to_owned(),
+            (GuardState::Armed, Some(deadline)) => {
+                format!("armed, {:.1} s left", deadline.since(now).as_secs_f64())
+            }
+            (GuardState::Armed, None) => "armed".to_owned(),
+            (GuardState::Frozen, _) => {
+                format!("has frozen PostgreSQL {:.1} s ago", now.since(self.since).as_secs_f64())
+            }
+            (GuardState::Killed, _) => "has killed PostgreSQL".to_owned(),
+        };
+        let method = match self.method {
+            GuardMethod::Cgroup => "control group",
+            GuardMethod::Signals => "signals",
+        };
+        let limits = [
+            (!self.enforce).then_some("only reports"),
+            (!self.realtime).then_some("not in real time"),
+            (!self.locked).then_some("memory not locked"),
+        ];
+        let limits: Vec<&str> = limits.into_iter().flatten().collect();
+        let limits = if limits.is_empty() { String::new() } else { format!(", {}", limits.join(", ")) };
+        format!("{state} ({method}{limits})")
+    }
+}
+
 /// The guard, as it describes itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuardFacts {

@@ -201,6 +201,7 @@ pub(super) fn healthy() -> View {
     agent.primary_since = Some(stamp);
     agent.serves_until = Some(Mono(NOW.0 + 2_000_000));
     agent.admitted = Some(vec![tokyo()]);
+    agent.guard = Some(armed());
     view
 }
 

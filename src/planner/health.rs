@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::case::Case;
 use crate::model::{
-    AgentFacts, EndpointKind, Finding, Intent, Mono, NodeId, Primary, ReplayState, Server, Standby,
-    StandbyName,
+    AgentFacts, EndpointKind, Finding, GuardState, Intent, Mono, NodeId, Primary, ReplayState, Server,
+    Standby, StandbyName,
 };
 
 /// How long the member beside the active app server may be silent until that counts as down too. Shorter: the app moves
@@ -148,6 +148,10 @@ fn find_primary(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     let taken = agent.primary_since.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
     if taken && agent.serves_until.is_none_or(|until| until <= case.now) {
         case.find(Finding::NoRightToServe { node: node.clone() });
+    }
+    let counts = agent.guard.is_some_and(|guard| guard.state != GuardState::Off);
+    if taken && intent.attended && !counts {
+        case.find(Finding::Unguarded { node: node.clone() });
     }
     if primary.names.is_none() {
         case.find(Finding::NamesChanged { node: node.clone() });

@@ -409,6 +409,7 @@ fn failed_over(seoul_down: Down) -> View {
     view.agent_mut(&tokyo()).primary_since = Some(stamp);
     view.agent_mut(&tokyo()).promise = Some(stamp);
     view.agent_mut(&tokyo()).admitted = Some(vec![seoul()]);
+    view.agent_mut(&tokyo()).guard = Some(armed());
     view.agent_mut(&tokyo()).serves_until = Some(Mono(NOW.0 + 2_000_000));
     view.agent_mut(&seoul()).primary_since = Some(intent().stamp());
     view.server(&seoul(), Server::Down(Down { fenced: Some(stamp), ..seoul_down }));

@@ -182,6 +182,7 @@ fn a_member_that_is_back_attends_again() {
     assert_eq!(plan.steps, vec![], "to a leader elsewhere it may seem to be back while it is just leaving");
     view.node = Some(seoul());
     view.leading = false;
+    view.agent_mut(&seoul()).guard = None;
     assert_eq!(decide(&view).steps, vec![], "its guard does not count yet");
     view.agent_mut(&seoul()).guard = Some(armed());
     let expected = Intent { attended: true, ..view.intent_mut().clone() }.raised();
@@ -422,6 +423,15 @@ fn what_this_member_read_before_is_remembered_too() {
     let mut view = healthy();
     view.remembered = Some(Stamp { version: Version(11), ..intent().stamp() });
     assert_eq!(decide(&view).holds, vec![Hold::StoreNotBelieved]);
+}
+
+#[test]
+fn a_primary_that_nothing_would_stop_is_a_finding() {
+    let mut view = healthy();
+    view.agent_mut(&seoul()).guard = Some(GuardFacts { state: GuardState::Off, ..armed() });
+    assert!(decide(&view).findings.contains(&Finding::Unguarded { node: seoul() }));
+    view.agent_mut(&seoul()).serves_until = None;
+    assert!(decide(&view).findings.contains(&Finding::NoRightToServe { node: seoul() }));
 }
 
 #[test]

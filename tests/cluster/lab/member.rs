@@ -90,6 +90,8 @@ options = [{options}]
             socket = plan.socket_of(name).display(),
             options = list(postgres::options(plan, host)),
         );
+    } else {
+        text += "[witness]\nverify = \"user=postgres dbname=postgres\"\n";
     }
     text
 }
