@@ -48,7 +48,7 @@ pub(crate) struct Task {
 
 #[derive(Clone)]
 pub(crate) enum Work {
-    Declare { created: i64, basis: Option<(Intent, i64)>, next: Box<Intent>, rpo: Option<LiveRpo> },
+    Declare { created: i64, basis: Box<Option<(Intent, i64)>>, next: Box<Intent>, rpo: Option<LiveRpo> },
     Amend { basis: Box<(Intent, i64)>, next: Box<Intent> },
     FenceCommand { node: NodeId, stamp: Stamp },
     Order { node: NodeId, stamp: Stamp, command: Command },
@@ -447,7 +447,7 @@ impl Controller {
             }
             Step::Declare(next) => {
                 let Some(leading) = self.leading else { return };
-                let (basis, rpo) = (self.intent.clone(), self.sampler.last.clone());
+                let (basis, rpo) = (Box::new(self.intent.clone()), self.sampler.last.clone());
                 Work::Declare { created: leading.created, basis, next: Box::new(next), rpo }
             }
             Step::Amend(next) => {
