@@ -232,7 +232,7 @@ impl Controller {
 
     /// The store is another one now: every watch has broken, and what was read is read anew.
     pub(crate) fn watches_broke(&mut self) {
-        (self.read, self.lease_revision) = (None, None);
+        (self.read, self.read_at, self.lease_revision) = (None, None, None);
     }
 
     /// True if the lease is to be read now: it was renewed, or another intent is known to stand.
