@@ -48,7 +48,7 @@ pub(crate) struct Task {
 
 #[derive(Clone)]
 pub(crate) enum Work {
-    Declare { created: i64, basis: Option<(Intent, i64)>, next: Box<Intent>, rpo: Option<LiveRpo> },
+    Declare { created: i64, basis: Box<Option<(Intent, i64)>>, next: Box<Intent>, rpo: Option<LiveRpo> },
     Amend { basis: Box<(Intent, i64)>, next: Box<Intent> },
     FenceCommand { node: NodeId, stamp: Stamp },
     Order { node: NodeId, stamp: Stamp, command: Command },
@@ -232,7 +232,7 @@ impl Controller {
 
     /// The store is another one now: every watch has broken, and what was read is read anew.
     pub(crate) fn watches_broke(&mut self) {
-        (self.read, self.lease_revision) = (None, None);
+        (self.read, self.read_at, self.lease_revision) = (None, None, None);
     }
 
     /// True if the lease is to be read now: it was renewed, or another intent is known to stand.
@@ -447,7 +447,7 @@ impl Controller {
             }
             Step::Declare(next) => {
                 let Some(leading) = self.leading else { return };
-                let (basis, rpo) = (self.intent.clone(), self.sampler.last.clone());
+                let (basis, rpo) = (Box::new(self.intent.clone()), self.sampler.last.clone());
                 Work::Declare { created: leading.created, basis, next: Box::new(next), rpo }
             }
             Step::Amend(next) => {

@@ -318,6 +318,12 @@ impl World {
         let now = self.now;
         let leader = self.controllers.iter().find(|controller| controller.leads(now));
         let Some(leader) = leader.filter(|leader| leader.holds.contains(&Hold::StoreNotBelieved)) else {
+            // The leader believes it, and a member remembers more: only starting that one anew helps.
+            let doubts = |host: &usize| self.controllers[*host].holds.contains(&Hold::StoreNotBelieved);
+            let doubting: Vec<usize> = (0..self.hosts.len()).filter(doubts).collect();
+            for host in doubting.into_iter().filter(|_| now.is_multiple_of(3000)) {
+                self.kill_member(host, now + 50);
+            }
             return;
         };
         if !leader.requests.is_empty() {

@@ -570,7 +570,7 @@ impl World {
         let (now, bug) = (self.now, self.bug);
         match task.work {
             Work::Declare { created, basis, next, rpo } => {
-                let outcome = self.declare(host, created, basis, *next, rpo.as_ref());
+                let outcome = self.declare(host, created, *basis, *next, rpo.as_ref());
                 self.controllers[host].ended(task.key, outcome, now, bug);
             }
             Work::Amend { basis, next } => {
