@@ -27,7 +27,8 @@ pub(super) struct Wish {
     pub(super) until: Option<(Mono, Stamp)>,
     /// Another epoch stands: what is guarded is to be killed.
     pub(super) kill: Option<Stamp>,
-    /// The process that this agent itself started last: its right was confirmed before, or it is a standby.
+    /// The process that this agent itself started last, or that ran before Locum ordered anything here and is adopted as it
+    /// is: its right is confirmed before anybody relies on it, or it is a standby.
     pub(super) started: Option<u32>,
 }
 
@@ -81,6 +82,10 @@ async fn follow(
     armed: &mut Wish,
 ) -> Result<(), GuardError> {
     let pid = postmaster.pid();
+    if inner.board.read(|s| s.facts.promise.is_none()) {
+        // Before a first cluster is declared nobody knows of this server but its owner.
+        inner.wish.send_if_modified(|wish| std::mem::replace(&mut wish.started, Some(pid)) != Some(pid));
+    }
     let before = client.facts();
     let known = before.is_some_and(|facts| facts.postmaster == Some(pid));
     if !known && !postmaster.has_exited() {
@@ -115,10 +120,6 @@ async fn close(
         let of_promise = s.facts.promise.zip(since).is_some_and(|(promise, since)| promise.same_epoch(since));
         (matches!(s.facts.server.value, Server::Primary(_)), s.facts.promise, of_promise)
     });
-    if inner.confirms() {
-        return Ok(());
-    }
-    // Before a first cluster is declared nobody knows of this server but its owner.
     let Some(stamp) = promise.filter(|_| primary && !started && state == Some(GuardState::Off)) else {
         return Ok(());
     };

@@ -175,7 +175,8 @@ impl Controller {
                 self.world.adopt(*next, revision, now);
             }
             Effect::Amended(next, revision) => {
-                tracing::warn!(stamp = %next.stamp(), "amended without a leader: writes wait for no standby now");
+                let (attended, waits) = (next.attended, !next.sync.is_empty());
+                tracing::warn!(stamp = %next.stamp(), attended, waits, "amended by the primary's own member");
                 self.world.adopt(*next, revision, now);
             }
             Effect::FencedByCommand(node, stamp) => {

@@ -174,7 +174,7 @@ fn look(pid: Pid, folder: &Path, machine: &Machine) -> Option<Process> {
     let program = exe.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
     let postgres = Path::new(&program).parent() == Some(&machine.bin_dir) && !program.ends_with("/psql");
     let verb = arguments.get(1).map(String::as_str);
-    let ours = Path::new(&program) == machine.locum && matches!(verb, Some("run" | "demo-app"));
+    let ours = Path::new(&program) == machine.locum && matches!(verb, Some("run" | "guard" | "demo-app"));
     (here && (postgres || ours)).then_some(Process { pid, arguments, cwd, postgres })
 }
 
