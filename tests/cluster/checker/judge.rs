@@ -68,6 +68,10 @@ pub(crate) struct Verdict {
     pub(crate) stale: Vec<Stale>,
 }
 
+/// What an old primary tells with a warning ends with its right to serve: at the latest one `lease_ttl` (the default, which
+/// the laboratory uses) after its last renewal, which was before the new one's first acknowledgement.
+const LEASE_TTL_MS: u64 = 3_000;
+
 impl Verdict {
     /// What must not be, whatever the mode.
     #[must_use]
@@ -78,6 +82,7 @@ impl Verdict {
             && foreign.is_empty()
             && split.is_empty()
             && after_fence.is_empty()
+            && self.warned_after_fence_ms().is_none_or(|ms| ms <= LEASE_TTL_MS)
     }
 
     /// Sound, and nothing acknowledged is lost.
@@ -306,6 +311,13 @@ mod tests {
         let verdict = judge(&seen, &holds(&[((2, 1), 1)]));
         assert_eq!((verdict.after_fence.len(), verdict.warned_after_fence_ms()), (0, Some(5)));
         assert!(verdict.is_sound());
+    }
+
+    #[test]
+    fn beyond_its_lease_the_old_node_may_not_even_tell_warned_commits() {
+        let stray = Attempt { outcome: Outcome::Warned, ..ack(1, 9, "seoul", 1, 3_101_000) };
+        let seen = history(vec![ack(2, 1, "tokyo", 2, 100), stray]);
+        assert!(!judge(&seen, &holds(&[((2, 1), 1)])).is_sound());
     }
 
     #[test]
