@@ -141,6 +141,7 @@ impl Inner {
     async fn renew(&self, stamp: Stamp) -> Result<Mono, Denied> {
         let mut known = self.known.lock().await;
         for _ in 0..TRIES {
+            self.refresh(&mut known).await;
             let reign = self.reign(&mut known).await?;
             let its_own = known
                 .reign
@@ -177,6 +178,17 @@ impl Inner {
             }
         }
         Err(Denied::Silent("somebody else writes the lease all the time".into()))
+    }
+
+    /// Reads what is not known, both at once: a claim is on the way of every failover. What fails is asked for again, and
+    /// judged, by who needs it.
+    async fn refresh(&self, known: &mut Known) {
+        if known.reign.is_none() && known.last.is_none() {
+            let (reign, last) =
+                tokio::join!(called(self.serving.lease.reign()), called(self.serving.lease.last()));
+            known.reign = reign.unwrap_or_default();
+            known.last = last.ok();
+        }
     }
 
     async fn reign(&self, known: &mut Known) -> Result<Revision, Denied> {

@@ -40,6 +40,8 @@ use crate::{
 
 /// The loop plans at least this often: for thresholds that pass without any fact changing.
 const TICK: Duration = Duration::from_millis(50);
+/// The same while a member is silent: a threshold is about to pass.
+const TICK_IN_SILENCE: Duration = Duration::from_millis(10);
 /// Events that may wait for the loop; beyond it, senders wait.
 const EVENTS: usize = 1024;
 
@@ -226,6 +228,7 @@ impl Controller {
                     None => return,
                 },
                 _ = tick.tick() => {}
+                () = tokio::time::sleep(TICK_IN_SILENCE), if self.world.is_anybody_silent(self.deps.clock.now()) => {}
             }
             while let Ok(event) = inbox.try_recv() {
                 self.take(event);

@@ -15,6 +15,10 @@ use crate::{
     store::Registration,
 };
 
+/// Members report every 100 ms: beyond this some of it is missing …
+const BEATS_MISSED: Duration = Duration::from_millis(250);
+/// … and beyond this every threshold has passed.
+const SILENT: Duration = Duration::from_secs(5);
 /// Requests that may wait at most.
 const REQUESTS: usize = 16;
 /// Failovers remembered for the flap limit.
@@ -100,6 +104,11 @@ impl World {
             self.awake_since = now;
         }
         self.turned = now;
+    }
+
+    /// True if a member that was heard a moment ago is so no more.
+    pub(super) fn is_anybody_silent(&self, now: Mono) -> bool {
+        self.nodes.values().map(|node| now.since(node.heard)).any(|age| age > BEATS_MISSED && age < SILENT)
     }
 
     /// The primary lease was read, under an intent that stood before the read began.

@@ -201,7 +201,7 @@ fn silent(case: &mut Case<'_>, intent: &Intent, node: &NodeId, mut evidence: Vec
     if lease_is_renewed(case, intent, node) {
         return case.hold(Hold::LeaseIsRenewed { node: node.clone() });
     }
-    if let Some(standby) = health::still_receives(case) {
+    if let Some(standby) = health::still_receives(case, node) {
         let silent = case.stood(&Finding::PrimaryUnreachable { node: node.clone() }).unwrap_or_default();
         if silent > case.policy.veto_max {
             case.find(Finding::VetoLasts { node: standby.clone() });

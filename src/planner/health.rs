@@ -311,29 +311,34 @@ fn note_positions(case: &mut Case<'_>, intent: &Intent) {
 
 /// Notes which standbys have come further.
 fn note_advances(case: &mut Case<'_>) {
-    let now = case.now;
     for node in case.others(None) {
         let position = case.heard(node).and_then(|agent| match &agent.server.value {
-            Server::Standby(standby) if standby.streaming => Some(standby.flushed),
+            Server::Standby(standby) if standby.streaming => Some((standby.flushed, agent.server.at)),
             _ => None,
         });
-        let Some(position) = position else {
+        let Some((position, seen)) = position else {
             case.memory().advanced.remove(node);
             continue;
         };
         // First sight says nothing about when it came that far.
         let known = case.memory().advanced.entry(node.clone()).or_insert((position, Mono::default()));
         if known.0 < position {
-            *known = (position, now);
+            *known = (position, seen);
         }
     }
 }
 
-/// A standby that received new WAL within `detect`.
-pub(super) fn still_receives(case: &mut Case<'_>) -> Option<NodeId> {
+/// What came to a standby this long after the primary's member was last heard was on its way when the host was lost: a member
+/// reports every 100 ms, and so does the look that shows it. Shorter: every lost host is vetoed for a moment. Longer: WAL of
+/// a primary whose member alone died is taken for that.
+const ON_ITS_WAY: Duration = Duration::from_millis(250);
+
+/// A standby that received new WAL within `detect`, and after the primary's member fell silent.
+pub(super) fn still_receives(case: &mut Case<'_>, primary: &NodeId) -> Option<NodeId> {
     let (now, detect) = (case.now, case.policy.detect);
-    let young = |at: &Mono| now.since(*at) <= detect;
-    case.memory().advanced.iter().find(|(_, (_, at))| young(at)).map(|(node, _)| node.clone())
+    let silent = case.view.nodes.get(primary).map_or(Mono::default(), |view| view.heard.plus(ON_ITS_WAY));
+    let vetoes = |at: &Mono| now.since(*at) <= detect && *at > silent;
+    case.memory().advanced.iter().find(|(_, (_, at))| vetoes(at)).map(|(node, _)| node.clone())
 }
 
 /// Too many failovers in a short time: the next one needs a person.

@@ -44,6 +44,9 @@ fn a_standby_that_still_receives_new_wal_vetoes_what_is_only_inferred() {
     assert_eq!((declared(&held), &held.holds), (None, &vec![Hold::WalStillComes { node: tokyo() }]));
     let acts = plan(&view, &advanced(600), &Policy::default(), NOW);
     assert!(declared(&acts).is_some(), "a receiver that is connected and gets nothing proves nothing");
+    silent(&mut view, 600);
+    let on_its_way = plan(&view, &advanced(400), &Policy::default(), NOW);
+    assert!(declared(&on_its_way).is_some(), "it was on its way when the host was lost");
     // It is first-hand evidence's turn: no veto.
     silent(&mut view, 0);
     view.server(&seoul(), Server::Down(down(true)));
