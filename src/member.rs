@@ -26,6 +26,7 @@ pub struct Host {
     agent: Option<Arc<Agent>>,
     endpoints: BTreeMap<EndpointName, Arc<Proxy>>,
     clock: Arc<dyn Clock>,
+    remembered: watch::Receiver<Option<Stamp>>,
     changes: watch::Sender<u64>,
 }
 
@@ -36,6 +37,7 @@ impl Host {
         node: NodeId,
         agent: Option<Arc<Agent>>,
         endpoints: BTreeMap<EndpointName, Arc<Proxy>>,
+        remembered: watch::Receiver<Option<Stamp>>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let sources: Vec<watch::Receiver<u64>> = agent
@@ -43,7 +45,8 @@ impl Host {
             .map(|agent| agent.changes())
             .chain(endpoints.values().map(|proxy| proxy.changes()))
             .collect();
-        let host = Arc::new(Self { node, agent, endpoints, clock, changes: watch::Sender::new(0) });
+        let changes = watch::Sender::new(0);
+        let host = Arc::new(Self { node, agent, endpoints, clock, remembered, changes });
         for mut source in sources {
             let host = Arc::downgrade(&host);
             tokio::spawn(async move {
@@ -105,6 +108,7 @@ impl Host {
 impl Local for Host {
     fn facts(&self) -> MemberFacts {
         MemberFacts {
+            remembered: *self.remembered.borrow(),
             node: self.node.clone(),
             agent: self.agent.as_ref().map(|agent| agent.facts()),
             endpoints: self.endpoints.iter().map(|(name, proxy)| (name.clone(), proxy.facts())).collect(),

@@ -84,7 +84,7 @@ async fn follow(
     let pid = postmaster.pid();
     if inner.board.read(|s| s.facts.promise.is_none()) {
         // Before a first cluster is declared nobody knows of this server but its owner.
-        inner.wish.send_if_modified(|wish| std::mem::replace(&mut wish.started, Some(pid)) != Some(pid));
+        inner.wish.send_if_modified(|wish| wish.started.replace(pid) != Some(pid));
     }
     let before = client.facts();
     let known = before.is_some_and(|facts| facts.postmaster == Some(pid));

@@ -120,7 +120,7 @@ impl Running {
                 proxy.order(promise, RouteOrder::Hold);
             }
         }
-        let host = Host::new(config.node.clone(), agent, endpoints, clock.clone());
+        let host = Host::new(config.node.clone(), agent, endpoints, remembered.watch(), clock.clone());
         let (console, loop_task) =
             controller::start(deps(config, &host, &peers, records.clone(), (history, remembered), clock));
         let console: Arc<dyn Console> = Arc::new(console);

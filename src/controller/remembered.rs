@@ -43,6 +43,12 @@ impl Remembered {
         self.stamp
     }
 
+    /// What is remembered now.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Option<Stamp>> {
+        self.next.subscribe()
+    }
+
     /// Has a higher stamp written, behind the caller's back: the loop waits for no disk.
     pub fn raise(&self, stamp: Option<Stamp>) {
         self.next.send_if_modified(|known| stamp > *known && std::mem::replace(known, stamp) != stamp);

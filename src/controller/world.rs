@@ -92,7 +92,10 @@ impl World {
         let at = facts.at;
         let endpoints =
             facts.value.endpoints.into_iter().map(|(name, value)| (name, Seen { value, at })).collect();
-        self.nodes.insert(node, NodeView { heard: at, agent: facts.value.agent, endpoints });
+        self.nodes.insert(
+            node,
+            NodeView { heard: at, remembered: facts.value.remembered, agent: facts.value.agent, endpoints },
+        );
         self.sampler.sample(self.intent.as_ref().map(|(intent, _)| intent), &self.nodes);
     }
 

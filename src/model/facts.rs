@@ -16,6 +16,9 @@ pub struct MemberFacts {
     pub node: NodeId,
     /// When the message left, on the sender's clock. All instants in it are of that clock.
     pub sent_at: Mono,
+    /// The highest stamp of an intent that this member ever read: a store that holds less was put back.
+    #[serde(default)]
+    pub remembered: Option<Stamp>,
     /// What its agent knows; None if the host has no PostgreSQL.
     pub agent: Option<AgentFacts>,
     /// Its endpoints.

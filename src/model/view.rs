@@ -62,6 +62,8 @@ pub struct LeaseSeen {
 pub struct NodeView {
     /// When it was last heard.
     pub heard: Mono,
+    /// The highest stamp of an intent that it ever read.
+    pub remembered: Option<Stamp>,
     /// What its agent said; None if it has none.
     pub agent: Option<AgentFacts>,
     /// Its endpoints.

@@ -27,9 +27,11 @@ fn known(intent: Option<&Intent>) -> Stamp {
 
 /// The highest of each part that anybody remembers. None: nobody remembers a declared epoch.
 fn remembered(case: &Case<'_>) -> Option<Stamp> {
-    let promises = case.view.nodes.values().filter_map(|node| node.agent.as_ref()?.promise);
+    let nodes = case.view.nodes.values();
+    let promised = nodes.clone().filter_map(|node| node.agent.as_ref()?.promise);
+    let read = nodes.filter_map(|node| node.remembered);
     let all: Vec<Stamp> =
-        promises.chain(case.view.remembered).filter(|stamp| stamp.epoch > Epoch(0)).collect();
+        promised.chain(read).chain(case.view.remembered).filter(|stamp| stamp.epoch > Epoch(0)).collect();
     let highest = all.iter().max().copied()?;
     // An epoch only grows over the lives of a store, so the highest one is wanted whatever life it is of.
     Some(Stamp { epoch: all.iter().map(|stamp| stamp.epoch).max()?, ..highest })

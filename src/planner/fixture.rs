@@ -148,7 +148,7 @@ fn member(node: &NodeId, server: Server, stamp: Stamp) -> NodeView {
         (name("db"), Seen { value: endpoint(EndpointKind::Primary, stamp), at: NOW }),
         (name("app"), Seen { value: endpoint(EndpointKind::App, stamp), at: NOW }),
     ]);
-    NodeView { heard: NOW, agent: Some(agent(node, server, stamp)), endpoints }
+    NodeView { heard: NOW, remembered: None, agent: Some(agent(node, server, stamp)), endpoints }
 }
 
 /// A lease of seoul's that was last renewed so long ago, and was read under a stamp.

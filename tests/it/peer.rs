@@ -129,7 +129,7 @@ impl Local for Fake {
             last_byte_before: None,
         };
         let endpoints = BTreeMap::from([(endpoint_name(), endpoint)]);
-        MemberFacts { node: self.node.clone(), sent_at: now, agent: None, endpoints }
+        MemberFacts { node: self.node.clone(), sent_at: now, remembered: None, agent: None, endpoints }
     }
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

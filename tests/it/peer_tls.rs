@@ -639,7 +639,9 @@ async fn orders_of_a_lower_epoch_and_repeated_ones_change_nothing_whoever_proves
     };
     let clock = Arc::new(SystemClock);
     let proxy = Proxy::bind(&endpoint, clock.clone()).expect("bound");
-    let host = Host::new(name("a"), None, BTreeMap::from([(endpoint_name(), proxy.clone())]), clock);
+    let (_, remembered) = tokio::sync::watch::channel(None);
+    let endpoints = BTreeMap::from([(endpoint_name(), proxy.clone())]);
+    let host = Host::new(name("a"), None, endpoints, remembered, clock);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let served = access(&identity(&authority, "a"));

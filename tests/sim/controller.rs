@@ -180,7 +180,10 @@ impl Controller {
             return;
         }
         let endpoints = facts.endpoints.into_iter().map(|(name, value)| (name, Seen { value, at })).collect();
-        self.nodes.insert(facts.node, NodeView { heard: at, agent: facts.agent, endpoints });
+        self.nodes.insert(
+            facts.node,
+            NodeView { heard: at, remembered: facts.remembered, agent: facts.agent, endpoints },
+        );
         self.sampler.sample(self.intent.as_ref().map(|(intent, _)| intent), &self.nodes);
         self.dirty = true;
     }

@@ -81,7 +81,8 @@ mod tests {
     impl Local for Fake {
         fn facts(&self) -> MemberFacts {
             let node = NodeId::new("a").expect("good name");
-            MemberFacts { node, sent_at: Mono(*self.0.borrow()), agent: None, endpoints: BTreeMap::new() }
+            let sent_at = Mono(*self.0.borrow());
+            MemberFacts { node, sent_at, remembered: None, agent: None, endpoints: BTreeMap::new() }
         }
         fn changes(&self) -> watch::Receiver<u64> {
             self.0.subscribe()

@@ -170,8 +170,10 @@ fn a_witness_that_is_heard_does_not_hold_up_the_first_declaration() {
         view.agent_mut(&node).promise = None;
     }
     assert_eq!(declared(&decide(&view)), None, "it may have a server that nobody has seen");
-    view.nodes
-        .insert(osaka, NodeView { heard: NOW, agent: None, endpoints: std::collections::BTreeMap::new() });
+    view.nodes.insert(
+        osaka,
+        NodeView { heard: NOW, remembered: None, agent: None, endpoints: std::collections::BTreeMap::new() },
+    );
     assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(seoul()));
 }
 
@@ -425,6 +427,14 @@ fn a_wiped_or_older_store_is_accepted_only_on_a_persons_word() {
 fn what_this_member_read_before_is_remembered_too() {
     let mut view = healthy();
     view.remembered = Some(Stamp { version: Version(11), ..intent().stamp() });
+    assert_eq!(decide(&view).holds, vec![Hold::StoreNotBelieved]);
+}
+
+#[test]
+fn what_one_member_alone_has_read_keeps_all_from_believing() {
+    let mut view = healthy();
+    view.nodes.get_mut(&tokyo()).expect("tokyo").remembered =
+        Some(Stamp { version: Version(11), ..intent().stamp() });
     assert_eq!(decide(&view).holds, vec![Hold::StoreNotBelieved]);
 }
 
