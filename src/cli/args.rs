@@ -414,7 +414,7 @@ pub struct InitArgs {
     /// This is the first host: make and start a new database cluster
     #[arg(long)]
     pub primary: bool,
-    /// This is another host: it is cloned when its member and the primary's run [default]
+    /// This is another host: it is cloned when its member and the primary's run (the default)
     #[arg(long, conflicts_with = "primary")]
     pub standby: bool,
     /// Say what would be done, and change nothing

@@ -5,7 +5,7 @@
 //! `freeze_max` or when it is told that a higher epoch is known. Nothing but a message moves the deadline: not the end
 //! of a connection, nor of the agent.
 //!
-//! It decides nothing. What it does when is [`rule`], without I/O; how a server is frozen is [`target`]. From deadline
+//! It decides nothing. What it does when is `rule.rs`, without I/O; how a server is frozen is `target.rs`. From deadline
 //! to frozen it allocates nothing and touches no file system but `/proc` and the control group.
 
 mod cgroup;
