@@ -130,6 +130,17 @@ async fn bury(inner: Arc<Inner>, generation: u64) {
 }
 
 impl Inner {
+    /// A former primary that streams follows another's history, and has nothing of its own any more. What is remembered of its
+    /// term would make the next unclean stop look like a divergence: its last checkpoint may be older than the switch.
+    async fn forget_former_term(self: &Arc<Self>) {
+        let streams = |s: &State| matches!(&s.facts.server.value, Server::Standby(s) if s.streaming);
+        if self.board.read(|s| streams(s) && s.facts.primary_since.is_some())
+            && let Err(unable) = self.remember(|p| p.primary_since = None).await
+        {
+            tracing::warn!(?unable, "the former term as primary is still remembered");
+        }
+    }
+
     /// Fills in the control file and the end of WAL of a server of which nothing is left.
     ///
     /// Tried again for as long as that server is the last one: without the end of its WAL nobody may be promoted in
@@ -225,6 +236,9 @@ async fn look_on(inner: &Arc<Inner>) -> SqlError {
         tick.tick().await;
         if let Err(error) = inner.look(count.is_multiple_of(FULL_EVERY)).await {
             return error;
+        }
+        if count.is_multiple_of(FULL_EVERY) {
+            inner.forget_former_term().await;
         }
         if count == 0
             && let Some(stamp) = inner.board.read(State::unattested)
