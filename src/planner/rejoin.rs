@@ -134,7 +134,9 @@ fn bring_back(
             let finding = Finding::Quarantined { node: node.clone() };
             if case.stood_before(&finding).is_none_or(|stood| stood < QUARANTINE) {
                 case.find(finding);
-                return;
+                return case.underway(format!(
+                    "{node} rests, because nothing helped it; it is cloned again after a while"
+                ));
             }
             // What was in the way may have passed: one more try. The finding, and its time, begin anew.
             clone
