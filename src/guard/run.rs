@@ -41,8 +41,9 @@ pub(super) const LOG: &str = "guard.log";
 const HOLD: Duration = Duration::from_millis(2);
 /// Until all stand still, or are gone, they are looked at so often.
 const LOOK: Duration = Duration::from_millis(10);
-/// An unarmed guard that nobody is connected to ends after this.
-const IDLE: Duration = Duration::from_secs(10);
+/// An unarmed guard that nobody is connected to ends after this. It knows nothing then that the next member's would not;
+/// long enough for a member that is restarted to find it.
+const IDLE: Duration = Duration::from_secs(2);
 /// How many frames of one connection are taken in a turn.
 const FRAMES: usize = 16;
 /// How often the group of a server that has ended is tried to be removed.
