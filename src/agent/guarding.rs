@@ -10,7 +10,7 @@ use tokio::{sync::watch, time::sleep};
 use super::inner::Inner;
 use crate::{
     guard::{Client, GuardError, Settings},
-    model::{GuardState, Mono, Server, Stamp},
+    model::{GuardState, Mono, Server, Stamp, Version},
     postgres::Postmaster,
 };
 
@@ -94,11 +94,11 @@ async fn follow(
     }
     let wish = *wishes.borrow_and_update();
     if let Some(stamp) = wish.kill.filter(|_| armed.kill != wish.kill) {
-        client.kill(stamp).await?;
+        client.kill(term(stamp)).await?;
         armed.kill = wish.kill;
     }
     if let Some((until, stamp)) = wish.until.filter(|_| armed.until != wish.until) {
-        client.arm(until, stamp).await?;
+        client.arm(until, term(stamp)).await?;
         armed.until = wish.until;
     } else if wish.until.is_none() && armed.until.is_none() {
         close(inner, client, pid, known, wish.started == Some(pid)).await?;
@@ -125,7 +125,13 @@ async fn close(
     };
     let grace = if known && of_promise { REATTACHED } else { Duration::ZERO };
     tracing::warn!(pid, ?grace, "a primary without a confirmed right to serve is closed");
-    client.arm(inner.now().plus(grace), stamp).await.map(drop)
+    client.arm(inner.now().plus(grace), term(stamp)).await.map(drop)
+}
+
+/// What the guard is told of a stamp: its epoch alone. The right to serve is one of an epoch, and its renewals carry the
+/// version of its beginning; a guard that had heard of a later version would refuse them.
+const fn term(stamp: Stamp) -> Stamp {
+    Stamp { version: Version(0), ..stamp }
 }
 
 impl Inner {
@@ -150,7 +156,7 @@ impl Inner {
         if client.facts().is_none_or(|facts| facts.postmaster != Some(postmaster.pid())) {
             client.watch(postmaster.pid(), u64::from(postmaster.pid())).await.map_err(unable)?;
         }
-        client.arm(until, stamp).await.map_err(unable)?;
+        client.arm(until, term(stamp)).await.map_err(unable)?;
         Ok(())
     }
 
@@ -159,7 +165,7 @@ impl Inner {
         let Some(client) = self.guard.borrow().clone() else { return Ok(()) };
         let stamp = client.facts().and_then(|facts| facts.stamp).max(self.board.read(|s| s.facts.promise));
         match stamp {
-            Some(stamp) => client.disarm(stamp).await.map(drop),
+            Some(stamp) => client.disarm(term(stamp)).await.map(drop),
             None => Ok(()),
         }
     }
