@@ -143,7 +143,14 @@ fn find_primary(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     if !intent.attended {
         case.find(Finding::Unattended { node: node.clone() });
     }
-    let Some(agent) = case.heard(node) else { return };
+    let exposed = intent.durability != crate::model::Durability::Async && intent.sync.is_empty();
+    let Some(agent) = case.heard(node) else {
+        // It may have emptied its set itself, where it hears nobody else either.
+        if exposed {
+            case.find(Finding::Exposed);
+        }
+        return;
+    };
     let Server::Primary(primary) = &agent.server.value else { return };
     let taken = agent.primary_since.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
     if taken && agent.serves_until.is_none_or(|until| until <= case.now) {
@@ -156,7 +163,7 @@ fn find_primary(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     if primary.names.is_none() {
         case.find(Finding::NamesChanged { node: node.clone() });
     }
-    if intent.durability != crate::model::Durability::Async && intent.sync.is_empty() {
+    if exposed {
         case.find(Finding::Exposed);
     }
     find_stalled(case, primary);

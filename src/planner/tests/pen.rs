@@ -439,6 +439,17 @@ fn what_one_member_alone_has_read_keeps_all_from_believing() {
 }
 
 #[test]
+fn exposure_is_shown_of_a_primary_that_is_not_heard_too() {
+    let mut view = healthy();
+    silent(&mut view, 60_000);
+    view.lease = lease_seen(100, None);
+    (view.intent_mut().sync, view.intent_mut().sync_next) = (vec![], vec![]);
+    let plan = decide(&view);
+    assert!(plan.findings.contains(&Finding::Exposed));
+    assert_eq!((declared(&plan), &plan.holds), (None, &vec![Hold::LeaseIsRenewed { node: seoul() }]));
+}
+
+#[test]
 fn a_primary_that_nothing_would_stop_is_a_finding() {
     let mut view = healthy();
     view.agent_mut(&seoul()).guard = Some(GuardFacts { state: GuardState::Off, ..armed() });
