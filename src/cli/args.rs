@@ -55,7 +55,7 @@ pub enum Verb {
     /// The demo's app server; `locum demo` starts it
     #[command(hide = true)]
     DemoApp(super::demo::app::Args),
-    /// Stop one PostgreSQL when its right to serve has run out; members start it
+    /// Stop one PostgreSQL when its right to serve has run out; there is no need to start it by hand
     #[command(hide = true)]
     Guard(super::guard::Args),
     /// Show who is primary, how much a disaster would cost now, and what is wrong

@@ -306,9 +306,10 @@ impl Controller {
         if led != leads {
             tracing::info!(leads, "leadership changed");
             // What the former leader began is not known here; what this one knew may be old.
-            // What standbys had reported in this epoch stays true.
-            let greatest = std::mem::take(&mut self.memory.greatest);
-            self.memory = Memory { greatest, ..Memory::default() };
+            // What standbys had reported in this epoch stays true, and so does when WAL last came to them: without it a new
+            // leader would take a primary whose member alone is gone for lost.
+            let Memory { greatest, advanced, .. } = std::mem::take(&mut self.memory);
+            self.memory = Memory { greatest, advanced, ..Memory::default() };
             self.tracker.forget();
             match &leading {
                 Some(leading) => self.take_up(&leading.past),

@@ -165,7 +165,8 @@ fn config(dir: &Path, node: &str, keys: &str) -> String {
     let dir = dir.display();
     let text = format!(
         "cluster = \"orders\"\nnode = \"{node}\"\nmembers = [\"seoul\", \"busan\"]\nstate_dir = \"{dir}/state\"\n\
-         [store]\nembedded = \"{dir}/store.db\"\n[api]\ntoken_file = \"{dir}/token\"\n{keys}"
+         [store]\nembedded = \"{dir}/store.db\"\n[api]\ntoken_file = \"{dir}/token\"\n{keys}\
+         [witness]\nverify = \"user=nobody dbname=postgres\"\n"
     );
     let file = format!("{dir}/locum.toml");
     fs::write(&file, text).unwrap();

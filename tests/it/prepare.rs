@@ -52,6 +52,8 @@ fn a_configuration_that_cannot_be_read_is_told() {
 }
 
 fn configured(dir: &Path, postgres: &str) -> String {
+    let witness = "[witness]\nverify = \"user=nobody dbname=postgres\"\n";
+    let postgres = if postgres.is_empty() { witness } else { postgres };
     fs::write(dir.join("token"), "0123456789abcdef0123456789abcdef").unwrap();
     fs::set_permissions(dir.join("token"), fs::Permissions::from_mode(0o600)).unwrap();
     let text = format!(

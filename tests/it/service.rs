@@ -33,7 +33,7 @@ fn start(dir: &Path, watchdog: Option<&str>) -> Member {
     let text = format!(
         "cluster = \"orders\"\nnode = \"seoul\"\nmembers = [\"seoul\"]\nstate_dir = \"{0}/state\"\n\
          [store]\nembedded = \"{0}/store.db\"\n[api]\nlisten = \"127.0.0.1:{1}\"\npeer_listen = \"127.0.0.1:{2}\"\n\
-         token_file = \"{0}/token\"\n",
+         token_file = \"{0}/token\"\n[witness]\nverify = \"user=nobody dbname=postgres\"\n",
         dir.display(),
         port(),
         port()
