@@ -558,7 +558,9 @@ async fn an_authority_is_replaced_without_an_interruption() {
     let before = (serial(&served), serial(&caller));
     a.put(&renewed("a"));
     until("a has the new one", || serial(&served) != before.0).await;
-    call().await.expect("with one of each");
+    // b looks at its files at its own time, and until then it does not believe the new one.
+    let believed = async { while call().await.is_err() {} };
+    timeout(DEADLINE, believed).await.expect("with one of each");
     b.put(&renewed("b"));
     until("b has the new one", || serial(&caller) != before.1).await;
     call().await.expect("with the new ones");
