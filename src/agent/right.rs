@@ -79,7 +79,8 @@ pub(super) async fn run(inner: Arc<Inner>) {
             Server::Down(_) => true,
         });
         if promotes || inner.is_frozen() {
-            // The guard keeps it from answering, and goes on doing so until the right is confirmed.
+            // A server that is being promoted answers nobody yet; a frozen one is kept from it by its guard, until its right
+            // is confirmed.
             unwell_since = None;
         }
         let hangs = unwell_since.is_some_and(|since| now.since(since) >= inner.serving.hang);

@@ -1,7 +1,7 @@
 //! The loop: observe → plan → act → record. It decides nothing; [`crate::planner::plan`] does.
 //!
-//! Every member runs it. Only the one that holds the leader lease acts; the others observe, so that a new leader
-//! knows what the old one knew. A change of facts wakes the loop at once.
+//! Every member runs it. The one that holds the leader lease acts; the others observe, so that a new leader knows what
+//! the old one knew, and the one beside the primary may do the little that the planner lets it do without leading. A change of facts wakes the loop at once.
 
 mod act;
 mod console;
@@ -157,7 +157,7 @@ pub(crate) enum Effect {
     Drained(Stamp),
     /// Commits through the endpoints succeeded.
     Verified(Stamp),
-    /// This member, which does not lead, amended the intent.
+    /// This member, beside the primary, amended the intent, whether it leads or not.
     Amended(Box<Intent>, Revision),
     /// The fence command has made sure of a node.
     FencedByCommand(NodeId, Stamp),

@@ -99,7 +99,7 @@ pub enum Reply {
 pub enum Step {
     /// Replace the stored intent, if it still is the one the plan was made on.
     Declare(Intent),
-    /// The same by a member that does not lead: the primary's own, where the rules allow it.
+    /// The same by the primary's own member, whether it leads or not, where the rules allow it.
     Amend(Intent),
     /// Run the fence command of the configuration against a node.
     FenceCommand { node: NodeId, stamp: Stamp },
