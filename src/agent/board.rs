@@ -190,6 +190,7 @@ impl State {
                 self.recruited = None;
                 self.primary = more.or_else(|| self.primary.take());
                 let Some(more) = self.primary.clone() else { return };
+                self.facts.checksum_failures = more.checksum_failures;
                 Server::Primary(Primary {
                     timeline: more.timeline,
                     checkpoint_timeline: more.checkpoint_timeline,
@@ -208,6 +209,7 @@ impl State {
             Look::Standby(quick, more) => {
                 self.standby = more.or_else(|| self.standby.take());
                 let Some(more) = self.standby.clone() else { return };
+                self.facts.checksum_failures = more.checksum_failures;
                 self.received = self.received.max(quick.received_timeline.unwrap_or_default());
                 if quick.streaming {
                     self.recruited = None;
@@ -310,6 +312,7 @@ impl State {
 fn outline(facts: &AgentFacts) -> AgentFacts {
     let mut still = facts.clone();
     still.server.at = Mono(0);
+    still.disk_free = None;
     still.job = still.job.map(|_| String::new());
     // What changes with every renewal wakes nobody; what the guard is doing does.
     still.guard = still.guard.map(|guard| crate::model::GuardFacts { deadline: None, ..guard });

@@ -101,6 +101,8 @@ impl Inner {
             // A word given before this start counts again from here.
             vouched_until: promise.held().vouched.map(|(_, length)| clock.now().plus(length)),
             server: Seen { value: Server::Unknown, at: clock.now() },
+            disk_free: None,
+            checksum_failures: None,
             unfinished: None,
             job: None,
             failed: Vec::new(),

@@ -18,6 +18,7 @@ mod rebuild;
 mod recruit;
 mod right;
 mod slots;
+mod space;
 mod vouch;
 mod watch;
 
@@ -64,8 +65,11 @@ impl Agent {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, AgentError> {
         let inner = Arc::new(Inner::new(cfg, node, state_dir, serving, Arc::clone(&clock))?);
-        let mut tasks =
-            vec![tokio::spawn(watch::run(Arc::clone(&inner))), tokio::spawn(right::run(Arc::clone(&inner)))];
+        let mut tasks = vec![
+            tokio::spawn(watch::run(Arc::clone(&inner))),
+            tokio::spawn(right::run(Arc::clone(&inner))),
+            tokio::spawn(space::run(Arc::clone(&inner))),
+        ];
         if let Some(guard) = inner.serving.guard.clone() {
             tasks.push(tokio::spawn(guarding::run(Arc::clone(&inner), guard)));
         }

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::{inner::Inner, orders::Unable};
 use crate::{
     guard,
-    model::{LeaseRecord, Mono, NodeId, Reign, Server, Stamp, Version, lease},
+    model::{LeaseRecord, Mono, NodeId, RECOVERY_HANGS, Reign, Server, Stamp, Version, lease},
     ports::{Lease, Outcome, Peers, Revision, StoreError},
 };
 
@@ -59,36 +59,30 @@ enum Denied {
 
 /// Renews for as long as there is something to renew, for ever.
 pub(super) async fn run(inner: Arc<Inner>) {
-    let mut unwell_since: Option<Mono> = None;
+    let hang = inner.serving.hang;
+    let mut starting_since: Option<Mono> = None;
     loop {
         sleep(RENEW.min(inner.serving.ttl / 8)).await;
         let now = inner.now();
-        let well = inner.board.read(|s| match &s.facts.server.value {
-            Server::Primary(primary) => primary.probe.failing_since.map_or(Ok(()), Err),
-            _ => Err(now),
-        });
-        unwell_since = match well {
-            Ok(()) => None,
-            Err(since) => Some(unwell_since.unwrap_or(since).min(since)),
-        };
         // A promotion may last longer than a lease.
         let promotes = inner.confirms();
-        let down = inner.board.read(|s| match s.facts.server.value {
-            Server::Primary(_) | Server::Starting | Server::Unknown => false,
-            Server::Standby(_) => !promotes,
-            Server::Down(_) => true,
+        // A server that is being promoted answers nobody yet; a frozen one is kept from it by its guard, until its right
+        // is confirmed.
+        let excused = promotes || inner.is_frozen();
+        let starts = inner.board.read(|s| matches!(s.facts.server.value, Server::Starting | Server::Unknown));
+        starting_since = if starts && !excused { starting_since.or(Some(now)) } else { None };
+        let is_well = |since: Option<Mono>, limit| excused || since.is_none_or(|at| now.since(at) < limit);
+        let may_serve = inner.board.read(|s| match &s.facts.server.value {
+            Server::Primary(primary) => is_well(primary.probe.failing_since, hang),
+            Server::Starting | Server::Unknown => is_well(starting_since, hang * RECOVERY_HANGS),
+            Server::Standby(_) => promotes,
+            Server::Down(_) => false,
         });
-        if promotes || inner.is_frozen() {
-            // A server that is being promoted answers nobody yet; a frozen one is kept from it by its guard, until its right
-            // is confirmed.
-            unwell_since = None;
-        }
-        let hangs = unwell_since.is_some_and(|since| now.since(since) >= inner.serving.hang);
-        if down || hangs {
+        if may_serve {
+            inner.maintain().await;
+        } else {
             inner.note_expiry();
-            continue;
         }
-        inner.maintain().await;
     }
 }
 

@@ -77,7 +77,7 @@ fn essentials(snapshot: &Snapshot) -> Snapshot {
         Snapshot { at: Timestamp::UNIX_EPOCH, rpo: None, plan: Vec::new(), ..snapshot.clone() };
     for node in &mut essentials.nodes {
         node.heard_ms = 0.0;
-        (node.lsn, node.lag_bytes, node.replay_bytes) = (None, None, None);
+        (node.lsn, node.lag_bytes, node.replay_bytes, node.disk_free_bytes) = (None, None, None, None);
     }
     for endpoint in &mut essentials.endpoints {
         (endpoint.open, endpoint.held) = (0, 0);

@@ -107,6 +107,7 @@ fn node_status(
         lsn,
         lag_bytes: if standby { lsn.and_then(|lsn| Some(primary_flushed?.bytes_since(lsn))) } else { None },
         replay_bytes: if standby { lsn.and_then(|lsn| Some(lsn.bytes_since(replayed?))) } else { None },
+        disk_free_bytes: fresh.and_then(|agent| agent.disk_free),
         guard: fresh.and_then(|agent| agent.guard).map(|guard| guard.in_words(now)),
         promise: agent.and_then(|agent| agent.promise),
         job: agent.and_then(|agent| agent.job.clone()),

@@ -53,6 +53,13 @@ pub struct AgentFacts {
     pub told: Option<Upstream>,
     /// The server.
     pub server: Seen<Server>,
+    /// Bytes that are free for its data and for its WAL: the lesser, where they are apart. None: not known.
+    #[serde(default)]
+    pub disk_free: Option<u64>,
+    /// Pages whose checksum was found wrong since the server's statistics were reset (a crash does that). None: not known,
+    /// or there are no checksums.
+    #[serde(default)]
+    pub checksum_failures: Option<u64>,
     /// A rewind or clone that began and has not ended: the data directory must not be started.
     pub unfinished: Option<Unfinished>,
     /// What is being done at this moment, with its progress, for people.
@@ -63,6 +70,18 @@ pub struct AgentFacts {
     pub lost: Option<LostTail>,
     /// Its app server, where one is configured.
     pub app: Option<AppFacts>,
+}
+
+/// With less, a disk counts as full: a promotion writes a whole new segment, and PostgreSQL ends itself when it cannot make
+/// one. Two segments of the usual size. Less: a node is promoted and dies of it. More: one that could have served is not.
+const ROOM: u64 = 32 << 20;
+
+impl AgentFacts {
+    /// There is no room for a promotion.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.disk_free.is_some_and(|free| free < ROOM)
+    }
 }
 
 /// WAL that a node had beyond the switch and gave up when it rejoined. Counted and saved before that.

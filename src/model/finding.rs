@@ -35,6 +35,10 @@ pub enum Finding {
     ForeignData { node: NodeId },
     /// A node has something that neither streaming nor rewind nor clone could mend.
     Quarantined { node: NodeId },
+    /// Hardly anything is free on a node's disk: it is not promoted, and PostgreSQL may end itself.
+    DiskFull { node: NodeId },
+    /// Pages of a node were read whose checksum is wrong. A standby has its own copy of them, which may be whole.
+    DataDamaged { node: NodeId },
     /// An app server's health path fails.
     AppDown { node: NodeId },
     /// An endpoint does not report, or did not take the latest order.
@@ -79,6 +83,15 @@ impl fmt::Display for Finding {
             Self::ForeignData { node } => write!(f, "the data directory of {node} belongs to another system"),
             Self::Quarantined { node } => {
                 write!(f, "{node} could be neither streamed to, rewound nor cloned")
+            }
+            Self::DiskFull { node } => {
+                write!(f, "the disk of {node} is full: it is not promoted until there is room")
+            }
+            Self::DataDamaged { node } => {
+                write!(
+                    f,
+                    "{node} has read pages with a wrong checksum: look into its log, and compare with a standby"
+                )
             }
             Self::AppDown { node } => write!(f, "the app server of {node} is not healthy"),
             Self::EndpointBehind { member, endpoint } => {

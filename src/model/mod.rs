@@ -38,7 +38,7 @@ pub use incident::{
 pub use intent::{Durability, Handover, Intent, Member};
 pub use lease::{LeaseRecord, Reign};
 pub use lsn::{BadLsn, Lsn, Switch, Timeline};
-pub use policy::{GuardMode, OnCrash, Policy};
+pub use policy::{GuardMode, OnCrash, Policy, RECOVERY_HANGS};
 pub use rpo::{LiveRpo, PositionLog};
 pub use snapshot::{
     AppStatus, EndpointStatus, FindingText, NodeStatus, Operation, OperationState, Role, RpoStatus, Snapshot,

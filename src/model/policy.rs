@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Durability;
 
+/// A postmaster that says "not yet" is alive and at work: PostgreSQL's own recovery after a killed backend syncs every
+/// file first. It gets so many times `hang`, by the leader and by its own agent alike. Fewer: a killed backend on a slow
+/// disk is a failover. More: a recovery that never ends is waited for longer.
+pub const RECOVERY_HANGS: u32 = 5;
+
 /// What to do when the primary's postmaster dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

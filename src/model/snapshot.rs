@@ -94,6 +94,9 @@ pub struct NodeStatus {
     pub lag_bytes: Option<u64>,
     /// Bytes it has flushed and not replayed.
     pub replay_bytes: Option<u64>,
+    /// Bytes that are free for its data and its WAL. None: not known.
+    #[serde(default)]
+    pub disk_free_bytes: Option<u64>,
     /// What its guard is doing, in words. None: there is none, or it is not known.
     #[serde(default)]
     pub guard: Option<String>,

@@ -31,6 +31,9 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
     if agent.unfinished.is_some() {
         return Err("a rewind or clone of it has not ended".into());
     }
+    if agent.is_full() {
+        return Err("its disk is full, and a promotion writes new WAL".into());
+    }
     if standby.replay == ReplayState::PausedByPerson {
         return Err("its replay is paused by a person".into());
     }

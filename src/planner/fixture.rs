@@ -69,6 +69,8 @@ fn agent(node: &NodeId, server: Server, stamp: Stamp) -> AgentFacts {
         admitted: None,
         vouched_until: None,
         server: Seen { value: server, at: NOW },
+        disk_free: None,
+        checksum_failures: None,
         unfinished: None,
         job: None,
         failed: Vec::new(),

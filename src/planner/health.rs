@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::case::Case;
 use crate::model::{
-    AgentFacts, EndpointKind, Finding, GuardState, Intent, Mono, NodeId, Primary, ReplayState, Server,
-    Standby, StandbyName,
+    AgentFacts, EndpointKind, Finding, GuardState, Intent, Mono, NodeId, Primary, RECOVERY_HANGS,
+    ReplayState, Server, Standby, StandbyName,
 };
 
 /// How long the member beside the active app server may be silent until that counts as down too. Shorter: the app moves
@@ -75,15 +75,10 @@ pub(super) fn of_primary<'a>(case: &Case<'a>, intent: &Intent, node: &NodeId) ->
     }
 }
 
-/// A postmaster that says "not yet" is alive and at work: PostgreSQL's own recovery after a killed backend syncs every
-/// file first. It gets so many times `hang`. Fewer: a killed backend on a slow disk is a failover. More: a recovery that
-/// never ends is waited for longer.
-const RECOVERY: u32 = 5;
-
 /// A primary that runs but does not answer yet (PostgreSQL's own crash recovery, or a start).
 fn slow_start<'a>(case: &Case<'a>, node: &NodeId, finding: Finding) -> Health<'a> {
     let stood = case.stood(&finding).unwrap_or_default();
-    let limit = case.policy.hang * RECOVERY;
+    let limit = case.policy.hang * RECOVERY_HANGS;
     if stood >= limit {
         let evidence = vec![format!("its postmaster has run without answering for {stood:.1?}")];
         return Health::Gone { finding: Finding::PrimaryHung { node: node.clone() }, evidence };
@@ -121,6 +116,7 @@ pub(super) fn find_all(case: &mut Case<'_>, intent: &Intent) {
         find_other(case, intent, &node);
     }
     find_unheard(case, intent);
+    find_storage(case);
     find_apps(case, intent);
     find_endpoints(case, intent);
     note_positions(case, intent);
@@ -250,6 +246,19 @@ pub(super) fn foreign(case: &Case<'_>, intent: &Intent, agent: &AgentFacts) -> b
     let reference =
         intent.primary.as_ref().or(intent.previous.as_ref()).and_then(|node| case.view.agent(node)?.system);
     matches!((reference, agent.system), (Some(theirs), Some(its)) if theirs != its)
+}
+
+/// Troubles of the disks. They move nothing by themselves: a standby's disk is usually as small, and its copy as old.
+fn find_storage(case: &mut Case<'_>) {
+    for node in case.others(None) {
+        let Some(agent) = case.heard(node) else { continue };
+        if agent.is_full() {
+            case.find(Finding::DiskFull { node: node.clone() });
+        }
+        if agent.checksum_failures.is_some_and(|count| count > 0) {
+            case.find(Finding::DataDamaged { node: node.clone() });
+        }
+    }
 }
 
 /// App servers need the database: their failure counts only while a commit through the endpoint has succeeded in

@@ -134,6 +134,22 @@ impl Instance {
         parse_version(&text).ok_or_else(|| PgError::Nonsense(format!("no version of PostgreSQL: {text:?}")))
     }
 
+    /// Bytes that are free where the data directory and `pg_wal` are: the lesser of both, if they are apart.
+    ///
+    /// # Errors
+    /// [`PgError`]: one of them is not there, or the file system hangs.
+    pub async fn disk_free(&self) -> Result<u64, PgError> {
+        let folders = [self.data_dir.clone(), self.file("pg_wal")];
+        let look = move || {
+            let free = folders.iter().map(|folder| {
+                let seen = rustix::fs::statvfs(folder).map_err(io::Error::from);
+                disk::io("look at the file system of", folder, seen).map(|seen| seen.f_bavail * seen.f_frsize)
+            });
+            free.collect::<Result<Vec<_>, _>>().map(|free| free.into_iter().min().unwrap_or(0))
+        };
+        self.disk.run("look for free space", disk::SMALL, look).await
+    }
+
     /// The last lines of the log file, at most some 4 KB; empty if there is none.
     pub async fn log_tail(&self) -> String {
         self.log_tail_from(0).await

@@ -36,7 +36,7 @@ const PRIMARY_MORE: &str = "\
     SELECT CASE WHEN pg_is_in_recovery() THEN NULL \
                 ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END, \
            (SELECT timeline_id FROM pg_control_checkpoint()), current_setting('synchronous_standby_names'), \
-           s.names, s.active, s.retained \
+           s.names, s.active, s.retained, (SELECT sum(checksum_failures)::int8 FROM pg_stat_database) \
       FROM (SELECT array_agg(slot_name::text) AS names, array_agg(active) AS active, \
                    array_agg(CASE WHEN pg_is_in_recovery() OR restart_lsn IS NULL THEN 0 \
                       ELSE pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn)::int8 END) AS retained \
@@ -45,7 +45,8 @@ const PRIMARY_MORE: &str = "\
 const STANDBY_MORE: &str = "\
     SELECT current_setting('primary_conninfo'), \
            greatest((SELECT timeline_id FROM pg_control_checkpoint()), \
-                    (SELECT min_recovery_end_timeline FROM pg_control_recovery()))";
+                    (SELECT min_recovery_end_timeline FROM pg_control_recovery())), \
+           (SELECT sum(checksum_failures)::int8 FROM pg_stat_database)";
 
 /// The quick look at a primary.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +72,8 @@ pub struct PrimaryMore {
     pub names: String,
     /// Its physical slots.
     pub slots: Vec<Slot>,
+    /// Pages whose checksum was found wrong. None: there are no checksums.
+    pub checksum_failures: Option<u64>,
 }
 
 /// The quick look at a standby.
@@ -95,6 +98,8 @@ pub struct StandbyMore {
     pub conninfo: String,
     /// The timeline that its control file knows; it may lag behind.
     pub timeline: Timeline,
+    /// As [`PrimaryMore::checksum_failures`].
+    pub checksum_failures: Option<u64>,
 }
 
 /// What was seen. `more` is there when it was asked for, and after a change of role.
@@ -189,7 +194,8 @@ impl Observer {
         let more = if more {
             let row = self.sql.client().query_one(&self.standby_more, &[]).await?;
             let timeline: Option<i32> = row.try_get(1)?;
-            Some(StandbyMore { conninfo: row.try_get(0)?, timeline: tli(timeline) })
+            let checksum_failures = count(row.try_get(2)?);
+            Some(StandbyMore { conninfo: row.try_get(0)?, timeline: tli(timeline), checksum_failures })
         } else {
             None
         };
@@ -240,6 +246,7 @@ fn primary_more(row: &Row) -> Result<PrimaryMore, tokio_postgres::Error> {
         checkpoint_timeline: tli(Some(checkpoint)),
         names: row.try_get(2)?,
         slots,
+        checksum_failures: count(row.try_get(6)?),
     })
 }
 
@@ -256,6 +263,10 @@ fn standby_look(row: &Row) -> Result<StandbyLook, tokio_postgres::Error> {
 
 fn lsn(seen: Option<PgLsn>) -> Lsn {
     Lsn(seen.map_or(0, u64::from))
+}
+
+fn count(seen: Option<i64>) -> Option<u64> {
+    seen.map(i64::unsigned_abs)
 }
 
 fn tli(seen: Option<i32>) -> Timeline {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    lab::{Fault, Part, Store, Wish, etcd, place::default_store, status::primary_of},
+    checker::Outcome,
+    lab::{Fault, Part, Store, Wish, etcd, member, place::default_store, status::primary_of},
     trial::Trial,
 };
 
@@ -54,6 +55,38 @@ async fn a_killed_member_beside_an_async_primary_never_leads_to_two_primaries() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_member_beside_an_async_primary_never_leads_to_two_primaries() {
     nobody_serves_beside_the_new_primary("async", |host| Fault::Freeze(Part::Member, host)).await;
+}
+
+/// The guard too: nothing is left that could stop the primary, and nothing is acknowledged that the next one lacks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_process_of_locum_killed_beside_the_primary_loses_nothing() {
+    nobody_serves_beside_the_new_primary("sync", |host| Fault::Kill(Part::Locum, host)).await;
+}
+
+/// A member reads its configuration when it starts, and its start touches neither PostgreSQL nor the guard: so a limit is
+/// changed while clients write, and the guard goes by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_longer_lease_given_while_clients_write_is_the_guards_deadline() {
+    let Some(mut trial) = Trial::new(&Wish::hosts(3).durability("async")).await else { return };
+    let (old, epoch) = (trial.lab.primary().await, trial.epoch().await);
+    trial.lab.plan.wish.set.push("policy.lease_ttl=8s".into());
+    for host in trial.lab.plan.members() {
+        member::restart(&trial.lab.plan, host).expect("the member starts again");
+    }
+    trial.lab.settled().await;
+    assert_eq!((trial.lab.primary().await, trial.epoch().await), (old.clone(), epoch), "nothing was moved");
+    let fault = Fault::Freeze(Part::Member, old.clone());
+    let begun = trial.begin(&fault);
+    trial.moves_from(&old).await;
+    trial.heal(&fault);
+    let ended = trial.ends_sound().await;
+    let last = ended.history.attempts.iter().filter(|attempt| {
+        attempt.outcome == Outcome::Acknowledged && attempt.node.as_deref() == Some(old.as_str())
+    });
+    let served = last.map(|attempt| attempt.end_us).max().expect("a commit").saturating_sub(begun) / 1000;
+    println!("the old primary acknowledged for {served} ms after its member was frozen");
+    // By the lease of three seconds that it began with, it would have ended by then.
+    assert!(served > 4_000, "the guard went by the old deadline: {served} ms");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

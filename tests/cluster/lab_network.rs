@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crate::{
     checker::Load,
-    lab::{Fault, Wish, status::finds},
+    lab::{
+        Fault, Wish,
+        status::{finds, primary_of},
+    },
     trial::Trial,
 };
 
@@ -71,5 +74,21 @@ async fn bursts_of_loss_that_are_shorter_than_the_limits_move_nothing() {
     trial.heal(&fault);
     trial.whole().await;
     assert_eq!((trial.lab.primary().await, trial.epoch().await), (primary, epoch), "nothing was moved");
+    trial.ends().await;
+}
+
+/// Back before anybody misses it, while it is being replaced, and after that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_returns_at_any_moment_of_its_failover_does_no_harm() {
+    let Some(trial) = Trial::new(&Wish::hosts(3)).await else { return };
+    for ms in [200, 450, 550, 650, 800, 1200] {
+        let old = trial.lab.settled().await.intent.and_then(|intent| intent.primary).expect("a primary");
+        let fault = Fault::Isolated(old.as_str().to_owned());
+        trial.begin(&fault);
+        trial.lasts(Duration::from_millis(ms)).await;
+        trial.heal(&fault);
+        let seen = trial.whole().await;
+        println!("{old} was cut off for {ms} ms; then {:?} serves", primary_of(&seen));
+    }
     trial.ends().await;
 }

@@ -232,6 +232,8 @@ impl Agent {
             admitted: self.admitted(),
             vouched_until: self.vouched_until,
             server: self.server.clone(),
+            disk_free: None,
+            checksum_failures: None,
             unfinished: self.disk.unfinished,
             job: self.job.as_ref().map(|job| job.command.name().to_owned()),
             failed: self.failed.clone(),

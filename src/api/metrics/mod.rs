@@ -87,6 +87,7 @@ fn nodes(page: &mut Page, snapshot: &Snapshot) {
     each(names::NODE_SYNC, &|node| Some(flag(node.sync)));
     each(names::NODE_LAG, &|node| node.lag_bytes.map(number));
     each(names::NODE_REPLAY_LAG, &|node| node.replay_bytes.map(number));
+    each(names::NODE_DISK_FREE, &|node| node.disk_free_bytes.map(number));
     each(names::APP_HEALTHY, &|node| Some(flag(node.app.as_ref()?.healthy)));
     each(names::APP_ACTIVE, &|node| Some(flag(node.app.as_ref()?.active)));
 }

@@ -203,9 +203,10 @@ fn in_async_a_fence_is_enough_within_the_accepted_loss() {
 #[test]
 fn nobody_unfit_is_ever_declared() {
     type Spoil = fn(&mut View);
-    let unfit: [(&str, Spoil); 9] = [
+    let unfit: [(&str, Spoil); 10] = [
         ("no promise file", |view| view.agent_mut(&tokyo()).promise = None),
         ("configured never", |view| view.agent_mut(&tokyo()).no_failover = true),
+        ("no room for new WAL", |view| view.agent_mut(&tokyo()).disk_free = Some(31 << 20)),
         ("half a rewind", |view| view.agent_mut(&tokyo()).unfinished = Some(Unfinished::Rewind)),
         ("another system", |view| view.agent_mut(&tokyo()).system = Some(SystemId(8))),
         ("paused by a person", |view| view.standby_mut(&tokyo()).replay = ReplayState::PausedByPerson),
@@ -227,6 +228,17 @@ fn nobody_unfit_is_ever_declared() {
         let next = declared(&decide(&view)).and_then(|next| next.primary.clone());
         assert_ne!(next, Some(tokyo()), "{why}");
     }
+}
+
+#[test]
+fn a_full_disk_and_damaged_pages_are_named_and_move_nothing() {
+    let mut view = healthy();
+    view.agent_mut(&seoul()).disk_free = Some(0);
+    view.agent_mut(&tokyo()).checksum_failures = Some(1);
+    let plan = decide(&view);
+    let found = [Finding::DiskFull { node: seoul() }, Finding::DataDamaged { node: tokyo() }];
+    assert!(found.iter().all(|finding| plan.findings.contains(finding)), "{:?}", plan.findings);
+    assert_eq!((declared(&plan), orders(&plan)), (None, vec![]));
 }
 
 #[test]

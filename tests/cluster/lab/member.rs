@@ -5,15 +5,21 @@ use std::{
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
 
 use super::{
     place,
     plan::{API_PORT, ENDPOINT_PORT, HostPlan, PEER_PORT, POSTGRES_PORT, Plan, Store},
     postgres, processes, run,
+    within::within_limit,
 };
+
+/// How long a member may take to end.
+const STOP: Duration = Duration::from_secs(30);
 
 /// Starts a program that goes on running, its output appended to a log. It is collected whenever it ends.
 ///
@@ -109,6 +115,18 @@ pub(crate) fn start(plan: &Plan, host: &HostPlan) -> Result<()> {
     }
     command.env("RUST_LOG", "info,locum=debug");
     spawn(command, &plan.folder_of(&host.name).join("member.log"))
+}
+
+/// Stops it in order and starts it again, as an operator does to have its configuration read anew.
+///
+/// # Errors
+/// It does not end, or cannot be started.
+pub(crate) fn restart(plan: &Plan, host: &HostPlan) -> Result<()> {
+    for process in processes::of_host(plan, &host.name).iter().filter(|process| process.is_locum("run")) {
+        processes::send(process.pid, Signal::TERM);
+    }
+    ensure!(within_limit(STOP, || !runs(plan, &host.name)), "the member of {} does not end", host.name);
+    start(plan, host)
 }
 
 /// True if a member runs on that host.

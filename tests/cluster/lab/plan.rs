@@ -116,6 +116,13 @@ impl Wish {
         self
     }
 
+    /// With etcd's data on the same small disks as PostgreSQL's.
+    #[must_use]
+    pub(crate) fn etcd_on_disk(mut self) -> Self {
+        self.etcd_on_disk = true;
+        self
+    }
+
     /// With small disks of their own.
     #[must_use]
     pub(crate) fn disks(mut self, mb: u32) -> Self {

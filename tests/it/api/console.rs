@@ -150,6 +150,7 @@ pub(super) fn status(name: &str, role: Role) -> NodeStatus {
         lsn: Some(Lsn(0x0300_0060)),
         lag_bytes: Some(0),
         replay_bytes: Some(0x60),
+        disk_free_bytes: Some(5 << 30),
         guard: None,
         promise: Some(Stamp::default()),
         job: None,
