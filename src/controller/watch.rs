@@ -1,6 +1,6 @@
-//! Watches the store: the records, and the primary lease. Both are read anew whenever they change; nothing polls.
+//! Watches the store: the records, and the primary lease. Both are read anew whenever they change.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -16,6 +16,10 @@ use crate::{
 /// The store is read again this long after it failed.
 const STORE_RETRY: Duration = Duration::from_millis(250);
 
+/// A store that has told of no change for so long is asked whether it is there: one that froze says nothing either. Shorter:
+/// more reads. Longer: people are told later that it is lost; nothing else waits for this.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// Reads the records whenever they change.
 pub(super) fn records(deps: Arc<Deps>, events: mpsc::Sender<Event>) -> JoinHandle<()> {
     tokio::spawn(async move {
@@ -23,8 +27,7 @@ pub(super) fn records(deps: Arc<Deps>, events: mpsc::Sender<Event>) -> JoinHandl
         loop {
             let read = read(&deps).await;
             let failed = read.is_err();
-            if events.send(Event::Store(read.map(Box::new).map_err(|error| error.to_string()))).await.is_err()
-            {
+            if tell(&events, read.map(Box::new)).await.is_break() {
                 return;
             }
             if failed {
@@ -32,16 +35,43 @@ pub(super) fn records(deps: Arc<Deps>, events: mpsc::Sender<Event>) -> JoinHandl
                 tokio::time::sleep(STORE_RETRY).await;
                 continue;
             }
-            match deps.records.changed(since).await {
-                Ok(revision) => since = revision,
-                Err(_) => {
-                    // The store may be another one now, in which that revision means nothing. The reading tells why.
-                    since = Revision::default();
-                    tokio::time::sleep(STORE_RETRY).await;
+            let change = tokio::select! {
+                changed = deps.records.changed(since) => changed.ok(),
+                error = silence(&deps) => {
+                    if tell(&events, Err(error)).await.is_break() {
+                        return;
+                    }
+                    None
                 }
-            }
+            };
+            since = match change {
+                Some(revision) => revision,
+                None => {
+                    // The store may be another one now, in which that revision means nothing. The reading tells why.
+                    tokio::time::sleep(STORE_RETRY).await;
+                    Revision::default()
+                }
+            };
         }
     })
+}
+
+/// Break: nobody listens any more.
+async fn tell(events: &mpsc::Sender<Event>, read: Result<Box<Stored>, StoreError>) -> ControlFlow<()> {
+    match events.send(Event::Store(read.map_err(|error| error.to_string()))).await {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    }
+}
+
+/// Asks the store now and then, until it does not answer.
+async fn silence(deps: &Deps) -> StoreError {
+    loop {
+        tokio::time::sleep(QUIET).await;
+        if let Err(error) = deps.records.leader().await {
+            return error;
+        }
+    }
 }
 
 async fn read(deps: &Deps) -> Result<Stored, StoreError> {
