@@ -1,6 +1,7 @@
-//! Names of things. Each is checked once, where it enters, and is then known to be good.
+//! Names of things. Each is checked once, where it enters, and is then known to be good. Copies share one text: names are
+//! copied with every fact and every decision.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,7 @@ macro_rules! name {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             #[doc = concat!("Checks and takes the name of a ", $what, ".")]
@@ -39,7 +40,7 @@ macro_rules! name {
             pub fn new(name: impl Into<String>) -> Result<Self, BadName> {
                 let name = name.into();
                 check($what, &name)?;
-                Ok(Self(name))
+                Ok(Self(name.into()))
             }
 
             /// The name as text.
@@ -65,7 +66,7 @@ macro_rules! name {
 
         impl From<$name> for String {
             fn from(name: $name) -> Self {
-                name.0
+                name.as_str().to_owned()
             }
         }
 
