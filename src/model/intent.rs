@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, Incarnation, NodeId, Stamp, StandbyName, Switch, Version};
+use super::{Epoch, Incarnation, Lsn, NodeId, Stamp, StandbyName, Switch, Version};
 
 /// How much an acknowledged commit promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,6 +43,10 @@ pub struct Intent {
     pub primary: Option<NodeId>,
     /// The primary of the epoch before, if any.
     pub previous: Option<NodeId>,
+    /// In a vacancy: how far the last primary was known to be when it was declared. Who fills it may have heard less of that
+    /// primary, and must not call a loss smaller for it. None: it was not known.
+    #[serde(default)]
+    pub reached: Option<Lsn>,
     /// The timeline that the last primary left when it was promoted, and where. A vacancy keeps it. None: it left none,
     /// or has not reported it yet.
     pub switch: Option<Switch>,
@@ -97,6 +101,7 @@ impl Intent {
             app: Some(primary.clone()),
             primary: Some(primary),
             previous: None,
+            reached: None,
             switch: None,
             settled: true,
             sync: Vec::new(),
@@ -115,12 +120,13 @@ impl Intent {
         Stamp { incarnation: self.incarnation, epoch: self.epoch, version: self.version }
     }
 
-    /// Declares the next epoch with nobody as primary: the first line of every failover.
+    /// Declares the next epoch with nobody as primary: the first line of every failover. `reached`: how far the primary is
+    /// known to be.
     #[must_use]
-    pub fn vacated(&self) -> Self {
+    pub fn vacated(&self, reached: Option<Lsn>) -> Self {
         let previous = self.primary.clone().or_else(|| self.previous.clone());
-        let next = Self { epoch: self.epoch.next(), primary: None, previous, handover: None, ..self.clone() };
-        next.raised()
+        let (epoch, reached) = (self.epoch.next(), reached.max(self.reached));
+        Self { epoch, primary: None, previous, reached, handover: None, ..self.clone() }.raised()
     }
 
     /// Declares `node` the primary of this epoch, in which nobody is primary yet. The point of no return.
@@ -129,6 +135,7 @@ impl Intent {
     pub fn declared(&self, node: NodeId) -> Self {
         Self {
             primary: Some(node),
+            reached: None,
             switch: None,
             settled: false,
             sync: Vec::new(),
@@ -149,7 +156,7 @@ impl Intent {
     /// stopped cleanly and the candidate has everything.
     #[must_use]
     pub fn handed_over(&self, node: NodeId) -> Self {
-        self.vacated().declared(node)
+        self.vacated(None).declared(node)
     }
 
     /// Declares the previous primary again, with the next epoch. Only while nobody was declared in this one.
@@ -160,6 +167,7 @@ impl Intent {
             Self {
                 epoch: self.epoch.next(),
                 primary: Some(old),
+                reached: None,
                 sync: Vec::new(),
                 sync_next: Vec::new(),
                 attended: true,
@@ -207,7 +215,7 @@ mod tests {
     #[test]
     fn every_change_raises_the_version() {
         let first = Intent::first(Incarnation(1), Epoch(1), node("a"), Durability::Sync);
-        let vacant = first.vacated();
+        let vacant = first.vacated(None);
         let declared = vacant.declared(node("b"));
         assert!(vacant.stamp() > first.stamp() && declared.stamp() > vacant.stamp());
         assert_eq!(
@@ -219,13 +227,13 @@ mod tests {
     #[test]
     fn vacating_twice_keeps_the_last_real_primary_as_previous() {
         let first = Intent::first(Incarnation(1), Epoch(1), node("a"), Durability::Sync);
-        assert_eq!(first.vacated().vacated().previous, Some(node("a")));
+        assert_eq!(first.vacated(None).vacated(None).previous, Some(node("a")));
     }
 
     #[test]
     fn nobody_is_reinstated_once_a_candidate_is_declared() {
         let first = Intent::first(Incarnation(1), Epoch(1), node("a"), Durability::Sync);
-        assert_eq!(first.vacated().declared(node("b")).reinstated(), None);
-        assert_eq!(first.vacated().reinstated().and_then(|i| i.primary), Some(node("a")));
+        assert_eq!(first.vacated(None).declared(node("b")).reinstated(), None);
+        assert_eq!(first.vacated(None).reinstated().and_then(|i| i.primary), Some(node("a")));
     }
 }

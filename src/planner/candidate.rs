@@ -58,7 +58,7 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
         ));
     }
     if intent.sync.is_empty() && intent.durability == Durability::Async {
-        return within_loss(case, standby.flushed);
+        return within_loss(case, intent, standby.flushed);
     }
     Ok(())
 }
@@ -74,14 +74,19 @@ fn standby_of(agent: &AgentFacts) -> Result<&Standby, String> {
 }
 
 /// What this very standby lacks of the primary's last reading: the live RPO is about the best one, which may be lost too.
-fn within_loss(case: &Case<'_>, flushed: Lsn) -> Result<(), String> {
+/// Whoever declared the vacancy may have heard more of it.
+fn within_loss(case: &Case<'_>, intent: &Intent, flushed: Lsn) -> Result<(), String> {
     let limit = case.policy.max_data_loss;
-    let known = case.view.rpo.as_ref().filter(|rpo| rpo.bytes.is_some());
-    match known.map(|rpo| rpo.primary.bytes_since(flushed)) {
+    match reached(case).max(intent.reached).map(|primary| primary.bytes_since(flushed)) {
         Some(bytes) if bytes <= limit => Ok(()),
         Some(bytes) => Err(format!("{bytes} bytes would be lost; max_data_loss is {limit}")),
         None => Err("how much would be lost is not known".into()),
     }
+}
+
+/// How far the primary is known to be, where what would be lost with it is known.
+pub(super) fn reached(case: &Case<'_>) -> Option<Lsn> {
+    case.view.rpo.as_ref().filter(|rpo| rpo.bytes.is_some()).map(|rpo| rpo.primary)
 }
 
 /// Everybody but `but`, with what forbids promoting them.

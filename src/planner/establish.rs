@@ -1,6 +1,6 @@
 //! A primary is declared: bring it to serve, lead clients to it, and keep it that way; or find that it failed.
 
-use super::{app, case::Case, health, health::Health, rejoin, switchover, sync_set, vacancy};
+use super::{app, candidate, case::Case, health, health::Health, rejoin, switchover, sync_set, vacancy};
 use crate::model::{
     Cause, Command, Durability, EndpointKind, Finding, Hold, Intent, Mode, NodeId, OnCrash, Primary, Reign,
     RouteOrder, Server, Step,
@@ -161,7 +161,10 @@ fn replace(case: &mut Case<'_>, intent: &Intent, node: &NodeId, finding: Finding
         return restart_if_down(case, intent, node, down, Cause { summary: finding.to_string(), evidence });
     }
     match vacancy::could_be_filled(case, intent) {
-        Ok(()) => case.declare_because(intent.vacated(), Cause { summary: finding.to_string(), evidence }),
+        Ok(()) => case.declare_because(
+            intent.vacated(candidate::reached(case)),
+            Cause { summary: finding.to_string(), evidence },
+        ),
         Err(reasons) => {
             evidence
                 .extend(reasons.iter().map(|(other, why)| format!("{other} could not be promoted: {why}")));
@@ -224,7 +227,7 @@ fn silent(case: &mut Case<'_>, intent: &Intent, node: &NodeId, mut evidence: Vec
     evidence.push("no standby receives new WAL from it, and its lease is not renewed".to_owned());
     let summary = Finding::PrimaryUnreachable { node: node.clone() }.to_string();
     case.suspect(case.view.nodes.get(node).map(|view| view.heard));
-    case.declare_because(intent.vacated(), Cause { summary, evidence });
+    case.declare_because(intent.vacated(candidate::reached(case)), Cause { summary, evidence });
 }
 
 /// True if the primary's lease was renewed within `detect`: its member is alive and reaches the store.

@@ -88,10 +88,10 @@ fn an_intent() -> impl Strategy<Value = Intent> {
         let handover = Handover { to: tokyo(), operation: "op-1".into(), since: base.version.next() };
         let shaped = match shape {
             0 => base,
-            1 => base.vacated(),
-            2 => base.vacated().declared(tokyo()),
+            1 => base.vacated(None),
+            2 => base.vacated(None).declared(tokyo()),
             3 => Intent { handover: Some(handover), ..base }.raised(),
-            _ => base.vacated().reinstated().unwrap_or_else(intent),
+            _ => base.vacated(None).reinstated().unwrap_or_else(intent),
         };
         Intent { sync, sync_next, durability, ..shaped }
     })

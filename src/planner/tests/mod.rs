@@ -47,7 +47,7 @@ fn routes(plan: &Plan) -> Vec<&RouteOrder> {
 fn vacant() -> View {
     let mut view = healthy();
     view.server(&seoul(), Server::Down(down(true)));
-    *view.intent_mut() = intent().vacated();
+    *view.intent_mut() = intent().vacated(None);
     view
 }
 
@@ -201,6 +201,23 @@ fn in_async_a_fence_is_enough_within_the_accepted_loss() {
 }
 
 #[test]
+fn what_was_known_when_the_vacancy_was_declared_counts_for_whoever_fills_it() {
+    for (beyond, taken) in [(16 << 20, true), ((16 << 20) + 1, false)] {
+        let mut view = vacant();
+        recruit(&mut view);
+        fence(&mut view, None);
+        let intent = view.intent_mut();
+        (intent.sync, intent.sync_next, intent.durability) = (vec![], vec![], Durability::Async);
+        intent.reached = Some(Lsn(FLUSHED.0 + beyond));
+        // This leader has heard less of the old primary than the one before.
+        let rpo = view.rpo.as_mut().expect("an RPO");
+        (rpo.bytes, rpo.primary) = (Some(0), FLUSHED);
+        let next = declared(&decide(&view)).and_then(|next| next.primary.clone());
+        assert_eq!(next == Some(tokyo()), taken, "{beyond} bytes beyond");
+    }
+}
+
+#[test]
 fn nobody_unfit_is_ever_declared() {
     type Spoil = fn(&mut View);
     let unfit: [(&str, Spoil); 10] = [
@@ -283,7 +300,7 @@ fn what_a_standby_had_reported_counts_in_the_vacancy_too() {
 fn a_store_older_than_a_promise_is_not_believed() {
     let mut view = healthy();
     view.server(&seoul(), Server::Down(down(true)));
-    view.agent_mut(&tokyo()).promise = Some(intent().vacated().stamp());
+    view.agent_mut(&tokyo()).promise = Some(intent().vacated(None).stamp());
     let plan = decide(&view);
     assert_eq!((plan.steps, plan.holds), (vec![], vec![Hold::StoreNotBelieved]));
 }
@@ -401,7 +418,7 @@ fn whoever_takes_writes_undeclared_is_fenced() {
 /// Tokyo serves epoch 4, seoul is down.
 fn failed_over(seoul_down: Down) -> View {
     let mut view = vacant();
-    let next = intent().vacated().declared(tokyo());
+    let next = intent().vacated(None).declared(tokyo());
     let switch = Some(Switch { timeline: Timeline(3), at: FLUSHED });
     let next = Intent { switch, settled: true, promotable: vec![seoul()], ..next }.raised();
     let stamp = next.stamp();

@@ -131,7 +131,7 @@ async fn an_intent_is_read_as_it_was_declared(t: Two) {
         panic!("conflict")
     };
     assert_eq!(t.two.intent().await.expect("intent"), Some((intent(), first)));
-    let next = intent().vacated();
+    let next = intent().vacated(None);
     let Declared::Stored(second) =
         t.one.declare(&leadership, Some((&intent(), first)), &next).await.expect("declare")
     else {
@@ -143,7 +143,7 @@ async fn an_intent_is_read_as_it_was_declared(t: Two) {
 
 async fn of_two_who_declare_on_one_basis_one_is_refused(t: Two) {
     let leadership = lead(&t, &t.one, "a").await;
-    let (ours, theirs) = (intent(), intent().vacated());
+    let (ours, theirs) = (intent(), intent().vacated(None));
     for basis in [None, Some(())] {
         let basis = match basis {
             None => None,
@@ -165,12 +165,12 @@ async fn an_expired_leader_declares_nothing_more(t: Two) {
         panic!("conflict")
     };
     t.bench.runs_out().await;
-    let late = t.one.declare(&old, Some((&intent(), basis)), &intent().vacated()).await.expect("declare");
+    let late = t.one.declare(&old, Some((&intent(), basis)), &intent().vacated(None)).await.expect("declare");
     assert_eq!(late, Declared::Conflict, "though nobody else leads yet");
     let new = lead(&t, &t.two, "b").await;
-    let late = t.one.declare(&old, Some((&intent(), basis)), &intent().vacated()).await.expect("declare");
+    let late = t.one.declare(&old, Some((&intent(), basis)), &intent().vacated(None)).await.expect("declare");
     assert_eq!(late, Declared::Conflict);
-    let next = t.two.declare(&new, Some((&intent(), basis)), &intent().vacated()).await.expect("declare");
+    let next = t.two.declare(&new, Some((&intent(), basis)), &intent().vacated(None)).await.expect("declare");
     assert!(matches!(next, Declared::Stored(_)));
 }
 
@@ -210,7 +210,7 @@ async fn the_primary_lease_is_renewed_by_one_holder_under_one_reign(t: Two) {
     let renewed = t.two.renew_primary(at, Some(first), &lease(1, 1)).await.expect("renew");
     let Outcome::Committed(second) = renewed else { panic!("refused") };
     // A vacancy ends it.
-    let vacant = next.vacated();
+    let vacant = next.vacated(None);
     let declared = t.one.declare(&leadership, Some((&next, basis)), &vacant).await.expect("declare");
     assert!(matches!(declared, Declared::Stored(_)));
     let late = t.two.renew_primary(at, Some(second), &lease(1, 2)).await.expect("renew");
@@ -223,7 +223,7 @@ async fn who_does_not_lead_amends_but_declares_nobody(t: Two) {
     let Declared::Stored(basis) = t.one.declare(&leadership, None, &intent()).await.expect("declare") else {
         panic!("conflict")
     };
-    let refused = t.two.amend((&intent(), basis), &intent().vacated()).await;
+    let refused = t.two.amend((&intent(), basis), &intent().vacated(None)).await;
     assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
     let next = intent().raised();
     assert!(matches!(t.two.amend((&intent(), basis), &next).await.expect("amend"), Declared::Stored(_)));
