@@ -29,14 +29,9 @@ use tokio_postgres::{Client, NoTls};
 /// How long anything that should happen soon may take on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-/// Where the server binaries are, newest first, unless `LOCUM_PG_BIN` says so.
+/// Where the server binaries are.
 pub(crate) fn bin_dir() -> PathBuf {
-    let usual = (14..=18).rev().map(|v| PathBuf::from(format!("/usr/lib/postgresql/{v}/bin")));
-    let told = std::env::var_os("LOCUM_PG_BIN").map(PathBuf::from);
-    told.into_iter()
-        .chain(usual)
-        .find(|dir| dir.join("initdb").exists())
-        .expect("PostgreSQL 14 to 18 is installed")
+    crate::lab::place::postgres_programs().expect("PostgreSQL's programs")
 }
 
 /// Waits until `condition` gives something, looking again every few milliseconds.

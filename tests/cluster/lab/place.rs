@@ -63,15 +63,17 @@ pub(crate) fn locum() -> Result<PathBuf> {
     found.context("the program was not built: cargo build --bin locum")
 }
 
-/// PostgreSQL's programs, newest first, unless `LOCUM_PG_BIN` says so.
+/// PostgreSQL's programs: those that `TEST_PG_BIN` names, else the newest that are installed.
 ///
 /// # Errors
 /// There are none.
 pub(crate) fn postgres_programs() -> Result<PathBuf> {
-    let usual = (14..=18).rev().map(|v| PathBuf::from(format!("/usr/lib/postgresql/{v}/bin")));
-    let told = std::env::var_os("LOCUM_PG_BIN").map(PathBuf::from);
-    let mut all = told.into_iter().chain(usual);
-    all.find(|dir| dir.join("initdb").exists()).context("PostgreSQL 14 to 18 is not installed")
+    let has_them = |dir: &PathBuf| dir.join("initdb").exists();
+    if let Some(told) = std::env::var_os("TEST_PG_BIN").map(PathBuf::from) {
+        return Some(told).filter(has_them).context("there is no initdb where TEST_PG_BIN says");
+    }
+    let mut usual = (14..=18).rev().map(|v| PathBuf::from(format!("/usr/lib/postgresql/{v}/bin")));
+    usual.find(has_them).context("PostgreSQL 14 to 18 is not installed")
 }
 
 /// Gives a path to PostgreSQL's user.
