@@ -202,6 +202,7 @@ impl State {
                     names_proven: self.names_proven,
                     senders: quick.senders,
                     slots: more.slots,
+                    logical_slots: more.logical_slots,
                     busy: quick.busy,
                     checkpointed: self.checkpointed,
                 })
@@ -228,6 +229,7 @@ impl State {
                         (true, None) => ReplayState::PausedByPerson,
                     },
                     recruited: self.recruited,
+                    logical_slots: more.logical_slots,
                 })
             }
         };

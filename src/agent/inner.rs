@@ -94,6 +94,8 @@ impl Inner {
             address: cfg.address.clone(),
             standby_name: promise.held().standby_name.clone(),
             no_failover: cfg.no_failover,
+            no_sync: cfg.no_sync,
+            priority: cfg.priority,
             guard: None,
             told: None,
             serves_until: None,

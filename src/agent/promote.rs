@@ -264,6 +264,7 @@ mod tests {
             upstream: None,
             replay: ReplayState::Running,
             recruited,
+            logical_slots: Vec::new(),
         }
     }
 

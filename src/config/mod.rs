@@ -127,6 +127,10 @@ pub struct Postgres {
     pub options: Vec<String>,
     /// Never promote this node.
     pub no_failover: bool,
+    /// Never have commits wait for this node.
+    pub no_sync: bool,
+    /// Between standbys that lack nothing of each other the one with the higher number is promoted.
+    pub priority: usize,
 }
 
 /// A host without PostgreSQL, whose member may lead.

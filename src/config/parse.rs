@@ -73,13 +73,22 @@ pub(super) fn size(value: &Value) -> Result<u64, String> {
 
 /// A count of at least one.
 pub(super) fn count(value: &Value) -> Result<usize, String> {
+    at_least(1, value)
+}
+
+/// A rank: a whole number, none below zero.
+pub(super) fn rank(value: &Value) -> Result<usize, String> {
+    at_least(0, value)
+}
+
+fn at_least(least: usize, value: &Value) -> Result<usize, String> {
     let number = match value {
         Value::Num(_, number) => number.to_u128_lossy().and_then(|number| usize::try_from(number).ok()),
         _ => None,
     };
     number
-        .filter(|n| *n > 0)
-        .ok_or_else(|| format!("is {}, not a count; use a whole number from 1", kind(value)))
+        .filter(|n| *n >= least)
+        .ok_or_else(|| format!("is {}, not a count; use a whole number from {least}", kind(value)))
 }
 
 /// An address to listen at.

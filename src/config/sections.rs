@@ -264,6 +264,8 @@ fn postgres(reader: &mut Reader) -> Option<Option<Postgres>> {
     });
     let options = section.or("options", Vec::new(), parse::texts, |texts| quote_all(texts));
     let no_failover = section.or("no_failover", false, parse::boolean, bool::to_string);
+    let no_sync = section.or("no_sync", false, parse::boolean, bool::to_string);
+    let priority = section.or("priority", 0, parse::rank, usize::to_string);
     section.finish();
     Some(Some(Postgres {
         data_dir: data_dir?,
@@ -275,6 +277,8 @@ fn postgres(reader: &mut Reader) -> Option<Option<Postgres>> {
         replication: replication?,
         options,
         no_failover,
+        no_sync,
+        priority,
     }))
 }
 
@@ -325,6 +329,7 @@ fn policy(reader: &mut Reader) -> (Policy, Duration, Option<PathBuf>) {
             parse::size,
             show_size,
         ),
+        max_slot_wal: section.or("max_slot_wal", default.max_slot_wal, parse::size, show_size),
         lease_ttl: section.or("lease_ttl", default.lease_ttl, parse::duration, show_duration),
         guard: section.or("guard", default.guard, parse::guard, |mode| quote(guard(*mode))),
         freeze_max: section.or("freeze_max", default.freeze_max, parse::duration, show_duration),

@@ -40,6 +40,12 @@ pub struct AgentFacts {
     pub standby_name: StandbyName,
     /// Never to be promoted, by configuration.
     pub no_failover: bool,
+    /// No commit is to wait for it, by configuration.
+    #[serde(default)]
+    pub no_sync: bool,
+    /// Between equals the higher one is promoted, by configuration.
+    #[serde(default)]
+    pub priority: usize,
     /// The guard beside it. None: there is none, or it is not known.
     pub guard: Option<GuardFacts>,
     /// Until when it has the right to serve as the primary it was declared to be. None: it has none.
@@ -194,10 +200,22 @@ pub struct Primary {
     pub senders: Vec<WalSender>,
     /// Its physical slots.
     pub slots: Vec<Slot>,
+    /// The names of its lasting logical slots.
+    #[serde(default)]
+    pub logical_slots: Vec<String>,
     /// Client sessions inside a transaction.
     pub busy: u64,
     /// The handover version under which a checkpoint was completed.
     pub checkpointed: Option<Version>,
+}
+
+impl Primary {
+    /// The slot that Locum keeps for a node.
+    #[must_use]
+    pub fn slot(&self, node: &NodeId) -> Option<&Slot> {
+        let name = node.slot();
+        self.slots.iter().find(|slot| slot.name == name)
+    }
 }
 
 /// What the probe of a primary found.
@@ -269,4 +287,8 @@ pub struct Standby {
     /// Attested under this stamp: cut from the primary on disk, receiver gone, every complete record applied.
     /// `replayed` stands still from then on.
     pub recruited: Option<Stamp>,
+    /// The names of logical slots that are kept in step with the primary's (PostgreSQL 17's failover slots), and usable after
+    /// a promotion.
+    #[serde(default)]
+    pub logical_slots: Vec<String>,
 }

@@ -35,6 +35,10 @@ pub enum Finding {
     ForeignData { node: NodeId },
     /// A node has something that neither streaming nor rewind nor clone could mend.
     Quarantined { node: NodeId },
+    /// An absent standby's slot kept too much WAL and was dropped: the node is cloned when it returns.
+    SlotGivenUp { node: NodeId },
+    /// A logical slot of the primary is in step on no standby: a failover loses the place of whoever reads from it.
+    LogicalSlotAlone { node: NodeId, slot: String },
     /// Hardly anything is free on a node's disk: it is not promoted, and PostgreSQL may end itself.
     DiskFull { node: NodeId },
     /// Pages of a node were read whose checksum is wrong. A standby has its own copy of them, which may be whole.
@@ -83,6 +87,15 @@ impl fmt::Display for Finding {
             Self::ForeignData { node } => write!(f, "the data directory of {node} belongs to another system"),
             Self::Quarantined { node } => {
                 write!(f, "{node} could be neither streamed to, rewound nor cloned")
+            }
+            Self::SlotGivenUp { node } => {
+                write!(
+                    f,
+                    "no WAL is kept for {node} any more, or the disk would fill: it is cloned when it returns"
+                )
+            }
+            Self::LogicalSlotAlone { node, slot } => {
+                write!(f, "logical slot {slot} is on {node} alone: a failover loses its reader's place")
             }
             Self::DiskFull { node } => {
                 write!(f, "the disk of {node} is full: it is not promoted until there is room")

@@ -59,6 +59,9 @@ pub struct Policy {
     pub flap_window: Duration,
     /// A switchover is refused while the standby lacks more bytes than this.
     pub max_switchover_lag: u64,
+    /// The most WAL, in bytes, that the primary keeps for a standby that is away; 0: no limit. Smaller: a node that was away
+    /// is cloned where it could have streamed. Larger: the disk needs that room.
+    pub max_slot_wal: u64,
     /// How long a primary may serve on its last renewal. Shorter: a store that is slow for as long stops a sound primary.
     /// Longer: a failover that must wait for it (async) takes longer.
     pub lease_ttl: Duration,
@@ -87,6 +90,7 @@ impl Default for Policy {
             max_failovers: 3,
             flap_window: Duration::from_secs(600),
             max_switchover_lag: 16 << 20,
+            max_slot_wal: 16 << 30,
             lease_ttl: Duration::from_secs(3),
             guard: GuardMode::Enforce,
             freeze_max: Duration::from_secs(10),

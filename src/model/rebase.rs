@@ -72,6 +72,8 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         address,
         standby_name,
         no_failover,
+        no_sync,
+        priority,
         guard: guarded,
         told,
         serves_until,
@@ -93,6 +95,8 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         address,
         standby_name,
         no_failover,
+        no_sync,
+        priority,
         guard: guarded.map(|facts| guard(facts, shift)),
         told,
         serves_until: shift.maybe(serves_until),
@@ -134,6 +138,7 @@ fn primary(facts: Primary, shift: Shift) -> Primary {
         names_proven,
         senders,
         slots,
+        logical_slots,
         busy,
         checkpointed,
     } = facts;
@@ -149,15 +154,35 @@ fn primary(facts: Primary, shift: Shift) -> Primary {
         names_proven,
         senders,
         slots,
+        logical_slots,
         busy,
         checkpointed,
     }
 }
 
 fn standby(facts: super::Standby) -> super::Standby {
-    let super::Standby { timeline, history, flushed, replayed, streaming, upstream, replay, recruited } =
-        facts;
-    super::Standby { timeline, history, flushed, replayed, streaming, upstream, replay, recruited }
+    let super::Standby {
+        timeline,
+        history,
+        flushed,
+        replayed,
+        streaming,
+        upstream,
+        replay,
+        recruited,
+        logical_slots,
+    } = facts;
+    super::Standby {
+        timeline,
+        history,
+        flushed,
+        replayed,
+        streaming,
+        upstream,
+        replay,
+        recruited,
+        logical_slots,
+    }
 }
 
 fn app_facts(facts: AppFacts, shift: Shift) -> AppFacts {
@@ -235,6 +260,7 @@ mod tests {
                 names_proven: None,
                 senders: Vec::new(),
                 slots: Vec::new(),
+                logical_slots: Vec::new(),
                 busy: 0,
                 checkpointed: None,
             }),
@@ -254,6 +280,8 @@ mod tests {
             address: "a:5432".into(),
             standby_name: StandbyName("locum_a_1".into()),
             no_failover: false,
+            no_sync: false,
+            priority: 0,
             guard: None,
             told: None,
             serves_until: Some(at[7]),

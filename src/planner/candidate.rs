@@ -117,7 +117,13 @@ pub(super) fn recruited_at(case: &Case<'_>, intent: &Intent, node: &NodeId) -> O
     }
 }
 
-/// The most advanced of these; between equals the first name, so that the answer is one answer.
-pub(super) fn best(standing: &[(NodeId, Lsn)]) -> Option<&(NodeId, Lsn)> {
-    standing.iter().max_by_key(|(node, lsn)| (*lsn, Reverse(node)))
+/// The most advanced of these; between equals the one of the higher priority, then the first name, so that the answer is
+/// one answer.
+pub(super) fn best<'s>(case: &Case<'_>, standing: &'s [(NodeId, Lsn)]) -> Option<&'s (NodeId, Lsn)> {
+    standing.iter().max_by_key(|(node, lsn)| (*lsn, priority(case, node), Reverse(node)))
+}
+
+/// What its configuration says.
+pub(super) fn priority(case: &Case<'_>, node: &NodeId) -> usize {
+    case.view.agent(node).map_or(0, |agent| agent.priority)
 }

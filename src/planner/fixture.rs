@@ -63,6 +63,8 @@ fn agent(node: &NodeId, server: Server, stamp: Stamp) -> AgentFacts {
         address: format!("{node}:5432"),
         standby_name: name_of(node),
         no_failover: false,
+        no_sync: false,
+        priority: 0,
         guard: None,
         told: None,
         serves_until: None,
@@ -97,6 +99,7 @@ pub(super) fn primary() -> Primary {
         names_proven: Some((Version(8), Lsn(0x600))),
         senders: vec![WalSender { name: name_of(&tokyo()), streaming: true, flushed: FLUSHED, sync: true }],
         slots: vec![Slot { name: tokyo().slot(), active: true, retained: 0 }],
+        logical_slots: Vec::new(),
         busy: 0,
         checkpointed: None,
     }
@@ -112,6 +115,7 @@ pub(super) fn standby() -> Standby {
         upstream: Some(upstream(&seoul(), &tokyo())),
         replay: ReplayState::Running,
         recruited: None,
+        logical_slots: Vec::new(),
     }
 }
 

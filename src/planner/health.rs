@@ -163,6 +163,26 @@ fn find_primary(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
         case.find(Finding::Exposed);
     }
     find_stalled(case, primary);
+    find_logical_slots(case, node, primary);
+}
+
+/// Slots whose readers could not go on at any other node. They are never made anew silently: a new one begins at its own
+/// time, and what lies between would be missing without a word.
+fn find_logical_slots(case: &mut Case<'_>, node: &NodeId, primary: &Primary) {
+    let others = case.others(Some(node));
+    let kept: Vec<&String> = others
+        .into_iter()
+        .filter_map(|other| case.heard(other))
+        .filter_map(|agent| match &agent.server.value {
+            Server::Standby(standby) => Some(&standby.logical_slots),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    let alone = primary.logical_slots.iter().filter(|slot| !kept.contains(slot));
+    for slot in alone {
+        case.find(Finding::LogicalSlotAlone { node: node.clone(), slot: slot.clone() });
+    }
 }
 
 /// A standby that froze, or whose host vanished without a word, stays connected until a time-out of PostgreSQL's, a

@@ -14,6 +14,9 @@ use crate::model::{
 /// How long a standby that is configured right may fail to stream until it is cloned anew. Shorter: a restart of the
 /// primary costs a needless clone. Longer: redundancy is missing longer where WAL is gone.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// What a slot may keep on any disk, however little is free on it: giving up less would not make room, for segments of
+/// this size are kept anyway. Smaller: a clone for nothing. Larger: a small disk is full before.
+const SLOT_AT_LEAST: u64 = 64 << 20;
 /// How long a stopped node's control file may take to be read before it counts as one that has none. Shorter: a node
 /// that was just heard again is cloned for nothing. Longer: one whose data directory was emptied waits for its clone.
 const LOOKED_AT: Duration = Duration::from_secs(5);
@@ -32,7 +35,7 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, 
         let Some(address) = case.view.agent(primary_node).map(|agent| agent.address.clone()) else {
             continue;
         };
-        if !primary.slots.iter().any(|slot| slot.name == node.slot()) {
+        if primary.slot(&node).is_none() {
             case.underway(format!("the slot of {node} is being made"));
             continue;
         }
@@ -52,6 +55,8 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, 
     }
 }
 
+/// Slots keep the WAL that an absent standby will need, up to a limit. The one of a node that nobody heard of is not made
+/// again, for it would only keep WAL that nothing can be done with.
 fn keep_slots(
     case: &mut Case<'_>,
     intent: &Intent,
@@ -59,16 +64,45 @@ fn keep_slots(
     primary: &Primary,
     nodes: &[NodeId],
 ) {
-    let mut wanted: Vec<String> = nodes.iter().map(NodeId::slot).collect();
     // A member of which nothing was heard yet may be away for a while: what it lacks is kept for it, as it was.
     let away = case.view.members.iter().filter(|member| *member != primary_node && !nodes.contains(member));
-    wanted.extend(away.map(NodeId::slot).filter(|name| primary.slots.iter().any(|slot| slot.name == *name)));
+    let away = away.filter(|member| primary.slot(member).is_some());
+    let all: Vec<&NodeId> = nodes.iter().chain(away).collect();
+    let kept = all.into_iter().filter(|node| !given_up(case, intent, primary_node, primary, node));
+    let wanted: Vec<String> = kept.map(NodeId::slot).collect();
     let ours = primary.slots.iter().filter(|slot| slot.name.starts_with("locum_"));
     let surplus = ours.filter(|slot| !wanted.contains(&slot.name) && !slot.active).count();
     let missing = wanted.iter().any(|name| !primary.slots.iter().any(|slot| slot.name == *name));
     if missing || surplus > 0 {
         case.order(intent, primary_node, Command::KeepSlots(wanted));
     }
+}
+
+/// True if no WAL is kept for this node: what its slot kept would have filled the primary's disk. It is cloned when it
+/// returns, and a member of the sync set is never given up so.
+fn given_up(
+    case: &mut Case<'_>,
+    intent: &Intent,
+    primary_node: &NodeId,
+    primary: &Primary,
+    node: &NodeId,
+) -> bool {
+    let finding = Finding::SlotGivenUp { node: node.clone() };
+    let heard = case.heard(node);
+    let gives_up = match primary.slot(node) {
+        Some(slot) => {
+            let works = heard.is_some_and(|agent| agent.job.is_some());
+            let free = case.view.agent(primary_node).and_then(|agent| agent.disk_free);
+            let limit = case.policy.max_slot_wal.min(free.unwrap_or(u64::MAX).max(SLOT_AT_LEAST));
+            let over = case.policy.max_slot_wal > 0 && slot.retained > limit;
+            over && !slot.active && !works && !intent.in_sync(node)
+        }
+        None => heard.is_none() && case.stood_before(&finding).is_some(),
+    };
+    if gives_up {
+        case.find(finding);
+    }
+    gives_up
 }
 
 fn keep_following(

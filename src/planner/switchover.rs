@@ -1,6 +1,8 @@
 //! A planned hand-over: checkpoint, hold new connections, drain, clean stop, proof that the standby has the shutdown
 //! checkpoint, declare. Until the declaration everything can be taken back, and is when the standby fails.
 
+use std::cmp::Reverse;
+
 use super::{Memory, candidate, case::Case, sync_set, vacancy};
 use crate::model::{
     Cause, Command, Control, ControlState, Down, EndpointKind, Hold, Intent, Mode, Mono, NodeId, Policy,
@@ -46,8 +48,9 @@ pub(super) fn admit(
             }
         })
         .collect();
-    match fit.first() {
-        Some(node) if blockers.is_empty() => Ok((*node).clone()),
+    // It will have everything, whoever it is.
+    match fit.into_iter().max_by_key(|node| (candidate::priority(&case, node), Reverse(*node))) {
+        Some(node) if blockers.is_empty() => Ok(node.clone()),
         Some(_) => Err(blockers),
         None => Err(blockers.into_iter().chain(reasons).collect()),
     }
@@ -93,6 +96,19 @@ fn unfit(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Option<String> {
     let Some(Server::Primary(primary)) = primary else {
         return Some("the primary's position is not known".into());
     };
+    let lost: Vec<&str> = primary
+        .logical_slots
+        .iter()
+        .filter(|slot| !standby.logical_slots.contains(slot))
+        .map(String::as_str)
+        .collect();
+    if !lost.is_empty() {
+        let slots = lost.join(", ");
+        return Some(format!(
+            "the logical slots {slots} of the primary are not in step there, so their readers would lose their place; make \
+             them failover slots (PostgreSQL 17), or drop those that nobody needs"
+        ));
+    }
     let lag = primary.flushed.bytes_since(standby.replayed);
     let limit = case.policy.max_switchover_lag;
     (lag > limit).then(|| format!("it lags {lag} bytes behind; max_switchover_lag is {limit}"))

@@ -30,7 +30,7 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
     };
     let eligible: Vec<(NodeId, Lsn)> =
         standing.into_iter().filter(|(_, lsn)| holds_enough(case, intent, &pen, *lsn)).collect();
-    match candidate::best(&eligible) {
+    match candidate::best(case, &eligible) {
         Some((_, lsn)) if let Some(further) = awaited(case, intent, *lsn) => {
             case.underway(format!("{further} has more, and is being recruited"));
         }

@@ -129,10 +129,11 @@ impl Source {
         Ok(Self(KEPT_ALIVE.iter().fold(addressed, |info, (keyword, value)| info.or_with(keyword, value))))
     }
 
-    /// The value for `primary_conninfo`: with `application_name`, keep-alives, `tcp_user_timeout`.
+    /// The value for `primary_conninfo`: with `application_name`, keep-alives, `tcp_user_timeout`, and a database, which only
+    /// the synchronisation of logical slots connects to (PostgreSQL 17).
     #[must_use]
     pub fn primary_conninfo(&self, application_name: &str) -> String {
-        self.0.clone().with("application_name", application_name).to_string()
+        self.0.clone().with("application_name", application_name).or_with("dbname", "postgres").to_string()
     }
 
     /// For a plain session in a database.

@@ -36,17 +36,24 @@ const PRIMARY_MORE: &str = "\
     SELECT CASE WHEN pg_is_in_recovery() THEN NULL \
                 ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END, \
            (SELECT timeline_id FROM pg_control_checkpoint()), current_setting('synchronous_standby_names'), \
-           s.names, s.active, s.retained, (SELECT sum(checksum_failures)::int8 FROM pg_stat_database) \
+           s.names, s.active, s.retained, (SELECT sum(checksum_failures)::int8 FROM pg_stat_database), \
+           (SELECT array_agg(slot_name::text ORDER BY slot_name) FROM pg_get_replication_slots() \
+             WHERE slot_type = 'logical' AND NOT temporary) \
       FROM (SELECT array_agg(slot_name::text) AS names, array_agg(active) AS active, \
                    array_agg(CASE WHEN pg_is_in_recovery() OR restart_lsn IS NULL THEN 0 \
                       ELSE pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn)::int8 END) AS retained \
               FROM pg_get_replication_slots() WHERE slot_type = 'physical') s";
 
+/// What an older version does not have is null: only 17 and later synchronise logical slots.
 const STANDBY_MORE: &str = "\
     SELECT current_setting('primary_conninfo'), \
            greatest((SELECT timeline_id FROM pg_control_checkpoint()), \
                     (SELECT min_recovery_end_timeline FROM pg_control_recovery())), \
-           (SELECT sum(checksum_failures)::int8 FROM pg_stat_database)";
+           (SELECT sum(checksum_failures)::int8 FROM pg_stat_database), \
+           (SELECT array_agg(s.slot_name::text ORDER BY s.slot_name) \
+              FROM pg_replication_slots s, LATERAL to_jsonb(s) j \
+             WHERE s.slot_type = 'logical' AND NOT s.temporary AND (j->>'synced')::bool \
+               AND j->>'invalidation_reason' IS NULL)";
 
 /// The quick look at a primary.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +81,8 @@ pub struct PrimaryMore {
     pub slots: Vec<Slot>,
     /// Pages whose checksum was found wrong. None: there are no checksums.
     pub checksum_failures: Option<u64>,
+    /// Its lasting logical slots.
+    pub logical_slots: Vec<String>,
 }
 
 /// The quick look at a standby.
@@ -100,6 +109,8 @@ pub struct StandbyMore {
     pub timeline: Timeline,
     /// As [`PrimaryMore::checksum_failures`].
     pub checksum_failures: Option<u64>,
+    /// The logical slots that it keeps in step with the primary's.
+    pub logical_slots: Vec<String>,
 }
 
 /// What was seen. `more` is there when it was asked for, and after a change of role.
@@ -194,8 +205,12 @@ impl Observer {
         let more = if more {
             let row = self.sql.client().query_one(&self.standby_more, &[]).await?;
             let timeline: Option<i32> = row.try_get(1)?;
-            let checksum_failures = count(row.try_get(2)?);
-            Some(StandbyMore { conninfo: row.try_get(0)?, timeline: tli(timeline), checksum_failures })
+            Some(StandbyMore {
+                conninfo: row.try_get(0)?,
+                timeline: tli(timeline),
+                checksum_failures: count(row.try_get(2)?),
+                logical_slots: row.try_get::<_, Option<_>>(3)?.unwrap_or_default(),
+            })
         } else {
             None
         };
@@ -247,6 +262,7 @@ fn primary_more(row: &Row) -> Result<PrimaryMore, tokio_postgres::Error> {
         names: row.try_get(2)?,
         slots,
         checksum_failures: count(row.try_get(6)?),
+        logical_slots: row.try_get::<_, Option<_>>(7)?.unwrap_or_default(),
     })
 }
 

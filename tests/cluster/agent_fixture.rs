@@ -211,6 +211,8 @@ pub(crate) fn settings(dir: &Path, name: &str) -> (config::Postgres, PathBuf) {
         verify: "user=locum dbname=postgres".into(),
         options: options.concat(),
         no_failover: false,
+        no_sync: false,
+        priority: 0,
     };
     (cfg, dir.join(format!("{name}.state")))
 }

@@ -108,6 +108,8 @@ impl Node {
                 "-c listen_addresses=127.0.0.1".to_owned(),
             ],
             no_failover: false,
+            no_sync: false,
+            priority: 0,
         };
         let instance = Instance::new(&config, &state_dir).expect("an instance");
         for path in [root.path(), &sockets] {
@@ -137,7 +139,7 @@ impl Node {
         // that a killed server would leave.
         text.push_str(
             "shared_buffers = '16MB'\ndynamic_shared_memory_type = mmap\nautovacuum = off\n\
-             wal_keep_size = '64MB'\nmax_wal_size = '256MB'\n",
+             wal_keep_size = '64MB'\nmax_wal_size = '256MB'\nwal_level = logical\n",
         );
         fs::write(&path, text).expect("postgresql.conf");
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     fixture::{Node, until},
-    pair::{LivePair, TOKEN, Wish, family, primary_of, send},
+    pair::{LivePair, TOKEN, Wish, family, finds, primary_of, send},
 };
 
 fn hands_over(snapshot: &Snapshot) -> bool {
@@ -124,4 +124,55 @@ async fn a_standby_that_freezes_in_mid_switchover_rolls_it_back() {
     drop(open);
     frozen.iter().for_each(|pid| send(*pid, "CONT"));
     pair.ends(writer, 0).await;
+}
+
+const SLOT_ALONE: &str = "logical_slot_alone";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_logical_slot_that_would_be_lost_is_named_and_refuses_a_switchover() {
+    let pair = LivePair::new().await;
+    let writer = pair.write().await;
+    let old = pair.primary().await;
+    let node = &pair.host(old).node;
+    node.ask("SELECT pg_create_logical_replication_slot('reader', 'pgoutput')").await;
+    pair.shows("the slot", |seen| finds(seen, SLOT_ALONE)).await;
+    let refused = pair.over(&pair.ask("/v1/switchover", json!({})).await).await;
+    assert_eq!(refused.state, OperationState::Refused, "{refused:?}");
+    assert!(format!("{refused:?}").contains("logical slots reader"), "{refused:?}");
+    node.ask("SELECT pg_drop_replication_slot('reader')").await;
+    pair.shows("no slot", |seen| !finds(seen, SLOT_ALONE)).await;
+    assert_eq!(pair.over(&pair.ask("/v1/switchover", json!({})).await).await.state, OperationState::Done);
+    pair.ends(writer, 1).await;
+}
+
+/// PostgreSQL 17's failover slots.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_logical_slot_that_the_server_can_carry_over_survives_a_switchover() {
+    let pair = LivePair::new().await;
+    let old = pair.primary().await;
+    let node = &pair.host(old).node;
+    if node.ask("SELECT current_setting('server_version_num')::int >= 170000").await != "t" {
+        println!("not tested here: this server cannot");
+        return;
+    }
+    let writer = pair.write().await;
+    for host in &pair.hosts {
+        for setting in ["sync_replication_slots", "hot_standby_feedback"] {
+            host.node.ask(&format!("ALTER SYSTEM SET {setting} = on")).await;
+        }
+        host.node.ask("SELECT pg_reload_conf()").await;
+    }
+    node.ask("SELECT pg_create_logical_replication_slot('reader', 'pgoutput', false, false, true)").await;
+    // Its own position has to be one that the standby has, too: it moves on when somebody reads.
+    let other = &pair.other(old).node;
+    until("the slot in step", || async {
+        node.ask("SELECT pg_replication_slot_advance('reader', pg_current_wal_flush_lsn())").await;
+        let ready = "SELECT synced AND NOT temporary FROM pg_replication_slots WHERE slot_name = 'reader'";
+        (other.ask(ready).await == "t").then_some(())
+    })
+    .await;
+    pair.shows("a slot that is safe", |seen| !finds(seen, SLOT_ALONE)).await;
+    assert_eq!(pair.over(&pair.ask("/v1/switchover", json!({})).await).await.state, OperationState::Done);
+    assert_eq!(other.ask("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'reader'").await, "1");
+    pair.ends(writer, 1).await;
 }

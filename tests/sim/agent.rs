@@ -228,6 +228,8 @@ impl Agent {
             address: format!("{}:5432", node(self.host)),
             standby_name: self.disk.name.clone(),
             no_failover: false,
+            no_sync: false,
+            priority: 0,
             serves_until: self.serves_until,
             admitted: self.admitted(),
             vouched_until: self.vouched_until,
@@ -579,6 +581,7 @@ impl Agent {
                 .iter()
                 .map(|name| Slot { name: name.clone(), active: false, retained: 0 })
                 .collect(),
+            logical_slots: Vec::new(),
             busy: 0,
             checkpointed: self.checkpointed,
         }
@@ -603,6 +606,7 @@ impl Agent {
                 (true, None) => ReplayState::PausedByPerson,
             },
             recruited: self.recruited,
+            logical_slots: Vec::new(),
         }
     }
 

@@ -68,6 +68,7 @@ impl Mix {
             max_failovers: if rng.chance(200) { 2 } else { 1000 },
             flap_window: ms(20_000),
             max_switchover_lag: rng.pick(&[64, 1 << 20]),
+            max_slot_wal: 16 << 30,
             lease_ttl: ms(rng.pick(&[1000, 2000, 3000])),
             guard: GuardMode::Enforce,
             freeze_max: ms(rng.pick(&[500, 2000, 10_000])),

@@ -495,6 +495,48 @@ fn the_slot_of_a_member_that_was_not_heard_yet_is_kept() {
     assert!(slots(&decide(&view)), "no member any more");
 }
 
+/// Scenario 40's other half: a standby that stays away does not fill the primary's disk.
+#[test]
+fn the_slot_of_an_absent_standby_is_given_up_before_the_disk_is_full() {
+    let given_up = Finding::SlotGivenUp { node: tokyo() };
+    let absent = |retained: u64, free: Option<u64>| {
+        let mut view = healthy();
+        let intent = view.intent_mut();
+        (intent.sync, intent.sync_next) = (Vec::new(), Vec::new());
+        view.nodes.get_mut(&tokyo()).expect("a member").heard = ago(5000);
+        view.agent_mut(&seoul()).disk_free = free;
+        let slot = &mut view.primary_mut(&seoul()).slots[0];
+        (slot.active, slot.retained) = (false, retained);
+        view
+    };
+    let drops = |view: &View| {
+        let policy = Policy { max_slot_wal: 1 << 30, ..Policy::default() };
+        let plan = decide_after(view, &policy, &[], 0);
+        let drops = orders(&plan).contains(&(seoul(), Command::KeepSlots(Vec::new())));
+        assert_eq!(drops, plan.findings.contains(&given_up), "announced: {plan:?}");
+        drops
+    };
+    assert!(!drops(&absent(1 << 30, None)));
+    assert!(drops(&absent((1 << 30) + 1, None)), "more than the limit");
+    assert!(!drops(&absent(100 << 20, Some(100 << 20))));
+    assert!(drops(&absent(101 << 20, Some(100 << 20))), "as much again does not fit");
+    assert!(!drops(&absent(33 << 20, Some(1 << 20))), "it would make no room");
+    let mut view = absent(2 << 30, None);
+    view.primary_mut(&seoul()).slots[0].active = true;
+    assert!(!drops(&view), "somebody reads from it");
+    let mut view = absent(2 << 30, None);
+    view.intent_mut().sync = set(&[tokyo()]);
+    assert!(!drops(&view), "commits wait for it");
+
+    let mut view = absent(0, None);
+    view.primary_mut(&seoul()).slots.clear();
+    let made = |plan: &Plan| orders(plan).contains(&(seoul(), Command::KeepSlots(vec![tokyo().slot()])));
+    assert!(made(&decide(&view)), "of a node that was not given up");
+    assert!(!made(&decide_after(&view, &Policy::default(), std::slice::from_ref(&given_up), 50)));
+    view.nodes.get_mut(&tokyo()).expect("a member").heard = NOW;
+    assert!(made(&decide_after(&view, &Policy::default(), &[given_up], 50)), "it is back");
+}
+
 #[test]
 fn an_old_primary_with_more_is_rewound_else_cloned_else_quarantined() {
     let switch = Some(Switch { timeline: Timeline(3), at: FLUSHED });
@@ -806,6 +848,22 @@ fn every_blocker_of_a_switchover_is_named() {
         blockers.iter().any(|b| b.contains("paused")) && blockers.iter().any(|b| b.contains("never")),
         "{blockers:?}"
     );
+}
+
+#[test]
+fn a_logical_slot_that_is_not_in_step_is_named_and_refuses_a_switchover() {
+    let mut view = healthy();
+    view.requests = asks(RequestKind::Switchover { to: None });
+    view.primary_mut(&seoul()).logical_slots = vec!["reader".into()];
+    let plan = decide(&view);
+    let Some(Step::Refuse { blockers, .. }) = plan.steps.first() else { panic!("{:?}", plan.steps) };
+    assert!(blockers.iter().any(|why| why.contains("logical slots reader")), "{blockers:?}");
+    let found = Finding::LogicalSlotAlone { node: seoul(), slot: "reader".into() };
+    assert!(plan.findings.contains(&found), "{:?}", plan.findings);
+
+    view.standby_mut(&tokyo()).logical_slots = vec!["reader".into()];
+    let plan = decide(&view);
+    assert!(declared(&plan).is_some_and(|next| next.handover.is_some()) && !plan.findings.contains(&found));
 }
 
 #[test]

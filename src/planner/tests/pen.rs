@@ -345,6 +345,40 @@ fn of_several_recruits_only_one_that_holds_all_is_declared() {
 }
 
 #[test]
+fn between_equals_the_higher_priority_is_declared_and_never_before_a_further_position() {
+    let osaka = node("osaka");
+    let mut view = vacant();
+    let third = view.nodes[&tokyo()].clone();
+    view.nodes.insert(osaka.clone(), third);
+    let both = set(&[osaka.clone(), tokyo()]);
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next) = (both.clone(), both);
+    intent.promotable = vec![osaka.clone(), tokyo()];
+    recruit(&mut view);
+    let stamp = view.intent_mut().stamp();
+    view.standby_mut(&osaka).recruited = Some(stamp);
+    let mut chosen = |priority: usize, beyond: u64| {
+        view.agent_mut(&tokyo()).priority = priority;
+        let position = Lsn(FLUSHED.0 + beyond);
+        let standby = view.standby_mut(&osaka);
+        (standby.flushed, standby.replayed) = (position, position);
+        declared(&decide(&view)).and_then(|next| next.primary.clone())
+    };
+    assert_eq!(chosen(0, 0), Some(osaka.clone()), "the first name");
+    assert_eq!(chosen(1, 0), Some(tokyo()));
+    assert_eq!(chosen(1, 8), Some(osaka.clone()), "tokyo lacks what osaka may have acknowledged");
+}
+
+#[test]
+fn a_node_that_no_commit_is_to_wait_for_leaves_the_set() {
+    let mut view = healthy();
+    assert_eq!(declared(&decide(&view)), None);
+    view.agent_mut(&tokyo()).no_sync = true;
+    let next = declared(&decide(&view)).cloned().expect("a change of the set");
+    assert_eq!((next.sync.len(), next.sync_next.len()), (1, 0));
+}
+
+#[test]
 fn a_vacancy_still_knows_whose_history_counts() {
     let mut view = vacant();
     fence(&mut view, Some(FLUSHED));
