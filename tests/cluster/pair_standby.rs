@@ -127,3 +127,28 @@ async fn a_standby_that_crashes_is_started_again() {
     writer.goes_on().await;
     pair.ends(writer, 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_slot_of_a_standby_that_stays_away_is_given_up_and_it_comes_home_by_a_clone() {
+    let wish = Wish::default().set(QUICK_LEADER).set("policy.max_slot_wal=32MiB");
+    let mut pair = LivePair::wished(&wish).await;
+    let primary = pair.primary().await;
+    let standby = pair.other(primary).node.name;
+    let writer = Writer::start(&[pair.host(primary).database]).await;
+    kill_host(&mut pair, standby);
+    pair.shows("nothing is promised", |s| sync_of(s) == 0 && !finds(s, "slot_given_up")).await;
+    let node = &pair.host(primary).node;
+    let slot = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'locum_{standby}'");
+    assert_eq!(node.ask(&slot).await, "1");
+    let much =
+        "SELECT count(pg_logical_emit_message(false, '', repeat('x', 1000000))) FROM generate_series(1, 40)";
+    node.ask(much).await;
+    pair.shows("the slot given up", |s| finds(s, "slot_given_up")).await;
+    node.becomes(&slot, "0").await;
+    // Several segments are needed until what nothing holds any more is recycled.
+    node.ask(much).await;
+    node.ask("CHECKPOINT").await;
+    pair.host_mut(standby).member.start();
+    pair.shows("a slot of its own again", |s| !finds(s, "slot_given_up")).await;
+    pair.ends(writer, 0).await;
+}
