@@ -273,7 +273,7 @@ impl Agent {
         let armed =
             r.bug != Some(Bug::GuardOnlyAsync) || r.mix.policy.durability == locum::model::Durability::Async;
         if armed {
-            r.guard.arm(stamp, until, r.pg, ahead, r.now);
+            r.guard.arm(stamp, until, r.pg, ahead, (r.now, r.clock));
         }
     }
 

@@ -17,7 +17,8 @@ pub(crate) struct Guard {
     /// It has noticed the deadline, and will have frozen the server by then.
     acts_at: Option<Tick>,
     frozen_since: Option<Tick>,
-    /// A guard was killed, or its member stopped in order, since this server was last guarded: nothing bounds it.
+    /// A guard was killed, or its member stopped in order, since this server was last guarded: nothing bounds it. A right
+    /// that had run out by the time the next guard was told of it bounds it when that guard has frozen it.
     pub(crate) gone: bool,
 }
 
@@ -31,7 +32,14 @@ impl Guard {
     }
 
     /// A new deadline: for the server that runs, or, ahead of a start, for the one that is about to be started.
-    pub(crate) fn arm(&mut self, stamp: Stamp, until: Mono, pg: &Pg, ahead: bool, now: Tick) {
+    pub(crate) fn arm(
+        &mut self,
+        stamp: Stamp,
+        until: Mono,
+        pg: &Pg,
+        ahead: bool,
+        (now, clock): (Tick, Mono),
+    ) {
         let outdated = stamp < self.stamp && !stamp.same_epoch(self.stamp);
         if !self.lives(now) || outdated || pg.is_down() && !ahead {
             return;
@@ -40,7 +48,8 @@ impl Guard {
         let later = self.deadline.is_none_or(|known| known < until) || !stamp.same_epoch(self.stamp);
         self.stamp = self.stamp.max(stamp);
         if later {
-            (self.deadline, self.acts_at, self.gone) = (Some(until), None, false);
+            (self.deadline, self.acts_at) = (Some(until), None);
+            self.gone &= until <= clock;
         }
     }
 
@@ -116,7 +125,7 @@ impl Guard {
         }
         if !pg.held {
             log.say(|| format!("guard {}: freezes", self.host));
-            (pg.held, self.frozen_since) = (true, Some(now));
+            (pg.held, self.frozen_since, self.gone) = (true, Some(now), false);
         }
         self.kill_in_the_end(now, pg, mix, log);
     }
