@@ -35,6 +35,8 @@ const OVERDUE: Duration = Duration::from_millis(200);
 pub(super) struct Inner {
     pub(super) node: NodeId,
     pub(super) replication: String,
+    /// Bytes a second that a clone may take.
+    pub(super) clone_max_rate: Option<u64>,
     pub(super) instance: Instance,
     pub(super) access: Access,
     pub(super) clock: Arc<dyn Clock>,
@@ -116,6 +118,7 @@ impl Inner {
         Ok(Self {
             node: node.clone(),
             replication: cfg.replication.clone(),
+            clone_max_rate: cfg.clone_max_rate,
             instance,
             access,
             clock,

@@ -42,7 +42,11 @@ impl Inner {
         switch: Option<Switch>,
     ) -> Result<(), Unable> {
         self.end_standby(stamp).await?;
-        let from = CloneFrom { source: self.source(upstream)?, slot: Some(upstream.slot.clone()) };
+        let from = CloneFrom {
+            source: self.source(upstream)?,
+            slot: Some(upstream.slot.clone()),
+            max_rate: self.clone_max_rate,
+        };
         self.save_tail(stamp, switch).await?;
         let before = self.held().await.unfinished;
         let name = new_name(&self.node);

@@ -22,6 +22,8 @@ const WRITE_WAIT_MIN: Duration = Duration::from_millis(50);
 const APP_INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// No switchover is over in less.
 const HANDOVER_MIN: Duration = Duration::from_secs(1);
+/// What `pg_basebackup --max-rate` takes, in bytes a second.
+const CLONE_RATES: std::ops::RangeInclusive<u64> = 32 << 10..=1 << 30;
 /// Connections that wait are given this long at least.
 const HOLD_MIN: Duration = Duration::from_millis(100);
 
@@ -67,6 +69,13 @@ pub(super) fn check(config: &Config, settings: &[Setting]) -> Vec<Problem> {
                 "postgres.no_failover",
                 "is true for the only node",
                 "Nothing will ever be promoted; add a standby to members.",
+            ));
+        }
+        if let Some(rate) = postgres.clone_max_rate.filter(|rate| !CLONE_RATES.contains(rate)) {
+            problems.push(Problem::error(
+                "postgres.clone_max_rate",
+                format!("is {}, which pg_basebackup cannot keep to", super::units::bytes(rate)),
+                "Set it to \"32KiB\" or more and \"1GiB\" or less, or remove it.",
             ));
         }
     }

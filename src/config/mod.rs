@@ -131,6 +131,8 @@ pub struct Postgres {
     pub no_sync: bool,
     /// Between standbys that lack nothing of each other the one with the higher number is promoted.
     pub priority: usize,
+    /// How many bytes a second a clone of this node may take from its upstream; None: as many as there are.
+    pub clone_max_rate: Option<u64>,
 }
 
 /// A host without PostgreSQL, whose member may lead.

@@ -266,6 +266,7 @@ fn postgres(reader: &mut Reader) -> Option<Option<Postgres>> {
     let no_failover = section.or("no_failover", false, parse::boolean, bool::to_string);
     let no_sync = section.or("no_sync", false, parse::boolean, bool::to_string);
     let priority = section.or("priority", 0, parse::rank, usize::to_string);
+    let clone_max_rate = section.maybe("clone_max_rate", parse::size, show_size);
     section.finish();
     Some(Some(Postgres {
         data_dir: data_dir?,
@@ -279,6 +280,7 @@ fn postgres(reader: &mut Reader) -> Option<Option<Postgres>> {
         no_failover,
         no_sync,
         priority,
+        clone_max_rate,
     }))
 }
 

@@ -5,13 +5,16 @@ use std::{
     fs,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use tokio::time::Instant;
 
 use super::{
     Instance, Owner, PgError, Source, disk, kept,
+    progress::Progress,
     run::{self, Limit},
 };
 
@@ -38,6 +41,8 @@ pub struct CloneFrom {
     pub source: Source,
     /// The physical slot on it that keeps WAL meanwhile and after; it must exist.
     pub slot: Option<String>,
+    /// How many bytes a second may be taken from it at most, 32 KiB to 1 GiB; None: as many as there are.
+    pub max_rate: Option<u64>,
 }
 
 /// Why there is no clone. The old data directory is untouched in every case.
@@ -62,8 +67,9 @@ impl From<PgError> for CloneError {
 
 impl Instance {
     /// Replaces the stopped server's directory by a copy of the upstream's. The directory keeps its own configuration
-    /// files if it had any, and is a standby's when this returns. `progress` gets a line for people now and then. Given
-    /// up when there has been no sign of life for two minutes. Dropping the future kills what runs.
+    /// files if it had any, and is a standby's when this returns. `progress` gets a line for people now and then: how
+    /// much is copied, at what rate, how long it will take. Given up when there has been no sign of life for two minutes.
+    /// Dropping the future kills what runs.
     ///
     /// # Errors
     /// [`CloneError`].
@@ -131,8 +137,22 @@ impl Instance {
         if let Some(slot) = &from.slot {
             command.arg(format!("--slot={slot}"));
         }
-        let (ran, _) = run::run("pg_basebackup", command, STALL, progress, std::io::read_to_string).await?;
+        if let Some(rate) = from.max_rate {
+            command.arg(format!("--max-rate={}k", rate >> 10));
+        }
+        let tell = in_words(progress);
+        let (ran, _) = run::run("pg_basebackup", command, STALL, &tell, std::io::read_to_string).await?;
         if ran.status.success() { Ok(()) } else { Err(ran.failure("pg_basebackup")) }
+    }
+}
+
+/// What a program prints of its progress, as people want to read it.
+pub(super) fn in_words(progress: &(impl Fn(&str) + Send + Sync)) -> impl Fn(&str) + Send + Sync {
+    let (began, copy) = (Instant::now(), Mutex::new(Progress::default()));
+    move |line| {
+        // A poisoned one is some numbers short, no more.
+        let text = copy.lock().unwrap_or_else(PoisonError::into_inner).tell(began.elapsed(), line);
+        progress(&text);
     }
 }
 

@@ -20,6 +20,7 @@ mod owner;
 pub mod probe;
 mod proc;
 mod process;
+mod progress;
 mod promote;
 mod psql;
 mod record;

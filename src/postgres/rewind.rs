@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    Instance, PgError, Source, disk,
+    Instance, PgError, Source,
+    clone::in_words,
+    disk,
     run::{self, Limit},
 };
 use crate::model::ControlState;
@@ -102,7 +104,8 @@ impl Instance {
         command.arg("--target-pgdata").arg(&self.data_dir);
         command.arg("--source-server").arg(source.session("postgres"));
         command.args(["--progress", "--no-ensure-shutdown"]);
-        let (ran, _) = run::run("pg_rewind", command, STALL, progress, std::io::read_to_string).await?;
+        let tell = in_words(progress);
+        let (ran, _) = run::run("pg_rewind", command, STALL, &tell, std::io::read_to_string).await?;
         match (ran.status.success(), ran.said.as_str()) {
             (true, said) if said.contains("no rewind required") => Ok(Rewound::NotRequired),
             (true, _) => Ok(Rewound::Done),

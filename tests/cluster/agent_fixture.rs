@@ -213,6 +213,7 @@ pub(crate) fn settings(dir: &Path, name: &str) -> (config::Postgres, PathBuf) {
         no_failover: false,
         no_sync: false,
         priority: 0,
+        clone_max_rate: None,
     };
     (cfg, dir.join(format!("{name}.state")))
 }

@@ -110,6 +110,7 @@ impl Node {
             no_failover: false,
             no_sync: false,
             priority: 0,
+            clone_max_rate: None,
         };
         let instance = Instance::new(&config, &state_dir).expect("an instance");
         for path in [root.path(), &sockets] {
@@ -248,7 +249,8 @@ impl Pair {
              CREATE TABLE t (id bigint PRIMARY KEY)";
         primary.connect().await.batch_execute(sql).await.expect("roles and table");
         primary.slot(standby.name).await;
-        let from = CloneFrom { source: primary.source(), slot: Some(standby.name.to_owned()) };
+        let from =
+            CloneFrom { source: primary.source(), slot: Some(standby.name.to_owned()), max_rate: None };
         standby.instance.clone_upstream(&from, |_| ()).await.expect("a clone");
         standby.follow(&primary).await;
         standby.start().await;

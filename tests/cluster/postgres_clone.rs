@@ -7,7 +7,7 @@ use locum::postgres::{CloneError, CloneFrom, OLD_SUFFIX};
 use crate::fixture::{Node, Pair};
 
 fn from(node: &Node, slot: Option<&str>) -> CloneFrom {
-    CloneFrom { source: node.source(), slot: slot.map(str::to_owned) }
+    CloneFrom { source: node.source(), slot: slot.map(str::to_owned), max_rate: None }
 }
 
 fn beside(node: &Node, suffix: &str) -> std::path::PathBuf {
@@ -40,6 +40,28 @@ async fn a_clone_takes_the_place_of_the_old_directory_which_is_put_aside() {
         standby.start().await;
         pair.streams().await;
     }
+}
+
+#[tokio::test]
+async fn a_clone_keeps_to_its_rate_and_tells_how_far_it_is() {
+    const MOST: u64 = 4 << 20;
+    let pair = Pair::new().await;
+    pair.standby.instance.kill_all(None).await.unwrap();
+    let said = Mutex::new(Vec::new());
+    let note = |line: &str| said.lock().unwrap().push(line.to_owned());
+    let slowly = CloneFrom { max_rate: Some(MOST), ..from(&pair.primary, Some(pair.standby.name)) };
+    let began = std::time::Instant::now();
+    pair.standby.instance.clone_upstream(&slowly, note).await.unwrap();
+    let took = began.elapsed();
+    let said = said.into_inner().unwrap();
+    // An empty cluster is some 22 MB, and the first eighth of a second is free.
+    assert!(took.as_secs_f64() > 22e6 / MOST as f64 * 0.7, "{took:?}: {said:?}");
+    let told = said
+        .iter()
+        .filter(|line| line.contains(" % of ") && line.contains("MB/s") && line.ends_with(" left"));
+    assert!(told.count() >= 3, "{said:?}");
+    pair.standby.start().await;
+    pair.streams().await;
 }
 
 #[tokio::test]

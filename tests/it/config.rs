@@ -118,6 +118,7 @@ fn bad_input_is_answered_with_the_key_and_the_way_out() {
         ("policy.max_data_loss=lots", "policy.max_data_loss is \"lots\"", "\"16MiB\""),
         ("policy.max_failovers=0", "policy.max_failovers is the number 0", "whole number from 1"),
         ("policy.app_grace=10ms", "policy.app_grace is shorter than app.interval", "Lengthen app_grace"),
+        ("postgres.clone_max_rate=1KiB", "postgres.clone_max_rate is 1KiB", "\"32KiB\" or more"),
         ("policy.flap_window=0s", "policy.flap_window is zero", "Set it to"),
         ("objectives.rto=0s", "objectives.rto is zero", "Set it to"),
         ("node=Seoul", "node is \"Seoul\"", "lower-case"),
