@@ -214,8 +214,8 @@ pub trait Console: Send + Sync {
     fn snapshots(&self) -> tokio::sync::watch::Receiver<Arc<Snapshot>>;
     /// Hands a request to the leader. Returns the operation's identifier at once.
     fn submit(&self, kind: RequestKind) -> Result<String, SubmitError>;
-    /// What stands in the way of a switchover right now; empty: nothing. Changes nothing.
-    fn blockers(&self, to: Option<&NodeId>) -> Vec<String>;
+    /// What stands in the way of a request right now; empty: nothing. Changes nothing.
+    fn blockers(&self, kind: &RequestKind) -> Vec<String>;
     /// The last incidents, oldest first.
     async fn incidents(&self, last: usize) -> Result<Vec<Incident>, StoreError>;
 }

@@ -84,6 +84,7 @@ const fn deadline(command: &Command) -> Duration {
         | Command::ProveNames
         | Command::PauseReplay
         | Command::ResumeReplay
+        | Command::Forget
         | Command::Promise
         | Command::Admit(_)
         | Command::KeepSlots(_) => QUICK,
@@ -194,6 +195,10 @@ impl Inner {
             Command::ProveNames => self.prove_names(stamp).await,
             Command::PauseReplay => self.pause_replay(stamp).await,
             Command::ResumeReplay => self.resume_replay().await,
+            Command::Forget => {
+                self.board.update(|s| s.facts.failed.clear());
+                Ok(())
+            }
             // It was promised before this.
             Command::Promise => Ok(()),
             Command::Admit(nodes) => self.admit(stamp, nodes).await,

@@ -24,6 +24,7 @@ pub(super) fn routes(shared: &Shared) -> Router<Shared> {
         .route("/v1/switchover", post(switchover))
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
+        .route("/v1/rejoin", post(rejoin))
         .route("/v1/store/accept", post(accept_store))
         .route_layer(middleware::from_fn_with_state(shared.clone(), admit))
 }
@@ -49,6 +50,14 @@ struct Switchover {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct Rejoin {
+    node: Option<NodeId>,
+    from_scratch: bool,
+    dry_run: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct Plain {
     dry_run: bool,
 }
@@ -58,14 +67,28 @@ async fn switchover(State(shared): State<Shared>, body: Body) -> Result<Response
     let snapshot = shared.feed.current().snapshot;
     // Only the leader knows for sure which nodes there are.
     if let (Some(to), Ok(())) = (&to, leads(&snapshot)) {
-        named(&snapshot, to)?;
+        named(&snapshot, "to", to)?;
     }
+    ask(&shared, &snapshot, RequestKind::Switchover { to }, dry_run)
+}
+
+async fn rejoin(State(shared): State<Shared>, body: Body) -> Result<Response, Refusal> {
+    let Rejoin { node, from_scratch, dry_run } = error::body(body)?;
+    let snapshot = shared.feed.current().snapshot;
+    let Some(node) = node else { return Err(Refusal::unacceptable("node: say which node")) };
+    if leads(&snapshot).is_ok() {
+        named(&snapshot, "node", &node)?;
+    }
+    ask(&shared, &snapshot, RequestKind::Rejoin { node, from_scratch }, dry_run)
+}
+
+/// Submits a request, or says what stands in its way.
+fn ask(shared: &Shared, snapshot: &Snapshot, kind: RequestKind, dry_run: bool) -> Result<Response, Refusal> {
     if !dry_run {
-        return submit(&shared, RequestKind::Switchover { to });
+        return submit(shared, kind);
     }
-    leads(&snapshot)?;
-    let blockers = shared.console.blockers(to.as_ref());
-    Ok(error::json(StatusCode::OK, &json!({ "blockers": blockers })))
+    leads(snapshot)?;
+    Ok(error::json(StatusCode::OK, &json!({ "blockers": shared.console.blockers(&kind) })))
 }
 
 async fn pause(State(shared): State<Shared>, body: Body) -> Result<Response, Refusal> {
@@ -120,11 +143,11 @@ fn not_leader(snapshot: &Snapshot, leader: Option<&NodeId>) -> Refusal {
         .with("leader_address", address)
 }
 
-fn named(snapshot: &Snapshot, to: &NodeId) -> Result<(), Refusal> {
+fn named(snapshot: &Snapshot, key: &str, node: &NodeId) -> Result<(), Refusal> {
     let names: Vec<_> = snapshot.nodes.iter().map(|status| status.node.as_str()).collect();
-    if names.contains(&to.as_str()) {
+    if names.contains(&node.as_str()) {
         Ok(())
     } else {
-        Err(Refusal::unacceptable(format!("to: there is no node {to}; there are {}", names.join(", "))))
+        Err(Refusal::unacceptable(format!("{key}: there is no node {node}; there are {}", names.join(", "))))
     }
 }

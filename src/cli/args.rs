@@ -79,6 +79,11 @@ pub enum Verb {
     /// Lift the suspension
     #[command(after_help = "Examples:\n  locum resume\n  locum resume --dry-run")]
     Resume(PauseArgs),
+    /// Bring a node back now that rests after failures, or clone it anew
+    #[command(
+        after_help = "A node that is back is brought to stream by itself: as it is, else by a rewind, else by a clone. Where all of that\nfailed it rests, and is cloned again after a while. This asks for all of it at once, once what was in the way is gone.\nWhat a clone or rewind gives up is saved first.\n\nExamples:\n  locum rejoin busan --dry-run          list what stands in the way; change nothing\n  locum rejoin busan\n  locum rejoin busan --from-scratch     clone it, whatever it has"
+    )]
+    Rejoin(RejoinArgs),
     /// Print what past incidents cost, judged against the objectives
     #[command(
         after_help = "Examples:\n  locum report\n  locum report --last 1\n  locum report --since 24h\n  locum report --since 2026-11-01 --format json"
@@ -269,6 +274,35 @@ pub struct SwitchoverArgs {
     pub no_wait: bool,
     /// How long to wait for the end
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `locum rejoin`.
+#[derive(Clone, Debug, Args)]
+pub struct RejoinArgs {
+    /// The member.
+    #[command(flatten)]
+    pub connect: Connect,
+    /// The node that is to come back
+    #[arg(value_name = "NODE")]
+    pub node: NodeId,
+    /// Clone it from the primary, although less might do
+    #[arg(long)]
+    pub from_scratch: bool,
+    /// List what stands in the way, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Ask for it, and do not wait for the end
+    #[arg(long, conflicts_with = "dry_run")]
+    pub no_wait: bool,
+    /// How long to wait for the end
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
     /// As JSON
     #[arg(long)]

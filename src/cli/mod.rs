@@ -17,6 +17,7 @@ mod nodes;
 mod operation;
 pub mod output;
 mod pause;
+mod rejoin;
 mod report;
 pub mod run_member;
 mod service;
@@ -78,6 +79,7 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Switchover(args) => Ok(switchover::execute(&args).await?.into()),
         Verb::Pause(args) => Ok(pause::execute(&args, pause::Verb::Pause).await?.into()),
         Verb::Resume(args) => Ok(pause::execute(&args, pause::Verb::Resume).await?.into()),
+        Verb::Rejoin(args) => Ok(rejoin::execute(&args).await?.into()),
         Verb::Report(args) => Ok(report::execute(&args).await?.into()),
         Verb::Store(args) => Ok(store::execute(&args).await?.into()),
         Verb::Certs(args) => Ok(certs::execute(&args)?.into()),

@@ -84,9 +84,9 @@ impl Console for Handle {
         Ok(operation)
     }
 
-    fn blockers(&self, to: Option<&NodeId>) -> Vec<String> {
+    fn blockers(&self, kind: &RequestKind) -> Vec<String> {
         let view = self.view.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        planner::blockers(&view, &self.policy, self.clock.now(), to)
+        planner::blockers(&view, &self.policy, self.clock.now(), kind)
     }
 
     async fn incidents(&self, last: usize) -> Result<Vec<Incident>, StoreError> {

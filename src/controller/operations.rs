@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::model::{Incident, Intent, Operation, OperationState, Request, RequestKind, View};
+use crate::model::{Incident, Intent, NodeId, Operation, OperationState, Rejoin, Request, RequestKind, View};
 
 /// Operations remembered.
 const KEPT: usize = 32;
@@ -23,7 +23,13 @@ impl Operations {
 
     pub(super) fn refuse(&mut self, id: &str, blockers: Vec<String>) {
         if let Some(operation) = self.find(id) {
-            operation.state = OperationState::Refused;
+            // What had begun was given up.
+            operation.state = match operation.state {
+                OperationState::Pending => OperationState::Refused,
+                OperationState::Running => OperationState::Failed,
+                // It was told before.
+                OperationState::Done | OperationState::Refused | OperationState::Failed => return,
+            };
             operation.messages = blockers;
         }
     }
@@ -31,7 +37,8 @@ impl Operations {
     /// The intent changed. Returns the requests that are thereby dealt with.
     pub(super) fn declared(&mut self, before: Option<&Intent>, next: &Intent) -> Vec<String> {
         let paused = before.is_some_and(|before| before.paused) != next.paused;
-        let taken = next.handover.as_ref().map(|handover| handover.operation.clone());
+        let handover = next.handover.as_ref().map(|handover| &handover.operation);
+        let rejoin = next.rejoin.as_ref().map(|asked| &asked.operation);
         let mut dealt = Vec::new();
         for operation in &mut self.list {
             let pauses =
@@ -45,7 +52,8 @@ impl Operations {
                 operation.state = OperationState::Done;
                 dealt.push(operation.id.clone());
             }
-            if operation.state == OperationState::Pending && taken.as_ref() == Some(&operation.id) {
+            let taken = [handover, rejoin].contains(&Some(&operation.id));
+            if operation.state == OperationState::Pending && taken {
                 operation.state = OperationState::Running;
                 dealt.push(operation.id.clone());
             }
@@ -59,7 +67,27 @@ impl Operations {
             operation.state = OperationState::Failed;
             operation.messages.push("taken back; see the incident for the reason".to_owned());
         }
+        let ended = before.and_then(|before| before.rejoin.as_ref()).filter(|_| next.rejoin.is_none());
+        if let Some(asked) = ended {
+            self.rejoined(asked, next, moved);
+        }
         dealt
+    }
+
+    /// A rejoin has ended: well, unless it was given up before, or another epoch came first.
+    fn rejoined(&mut self, asked: &Rejoin, next: &Intent, moved: bool) {
+        let running = |operation: &&mut Operation| operation.state == OperationState::Running;
+        let Some(operation) = self.find(&asked.operation).filter(running) else { return };
+        if moved {
+            operation.state = OperationState::Failed;
+            operation.messages =
+                vec!["another primary was declared first; every node is brought back to that one".to_owned()];
+            return;
+        }
+        let how = if asked.from_scratch { "was cloned anew and streams" } else { "streams again" };
+        let from = next.primary.as_ref().map_or("the primary", NodeId::as_str);
+        operation.state = OperationState::Done;
+        operation.messages = vec![format!("{} {how} from {from}", asked.node)];
     }
 
     /// Notes a request, if it is new.
@@ -71,6 +99,7 @@ impl Operations {
             RequestKind::Switchover { .. } => "switchover",
             RequestKind::Pause => "pause",
             RequestKind::Resume => "resume",
+            RequestKind::Rejoin { .. } => "rejoin",
             RequestKind::AcceptStore => "accept-store",
         };
         self.list.push_back(Operation {
@@ -85,9 +114,21 @@ impl Operations {
         }
     }
 
+    /// What is being done on a node that was asked back, as it is being done.
+    fn show_rejoin(&mut self, view: &View) {
+        let Some(asked) = view.intent.as_ref().and_then(|intent| intent.rejoin.as_ref()) else { return };
+        let job = view.agent(&asked.node).and_then(|agent| agent.job.clone());
+        if let (Some(job), Some(operation)) = (job, self.find(&asked.operation))
+            && operation.state == OperationState::Running
+        {
+            operation.messages = vec![job];
+        }
+    }
+
     /// Notes new requests, and the progress of the one under way.
     pub(super) fn observe(&mut self, view: &View, incident: Option<&Incident>) {
         view.requests.iter().for_each(|request| self.note(request));
+        self.show_rejoin(view);
         let Some(incident) = incident else { return };
         for operation in &mut self.list {
             let its_own = incident.operation.as_ref() == Some(&operation.id);

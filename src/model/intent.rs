@@ -30,6 +30,27 @@ pub struct Handover {
     pub since: Version,
 }
 
+/// A node that a person wants back now. Part of the intent, so that any leader goes on with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejoin {
+    /// Which.
+    pub node: NodeId,
+    /// It is cloned, although a rewind, or nothing at all, might do.
+    pub from_scratch: bool,
+    /// The operation that asked for it.
+    pub operation: String,
+    /// The name it had then. A clone gets another one: with that it has been cloned since.
+    pub name: StandbyName,
+}
+
+impl Rejoin {
+    /// `node`, whose name is this now, has still to be cloned.
+    #[must_use]
+    pub fn wants_clone(&self, node: &NodeId, name: &StandbyName) -> bool {
+        self.from_scratch && self.node == *node && self.name == *name
+    }
+}
+
 /// What the cluster should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
@@ -64,6 +85,9 @@ pub struct Intent {
     pub app: Option<NodeId>,
     /// A switchover in progress.
     pub handover: Option<Handover>,
+    /// A node that a person wants back. Another epoch ends it: then everybody is brought back anyway.
+    #[serde(default)]
+    pub rejoin: Option<Rejoin>,
     /// Automatic action is suspended by a person.
     pub paused: bool,
     /// Who may be promoted. Grows only after the primary's agent has durably noted whom it must ask before it serves
@@ -108,6 +132,7 @@ impl Intent {
             sync_next: Vec::new(),
             durability,
             handover: None,
+            rejoin: None,
             paused: false,
             promotable: Vec::new(),
             attended: true,
@@ -126,7 +151,8 @@ impl Intent {
     pub fn vacated(&self, reached: Option<Lsn>) -> Self {
         let previous = self.primary.clone().or_else(|| self.previous.clone());
         let (epoch, reached) = (self.epoch.next(), reached.max(self.reached));
-        Self { epoch, primary: None, previous, reached, handover: None, ..self.clone() }.raised()
+        Self { epoch, primary: None, previous, reached, handover: None, rejoin: None, ..self.clone() }
+            .raised()
     }
 
     /// Declares `node` the primary of this epoch, in which nobody is primary yet. The point of no return.

@@ -35,7 +35,7 @@ pub use ids::{BadName, ClusterName, EndpointName, IncidentId, NodeId, StandbyNam
 pub use incident::{
     Cause, Incident, IncidentKind, Mark, MarkName, Objectives, Phase, RpoAtOnset, Verdict, Verdicts,
 };
-pub use intent::{Durability, Handover, Intent, Member};
+pub use intent::{Durability, Handover, Intent, Member, Rejoin};
 pub use lease::{LeaseRecord, Reign};
 pub use lsn::{BadLsn, Lsn, Switch, Timeline};
 pub use policy::{GuardMode, OnCrash, Policy, RECOVERY_HANGS};

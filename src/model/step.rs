@@ -48,6 +48,8 @@ pub enum Command {
     PauseReplay,
     /// Let replay go on.
     ResumeReplay,
+    /// Forget what failed here: everything may be tried anew.
+    Forget,
     /// Promise the stamp, and do nothing: what was ordered in an earlier life of the store is refused from then on.
     Promise,
     /// Note durably who may be promoted in this primary's place: whom it must ask before it serves without the store.
@@ -74,6 +76,7 @@ impl Command {
             Self::ProveNames => "prove names",
             Self::PauseReplay => "pause replay",
             Self::ResumeReplay => "resume replay",
+            Self::Forget => "forget",
             Self::Promise => "promise",
             Self::Admit(_) => "admit",
             Self::KeepSlots(_) => "keep slots",

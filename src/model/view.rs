@@ -102,6 +102,13 @@ pub enum RequestKind {
     Pause,
     /// Lift the suspension.
     Resume,
+    /// Bring a node back now, whatever failed on it before.
+    Rejoin {
+        /// Which.
+        node: NodeId,
+        /// Clone it, although less might do.
+        from_scratch: bool,
+    },
     /// Believe a store that was wiped or restored, on a person's word.
     AcceptStore,
 }

@@ -41,7 +41,10 @@ fn answer_requests(case: &mut Case<'_>, remembered: Stamp) {
     let Some(request) = case.view.requests.first().cloned() else { return };
     let accepted = match request.kind {
         RequestKind::AcceptStore => who_serves(case),
-        RequestKind::Switchover { .. } | RequestKind::Pause | RequestKind::Resume => {
+        RequestKind::Switchover { .. }
+        | RequestKind::Rejoin { .. }
+        | RequestKind::Pause
+        | RequestKind::Resume => {
             Err(vec!["the store is not believed; `locum store accept` first".to_owned()])
         }
     };

@@ -18,6 +18,7 @@ mod health;
 #[cfg(test)]
 mod properties;
 mod rejoin;
+mod rejoin_asked;
 mod requests;
 mod switchover;
 mod sync_set;
@@ -27,9 +28,7 @@ mod vacancy;
 
 use std::collections::BTreeMap;
 
-use crate::model::{Cause, Epoch, Finding, Hold, Lsn, Mono, NodeId, Policy, Step, View};
-
-pub use switchover::blockers;
+use crate::model::{Cause, Epoch, Finding, Hold, Lsn, Mono, NodeId, Policy, RequestKind, Step, View};
 
 /// What a plan must remember from one call to the next: in, out, never hidden in a timer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +41,10 @@ pub struct Memory {
     pub stalled: BTreeMap<NodeId, (Lsn, Mono)>,
     /// How far each standby had come, and when it last came further: who still receives WAL of a silent primary.
     pub advanced: BTreeMap<NodeId, (Lsn, Mono)>,
+    /// When the declared primary crashed, in which epoch.
+    pub crashes: Crashes,
+    /// The rejoin that a person asked for, by its operation, once what had failed on the node before was forgotten.
+    pub rejoin: Option<String>,
     /// When the switchover under way was first seen, by its operation.
     pub handover: Option<(String, Mono)>,
 }
@@ -69,6 +72,27 @@ pub fn plan(view: &View, memory: &Memory, policy: &Policy, now: Mono) -> Plan {
     let mut case = case::Case::new(view, memory, policy, now);
     decide(&mut case);
     case.finish()
+}
+
+/// Everything that stands in the way of a request now; empty: nothing. Changes nothing.
+#[must_use]
+pub fn blockers(view: &View, policy: &Policy, now: Mono, kind: &RequestKind) -> Vec<String> {
+    let refused = match kind {
+        RequestKind::Switchover { to } => switchover::admit(view, policy, now, to.as_ref()).err(),
+        RequestKind::Rejoin { node, from_scratch } => {
+            rejoin_asked::admit(view, policy, now, node, *from_scratch).err()
+        }
+        RequestKind::Pause | RequestKind::Resume | RequestKind::AcceptStore => None,
+    };
+    refused.unwrap_or_default()
+}
+
+/// What would be done if the postmaster of the primary died now, and how long each way is estimated to take. Empty: nobody
+/// serves.
+#[must_use]
+pub fn if_it_crashed(view: &View, policy: &Policy, now: Mono) -> Vec<String> {
+    let memory = Memory::default();
+    crash::forecast(&case::Case::new(view, &memory, policy, now))
 }
 
 fn decide(case: &mut case::Case<'_>) {

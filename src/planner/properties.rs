@@ -24,6 +24,8 @@ enum Change {
     Drained(Stamp),
     Request(RequestKind),
     Failovers(usize),
+    /// A node was asked back, from scratch or not.
+    AskedBack(NodeId, bool),
     /// The last renewal was so many milliseconds ago, and was read under this stamp.
     Lease(u64, Option<Stamp>),
     NotPromotable,
@@ -107,6 +109,7 @@ fn a_change() -> impl Strategy<Value = Change> {
         Just(RequestKind::Pause),
         Just(RequestKind::Resume),
         proptest::option::of(a_node()).prop_map(|to| RequestKind::Switchover { to }),
+        (a_node(), any::<bool>()).prop_map(|(node, from_scratch)| RequestKind::Rejoin { node, from_scratch }),
     ];
     prop_oneof![
         4 => (a_node(), a_server()).prop_map(|(node, server)| Change::Server(node, Box::new(server))),
@@ -125,6 +128,7 @@ fn a_change() -> impl Strategy<Value = Change> {
         1 => a_stamp().prop_map(Change::Drained),
         1 => request.prop_map(Change::Request),
         1 => (0usize..6).prop_map(Change::Failovers),
+        2 => (a_node(), any::<bool>()).prop_map(|(node, from_scratch)| Change::AskedBack(node, from_scratch)),
         3 => (select(vec![100u64, 2_000, 4_000]), proptest::option::of(a_stamp())).prop_map(|(ms, under)| Change::Lease(ms, under)),
         1 => Just(Change::NotPromotable),
         1 => Just(Change::Unattended),
@@ -159,6 +163,10 @@ fn apply(view: &mut View, change: Change) {
         Change::Verified(stamp) => view.verified = stamp,
         Change::Drained(stamp) => view.drained = Some(stamp),
         Change::Request(kind) => view.requests.push(Request { operation: "op-2".into(), kind }),
+        Change::AskedBack(node, from_scratch) => {
+            let name = view.agent_mut(&node).standby_name.clone();
+            view.intent_mut().rejoin = Some(Rejoin { node, from_scratch, operation: "op-3".into(), name });
+        }
         Change::Failovers(count) => view.failovers = vec![ago(1_000); count],
         Change::Lease(ms, under) => view.lease = lease_seen(ms, under),
         Change::NotPromotable => view.intent_mut().promotable.clear(),
@@ -201,7 +209,7 @@ fn check(view: &View, plan: &Plan) -> Result<(), TestCaseError> {
             }
             Step::Order { node, command, stamp: carried } => {
                 prop_assert_eq!(*carried, stamp, "an order of another intent");
-                check_order(intent, node, command)?;
+                check_order(view, intent, node, command)?;
             }
             Step::Route { order, stamp: carried, .. } => {
                 prop_assert_eq!(*carried, stamp);
@@ -254,8 +262,9 @@ fn pen_is_taken(view: &View, intent: &Intent) -> bool {
         || (intent.durability == Durability::Async && !promised && final_read && out)
 }
 
-fn check_order(intent: &Intent, node: &NodeId, command: &Command) -> Result<(), TestCaseError> {
+fn check_order(view: &View, intent: &Intent, node: &NodeId, command: &Command) -> Result<(), TestCaseError> {
     let declared = intent.primary.as_ref() == Some(node);
+    let standby = matches!(view.agent(node).map(|agent| &agent.server.value), Some(Server::Standby(_)));
     prop_assert!(!intent.paused, "{} while paused", command.name());
     match command {
         Command::Promote(_)
@@ -274,12 +283,20 @@ fn check_order(intent: &Intent, node: &NodeId, command: &Command) -> Result<(), 
                 node
             );
         }
+        // Of what takes writes undeclared, or starts; never of a standby that commits are promised to be on.
+        Command::Fence if intent.in_sync(node) && standby => {
+            prop_assert!(intent.primary.is_none() && !declared, "fences {}, a member of the set", node);
+        }
         Command::Fence | Command::Follow(_) => {
             prop_assert!(!declared, "{} on the declared primary", command.name())
         }
         Command::Recruit => {
             let heir = intent.handover.as_ref().is_some_and(|handover| handover.to == *node);
             prop_assert!(intent.primary.is_none() || heir, "a recruit under a primary that serves");
+        }
+        Command::Forget => {
+            let asked = intent.rejoin.as_ref().is_some_and(|asked| asked.node == *node);
+            prop_assert!(asked && !declared, "forgets what failed on {}, which nobody asked for", node);
         }
         Command::Promise => prop_assert!(false, "a new life without a person's word"),
         Command::Admit(nodes) => {

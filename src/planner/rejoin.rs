@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::{case::Case, health};
+use super::{case::Case, health, rejoin_asked};
 use crate::model::{
     AgentFacts, Command, Down, Finding, Intent, Member, NodeId, Primary, ReplayState, Server, Standby,
-    Timeline, Upstream,
+    Switch, Timeline, Upstream,
 };
 
 /// How long a standby that is configured right may fail to stream until it is cloned anew. Shorter: a restart of the
@@ -26,6 +26,7 @@ const QUARANTINE: Duration = Duration::from_secs(15);
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, primary: &Primary) {
     let nodes: Vec<NodeId> = case.others(Some(primary_node)).into_iter().cloned().collect();
+    rejoin_asked::end_if_absent(case, intent);
     keep_slots(case, intent, primary_node, primary, &nodes);
     for node in nodes {
         let Some(agent) = case.heard(&node) else { continue };
@@ -40,6 +41,9 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, 
             continue;
         }
         let upstream = Upstream { node: primary_node.clone(), address, slot: node.slot() };
+        if rejoin_asked::plan(case, intent, &node, agent, &upstream) {
+            continue;
+        }
         match &agent.server.value {
             Server::Standby(standby) => keep_following(case, intent, &node, standby, upstream),
             Server::Down(down) => bring_back(case, intent, &node, (agent, down), primary, upstream),
@@ -118,7 +122,8 @@ fn keep_following(
     }
     if streams_in_vain(case, node, standby) && !intent.in_sync(node) {
         // Streaming was given its chance; what it lacks is no longer there, or its history is another.
-        case.order(intent, node, Command::Clone(upstream, intent.switch));
+        let own = case.view.agent(node).and_then(|agent| own_switch(intent, agent));
+        case.order(intent, node, Command::Clone(upstream, own));
     }
 }
 
@@ -157,19 +162,24 @@ fn bring_back(
     let failed = |command: &Command| agent.failed.iter().any(|(what, _)| what == command.name());
     let follow = Command::Follow(upstream.clone());
     let rewind = Command::Rewind(upstream.clone(), intent.switch);
-    let clone = Command::Clone(upstream, intent.switch);
+    let clone = Command::Clone(upstream, own_switch(intent, agent));
     let rewinds = down.control.is_some_and(|control| control.can_rewind) && agent.unfinished.is_none();
+    let scratch = intent.rejoin.as_ref().is_some_and(|asked| asked.wants_clone(node, &agent.standby_name));
     let choice = match diverged(intent, agent, down) {
+        _ if scratch && !failed(&clone) => clone,
         None => return case.underway(format!("the end of the WAL of {node} is being determined")),
-        Some(false) if agent.unfinished.is_none() && !failed(&follow) => follow,
-        _ if rewinds && !failed(&rewind) => rewind,
+        Some(false) if !scratch && agent.unfinished.is_none() && !failed(&follow) => follow,
+        _ if !scratch && rewinds && !failed(&rewind) => rewind,
         _ if !failed(&clone) => clone,
         _ => {
+            rejoin_asked::give_up(case, intent, node, agent);
             let finding = Finding::Quarantined { node: node.clone() };
             if case.stood_before(&finding).is_none_or(|stood| stood < QUARANTINE) {
                 case.find(finding);
+                let why = agent.failed.last().map_or("", |(_, why)| why.as_str());
                 return case.underway(format!(
-                    "{node} rests, because nothing helped it; it is cloned again after a while"
+                    "{node} rests, because nothing helped it ({why}); it is cloned again after a while, and \
+                     `locum rejoin {node}` tries everything at once"
                 ));
             }
             // What was in the way may have passed: one more try. The finding, and its time, begin anew.
@@ -195,6 +205,12 @@ pub(super) fn is_hopeless(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bo
 fn streams_in_vain(case: &Case<'_>, node: &NodeId, standby: &Standby) -> bool {
     let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
     !standby.streaming && standby.replay == ReplayState::Running && lost >= PATIENCE
+}
+
+/// The switch, if this node may have something of its own beyond it. A node that never was primary has nothing, also where
+/// it was killed in mid-recovery: what it would be said to lose is on the primary.
+fn own_switch(intent: &Intent, agent: &AgentFacts) -> Option<Switch> {
+    intent.switch.filter(|_| agent.primary_since.is_some())
 }
 
 /// Whether a stopped node has WAL that the present primary's history does not. None: not known yet.

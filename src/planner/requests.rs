@@ -1,7 +1,7 @@
 //! What operators ask for: taken into the intent, or refused with every reason.
 
-use super::{case::Case, switchover};
-use crate::model::{Handover, Intent, RequestKind, Step};
+use super::{case::Case, rejoin_asked, switchover};
+use crate::model::{Handover, Intent, Rejoin, RequestKind, Step};
 
 /// Takes or refuses the oldest request. True if the intent is about to change.
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) -> bool {
@@ -21,6 +21,18 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) -> bool {
         // Taken already: the store told of the declaration before its own answer came.
         RequestKind::Switchover { .. }
             if intent.handover.as_ref().is_some_and(|handover| handover.operation == request.operation) => {}
+        RequestKind::Rejoin { .. }
+            if intent.rejoin.as_ref().is_some_and(|asked| asked.operation == request.operation) => {}
+        RequestKind::Rejoin { node, from_scratch } => {
+            match rejoin_asked::admit(case.view, case.policy, case.now, node, *from_scratch) {
+                Ok(name) => {
+                    let (node, operation) = (node.clone(), request.operation.clone());
+                    let rejoin = Rejoin { node, from_scratch: *from_scratch, operation, name };
+                    case.declare(Intent { rejoin: Some(rejoin), ..intent.clone() }.raised());
+                }
+                Err(blockers) => case.step(Step::Refuse { operation: request.operation.clone(), blockers }),
+            }
+        }
         RequestKind::Switchover { to } => {
             match switchover::admit(case.view, case.policy, case.now, to.as_ref()) {
                 Ok(to) => {

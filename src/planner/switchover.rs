@@ -9,12 +9,6 @@ use crate::model::{
     Primary, RouteOrder, Server, Standby, Step, View,
 };
 
-/// Everything that stands in the way of a switchover now; empty: nothing. Changes nothing.
-#[must_use]
-pub fn blockers(view: &View, policy: &Policy, now: Mono, to: Option<&NodeId>) -> Vec<String> {
-    admit(view, policy, now, to).err().unwrap_or_default()
-}
-
 /// To whom a switchover would go, or every reason why it cannot.
 pub(super) fn admit(
     view: &View,
@@ -87,6 +81,10 @@ fn unfit(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Option<String> {
     let lossless = Intent { durability: crate::model::Durability::Sync, ..intent.clone() };
     if let Err(reason) = candidate::why_not(case, &lossless, node) {
         return Some(reason);
+    }
+    let name = &case.view.agent(node)?.standby_name;
+    if intent.rejoin.as_ref().is_some_and(|asked| asked.wants_clone(node, name)) {
+        return Some("it is about to be cloned, as an operator asked".into());
     }
     let standby = standby(case, node)?;
     if !standby.streaming {

@@ -4,7 +4,7 @@
 //! SHOW and `sync_state` do not tell whether names are in force, so the proof is a commit of the agent's own that was
 //! seen waiting, with replay paused on the standby so that it must wait and nobody else does (SAFETY, "The sync set").
 
-use super::{case::Case, health, rejoin};
+use super::{case::Case, health, rejoin, rejoin_asked};
 use crate::model::{
     Command, Durability, Finding, Intent, Member, NodeId, Primary, ReplayState, Server, StandbyName,
 };
@@ -36,7 +36,8 @@ fn target(case: &Case<'_>, intent: &Intent, primary: &Primary, present: &[Member
         let whole = !is_unwanted(case, node) && agent.unfinished.is_none() && agent.promise.is_some();
         let standby = matches!(&agent.server.value, Server::Standby(standby) if standby.streaming && standby.recruited.is_none());
         let member = Member { node: node.clone(), name: agent.standby_name.clone() };
-        (whole && standby && streams(&member) && !stalled(case, node)).then_some(member)
+        let stays = !rejoin_asked::is_to_be_cloned(intent, &member);
+        (whole && standby && stays && streams(&member) && !stalled(case, node)).then_some(member)
     });
     let mut next: Vec<Member> = candidates.collect();
     // A member that stopped streaming keeps its place until writes have waited for `write_wait`.
@@ -58,6 +59,9 @@ fn is_unwanted(case: &Case<'_>, node: &NodeId) -> bool {
 /// True if writes have waited long enough for this member; in strict mode they wait for as long as it may come back as
 /// it is.
 pub(super) fn given_up(case: &Case<'_>, intent: &Intent, primary: &Primary, member: &Member) -> bool {
+    if rejoin_asked::is_to_be_cloned(intent, member) {
+        return true;
+    }
     let named_anew = case.heard(&member.node).is_some_and(|agent| agent.standby_name != member.name);
     let streams = primary.senders.iter().any(|sender| sender.name == member.name && sender.streaming);
     let lost = health::standby_lost_for(case, &member.node).unwrap_or_default();

@@ -564,3 +564,53 @@ fn pause_and_resume_say_what_is_in_force() {
     }
     fake.stop();
 }
+
+const REJOIN: &str = "POST /v1/rejoin";
+
+fn rejoin(state: OperationState, message: &str) -> (u16, Value) {
+    let (code, mut answer) = operation(state, 0);
+    answer["kind"] = json!("rejoin");
+    answer["messages"] = json!([message]);
+    answer["incident"] = Value::Null;
+    (code, answer)
+}
+
+#[test]
+fn a_rejoin_tells_what_is_done_and_how_it_ended() {
+    let free = || (200, json!({ "blockers": [] }));
+    let ended = vec![
+        rejoin(OperationState::Running, "cloning: 18 % of 1024 MB, 52 MB/s, 16s left"),
+        rejoin(OperationState::Done, "busan was cloned anew and streams from seoul"),
+    ];
+    let fake = Fake::start(HashMap::from([
+        ("GET /v1/status", vec![status()]),
+        (REJOIN, vec![free(), free(), accepted()[0].clone()]),
+        (OPERATION, ended),
+    ]));
+    let config = Config::new(&fake.address);
+    let (code, out, err) = config.run(&["rejoin", "busan", "--from-scratch", "--dry-run"]);
+    assert!(
+        code == 0 && out.contains("would be cloned") && out.contains("Nothing was changed"),
+        "{out}{err}"
+    );
+    let (code, out, err) = config.run(&["rejoin", "busan", "--from-scratch"]);
+    assert!(code == 1 && out.is_empty() && err.contains("Add --yes"), "nobody can be asked: {err}");
+    let (code, out, err) = config.run(&["rejoin", "busan", "--from-scratch", "--yes"]);
+    assert_eq!((code, out.as_str()), (0, "Done.\n"), "{err}");
+    assert!(err.contains("52 MB/s") && err.contains("streams from seoul"), "{err}");
+    fake.stop();
+}
+
+#[test]
+fn a_rejoin_that_is_refused_or_fails_says_why() {
+    let fake = Fake::start(HashMap::from([
+        (REJOIN, vec![(200, json!({ "blockers": ["busan is the primary"] })), accepted()[0].clone()]),
+        (OPERATION, vec![rejoin(OperationState::Failed, "clone failed: No space left on device")]),
+    ]));
+    let config = Config::new(&fake.address);
+    let (code, out, err) = config.run(&["rejoin", "busan"]);
+    assert!(code == 1 && out.is_empty() && err.contains("busan is the primary"), "{err}");
+    let (code, _, err) = config.run(&["rejoin", "busan", "--yes"]);
+    assert!(code == 1 && err.contains("the rejoin was given up") && err.contains("No space left"), "{err}");
+    fake.stop();
+}

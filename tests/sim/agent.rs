@@ -381,6 +381,12 @@ impl Agent {
         (!accepted).then(|| Reply::Refused(format!("the order is of {stamp}, promised is {higher}")))
     }
 
+    /// What failed may be tried anew.
+    pub(crate) fn forget_failures(&mut self) {
+        self.failed.clear();
+        self.changed = true;
+    }
+
     fn remember_failure(&mut self, command: &Command, why: &str) {
         let kept =
             matches!(command, Command::Serve | Command::Follow(_) | Command::Rewind(..) | Command::Clone(..));

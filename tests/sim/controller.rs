@@ -304,6 +304,9 @@ impl Controller {
                 self.requests.retain(|request| match &request.kind {
                     RequestKind::Pause => !next.paused,
                     RequestKind::Resume => next.paused,
+                    RequestKind::Rejoin { .. } => {
+                        next.rejoin.as_ref().is_none_or(|asked| asked.operation != request.operation)
+                    }
                     RequestKind::AcceptStore => before_life.is_some_and(|before| before == next.incarnation),
                     RequestKind::Switchover { .. } => {
                         next.handover.as_ref().is_none_or(|handover| handover.operation != request.operation)

@@ -2,7 +2,7 @@
 
 use locum::model::{Hold, Request, RequestKind};
 
-use super::{MOST, Tick, bug::Bug, host::Life, postgres::Proc, world::World};
+use super::{MOST, Tick, bug::Bug, host::Life, node, postgres::Proc, world::World};
 
 /// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,6 +213,10 @@ impl World {
                     pg.paused = true;
                     self.faults.undo.push((until, Undo::ResumeReplay(host)));
                 }
+            }
+            Kind::Switchover if self.rng.chance(400) => {
+                let from_scratch = self.rng.chance(500);
+                self.ask(RequestKind::Rejoin { node: node(host), from_scratch });
             }
             Kind::Switchover => self.ask(RequestKind::Switchover { to: None }),
             Kind::Pause => {

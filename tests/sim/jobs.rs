@@ -93,6 +93,10 @@ impl Job {
             Command::ProveNames => self.prove_names(agent, r),
             Command::PauseReplay => self.pause_replay(agent, r),
             Command::ResumeReplay => Self::resume_replay(agent, r),
+            Command::Forget => {
+                agent.forget_failures();
+                DONE
+            }
             // It was promised before this.
             Command::Promise => DONE,
             Command::Admit(nodes) => Self::admit(agent, self.stamp, nodes),

@@ -1,6 +1,7 @@
 //! The planner by table: a situation, and the exact steps or the named hold that it must lead to.
 
 mod pen;
+mod rejoin_asked;
 
 use super::{Memory, Plan, fixture::*, plan};
 use crate::model::*;

@@ -54,7 +54,7 @@ impl Console for Fake {
         submitted.push(kind);
         Ok(format!("op-{}", submitted.len()))
     }
-    fn blockers(&self, _: Option<&NodeId>) -> Vec<String> {
+    fn blockers(&self, _: &RequestKind) -> Vec<String> {
         self.blockers.clone()
     }
     async fn incidents(&self, last: usize) -> Result<Vec<Incident>, StoreError> {

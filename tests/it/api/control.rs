@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 
 use super::console::{Fake, Port, TOKEN, answer, node, pair};
 
-const CALLS: [&str; 3] = ["/v1/switchover", "/v1/pause", "/v1/resume"];
+const CALLS: [&str; 4] = ["/v1/switchover", "/v1/pause", "/v1/resume", "/v1/rejoin"];
 
 #[tokio::test]
 async fn without_the_right_token_nothing_is_submitted() {
@@ -37,6 +37,12 @@ async fn with_the_token_each_call_reaches_the_controller() {
         ("/v1/switchover", r#"{"to": null, "dry_run": false}"#, RequestKind::Switchover { to: None }),
         ("/v1/switchover", "", RequestKind::Switchover { to: None }),
         ("/v1/pause", "{}", RequestKind::Pause),
+        ("/v1/rejoin", r#"{"node": "b"}"#, RequestKind::Rejoin { node: node("b"), from_scratch: false }),
+        (
+            "/v1/rejoin",
+            r#"{"node": "b", "from_scratch": true}"#,
+            RequestKind::Rejoin { node: node("b"), from_scratch: true },
+        ),
         ("/v1/resume", "", RequestKind::Resume),
     ]
     .into_iter()
@@ -62,6 +68,9 @@ async fn a_body_that_cannot_be_used_is_refused_with_the_field() {
         ("/v1/switchover", r#"{"dry_run": "yes"}"#, 422, "dry_run"),
         ("/v1/pause", r#"{"to": "b"}"#, 422, "to"),
         ("/v1/resume", "null", 422, "body"),
+        ("/v1/rejoin", "{}", 422, "node: say which node"),
+        ("/v1/rejoin", r#"{"node": "nobody"}"#, 422, "node: there is no node nobody; there are a, b"),
+        ("/v1/rejoin", r#"{"node": "b", "scratch": true}"#, 422, "scratch"),
     ] {
         let (status, answer) = port.post(path, body).await;
         assert_eq!(status.as_u16(), code, "{path} {body}: {answer}");
@@ -79,6 +88,8 @@ async fn a_dry_run_lists_blockers_and_changes_nothing() {
     let port = Port::open(fake).await;
     let (code, body) = port.post("/v1/switchover", r#"{"to": "b", "dry_run": true}"#).await;
     assert_eq!((code, &body["blockers"][0]), (StatusCode::OK, &"standby b lacks 20 MiB".into()));
+    let (code, body) = port.post("/v1/rejoin", r#"{"node": "b", "dry_run": true}"#).await;
+    assert_eq!((code, &body["blockers"][0]), (StatusCode::OK, &"standby b lacks 20 MiB".into()));
     let (code, body) = port.post("/v1/pause", r#"{"dry_run": true}"#).await;
     assert_eq!((code, &body["blockers"]), (StatusCode::OK, &serde_json::json!([])));
     assert_eq!(port.fake.submitted(), []);
@@ -91,6 +102,7 @@ async fn a_member_that_does_not_lead_names_the_one_that_does() {
         port.fake.publish(|shown| shown.leader = leader.map(node));
         for body in ["{}", r#"{"dry_run": true}"#] {
             for path in CALLS {
+                let body = if path == "/v1/rejoin" { r#"{"node": "b"}"# } else { body };
                 let (code, said) = port.post(path, body).await;
                 assert_eq!(code, StatusCode::CONFLICT, "{path} {body}: {said}");
                 assert_eq!(said["leader"].as_str(), leader);

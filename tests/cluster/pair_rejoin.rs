@@ -1,0 +1,218 @@
+//! Nodes come home whatever is done to them on the way, and when a person asks for it.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use locum::model::{OperationState, Role, Snapshot};
+use serde_json::json;
+
+use crate::{
+    fixture::until,
+    pair::{LivePair, Wish, child, family, finds, of_folder, primary_of, send, status_of},
+};
+
+/// So slow that a clone of an empty cluster (some 25 MB) takes seconds: there is time to break it.
+const SLOW_CLONE: &str = "postgres.clone_max_rate=6MiB";
+
+/// Runs `locum rejoin` as a person would.
+fn rejoin(config: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_locum"));
+    command.arg("rejoin").args(more).arg("-c").arg(config);
+    command.output().expect("locum rejoin")
+}
+
+/// The name that a node streams under, as its primary shows it: every clone has another.
+async fn streams_as(pair: &LivePair, primary: &str) -> String {
+    pair.host(primary).node.ask("SELECT application_name FROM pg_stat_replication").await
+}
+
+/// A program that works on a folder, by its name: found in `/proc`, so that the moment is not missed.
+fn program_on(folder: &Path, name: &str) -> Option<i32> {
+    of_folder(folder).into_iter().find(|pid| {
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe"));
+        exe.is_ok_and(|exe| exe.file_name().is_some_and(|file| file == name))
+    })
+}
+
+async fn runs(folder: &Path, name: &str) {
+    until(name, || async { program_on(folder, name) }).await;
+}
+
+fn job_of(snapshot: &Snapshot, name: &str) -> String {
+    status_of(snapshot, name).job.clone().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_is_cloned_from_scratch_when_a_person_asks_for_it() {
+    let pair = LivePair::wished(&Wish::default().set(SLOW_CLONE)).await;
+    let primary = pair.primary().await;
+    let standby = pair.other(primary).node.name;
+    let writer = pair.write().await;
+    let before = streams_as(&pair, primary).await;
+    let config = pair.config_file(primary);
+
+    let dry = rejoin(&config, &[standby, "--from-scratch", "--dry-run"]);
+    assert!(dry.status.success(), "{dry:?}");
+    for (arguments, reason) in [
+        (&[primary, "--from-scratch", "--yes"][..], "is the primary"),
+        (&[standby, "--yes"], "streams already"),
+        (&["nobody", "--yes"], "there is no node nobody"),
+    ] {
+        let refused = rejoin(&config, arguments);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(1) && said.contains(reason), "{arguments:?}: {said}");
+    }
+    assert_eq!(streams_as(&pair, primary).await, before, "nothing was changed");
+
+    let asked = config.clone();
+    let cloning = tokio::task::spawn_blocking(move || rejoin(&asked, &[standby, "--from-scratch", "--yes"]));
+    // How far it is, at what rate, and how long it will take.
+    pair.shows("a clone that tells how far it is", |s| {
+        let job = job_of(s, standby);
+        job.contains(" % of ") && job.contains("MB/s") && job.ends_with(" left")
+    })
+    .await;
+    let done = cloning.await.unwrap();
+    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success() && out == "Done.\n", "{out}{err}");
+    assert!(err.contains("MB/s") && err.contains("was cloned anew and streams"), "{err}");
+    pair.whole(0).await;
+    assert_ne!(streams_as(&pair, primary).await, before, "a clone has another name");
+    pair.ends(writer, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quarantined_node_comes_back_when_a_person_has_mended_it() {
+    let pair = LivePair::new().await;
+    let writer = pair.write().await;
+    let old = pair.primary().await;
+    let data_dir = pair.host(old).node.config.data_dir.clone();
+    let file = data_dir.join("postgresql.conf");
+    let good = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{good}\nno_such_setting_at_all = 1\n")).unwrap();
+    send(family(&data_dir)[0], "KILL");
+    pair.shows("a quarantine", |s| finds(s, "quarantined")).await;
+    // Asked too early: everything is tried, fails again, and says why.
+    let in_vain = pair.over(&pair.ask("/v1/rejoin", json!({ "node": old })).await).await;
+    assert_eq!(in_vain.state, OperationState::Failed, "{in_vain:?}");
+    assert!(in_vain.messages.iter().any(|why| why.contains("no_such_setting_at_all")), "{in_vain:?}");
+    pair.shows("a quarantine again", |s| finds(s, "quarantined")).await;
+    std::fs::write(&file, good).unwrap();
+    let operation = pair.ask("/v1/rejoin", json!({ "node": old })).await;
+    let ended = pair.over(&operation).await;
+    // The pause between two clones is 15 s: by itself it would have come later, and by a clone.
+    assert_eq!(ended.state, OperationState::Done, "{ended:?}");
+    assert!(ended.messages[0].contains("streams again"), "{ended:?}");
+    pair.ends(writer, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_killed_in_mid_clone_brings_its_node_home() {
+    let mut pair = LivePair::wished(&Wish::default().set(SLOW_CLONE)).await;
+    let primary = pair.primary().await;
+    let standby = pair.other(primary).node.name;
+    let writer = pair.write().await;
+    let before = streams_as(&pair, primary).await;
+    let folder = pair.host(standby).node.folder().to_owned();
+    pair.ask("/v1/rejoin", json!({ "node": standby, "from_scratch": true })).await;
+    // At its beginning, with some of it there, and with most of it there; the program itself goes on without its member.
+    for (moment, percent) in [("the first", 0), ("some", 20), ("most", 60)] {
+        runs(&folder, "pg_basebackup").await;
+        pair.shows(moment, |s| {
+            let job = job_of(s, standby);
+            let done =
+                job.strip_prefix("cloning: ").and_then(|job| job.split(' ').next()?.parse::<u64>().ok());
+            percent == 0 || done.is_some_and(|done| done >= percent)
+        })
+        .await;
+        pair.host_mut(standby).member.kill();
+        assert!(program_on(&folder, "pg_basebackup").is_some(), "{moment}: the clone was over already");
+        assert!(program_on(&folder, "postgres").is_none(), "{moment}: a half-made directory was started");
+        pair.host_mut(standby).member.start();
+    }
+    pair.whole(0).await;
+    assert_ne!(streams_as(&pair, primary).await, before);
+    pair.ends(writer, 0).await;
+}
+
+/// When the member of the old primary is killed on its way home.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// The single-user server replays what the crash left.
+    Recovering,
+    /// `pg_rewind` has begun.
+    Rewinding,
+    /// It has been at work for so many milliseconds.
+    Rewritten(u64),
+}
+
+const MOMENTS: [Moment; 4] =
+    [Moment::Recovering, Moment::Rewinding, Moment::Rewritten(30), Moment::Rewritten(120)];
+
+/// Loses the primary's host with rows that nobody else has; the other one serves when this returns.
+async fn lose_with_rows(pair: &mut LivePair) -> &'static str {
+    let old = pair.primary().await;
+    let standby = pair.other(old).node.name;
+    let data_dir = pair.host(old).node.config.data_dir.clone();
+    send(child(&data_dir, "walsender"), "STOP");
+    pair.shows("a lag", |s| status_of(s, standby).lag_bytes > Some(20_000)).await;
+    pair.host_mut(old).member.kill();
+    family(&data_dir).into_iter().for_each(|pid| send(pid, "KILL"));
+    pair.shows("another primary", |s| primary_of(s) == Some(standby)).await;
+    let serves = |s: &Snapshot| status_of(s, standby).serving && status_of(s, standby).role == Role::Primary;
+    pair.shows("service", serves).await;
+    old
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_killed_in_mid_rewind_brings_its_node_home() {
+    let wish = Wish::durability("async").set("policy.lease_ttl=2s").set("policy.leader_ttl=1s");
+    let mut pair = LivePair::wished(&wish).await;
+    let mut promotions = 0;
+    for moment in MOMENTS {
+        let writer = pair.write().await;
+        let old = lose_with_rows(&mut pair).await;
+        promotions += 1;
+        let folder = pair.host(old).node.folder().to_owned();
+        pair.host_mut(old).member.start();
+        match moment {
+            Moment::Recovering => runs(&folder, "postgres").await,
+            Moment::Rewinding => runs(&folder, "pg_rewind").await,
+            Moment::Rewritten(ms) => {
+                runs(&folder, "pg_rewind").await;
+                // What is tested is a kill at this moment, not a condition that is waited for.
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+            }
+        }
+        pair.host_mut(old).member.kill();
+        let log = pair.host(old).member.log();
+        pair.host_mut(old).member.start();
+        pair.whole(promotions).await;
+        eprintln!(
+            "{moment:?}: killed, and home again; rewinds begun before: {}",
+            log.matches("rewind").count()
+        );
+        writer.finish().await;
+    }
+    let writer = pair.write().await;
+    pair.ends(writer, promotions).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_new_primary_may_die_while_the_old_one_rewinds() {
+    let wish = Wish::durability("async").set("policy.lease_ttl=2s").set("policy.leader_ttl=1s");
+    let mut pair = LivePair::wished(&wish).await;
+    let writer = pair.write().await;
+    let old = lose_with_rows(&mut pair).await;
+    let new = pair.other(old).node.name;
+    let folder = pair.host(old).node.folder().to_owned();
+    pair.host_mut(old).member.start();
+    runs(&folder, "pg_rewind").await;
+    send(family(&pair.host(new).node.config.data_dir)[0], "KILL");
+    // Nobody else can be promoted with a directory that is half rewound: the new one is started in its place.
+    let snapshot = pair.ends_with_loss(writer, 1).await.snapshot;
+    assert_eq!(primary_of(&snapshot), Some(new));
+}
