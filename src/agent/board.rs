@@ -194,6 +194,7 @@ impl State {
                 Server::Primary(Primary {
                     timeline: more.timeline,
                     checkpoint_timeline: more.checkpoint_timeline,
+                    redo: Some(more.redo),
                     switch: self.switches(more.timeline).last().copied(),
                     flushed: quick.flushed,
                     writable: quick.writable,
@@ -263,6 +264,7 @@ impl State {
         self.facts.standby_name = promise.standby_name.clone();
         self.facts.unfinished = promise.unfinished;
         self.facts.lost = promise.lost.clone();
+        self.facts.recovery_rate = promise.recovery_rate;
         self.facts.told.clone_from(&promise.upstream);
         let noted = promise.admitted.as_ref();
         let of_term = noted.filter(|(under, _)| promise.primary_since.is_some_and(|s| s.same_epoch(*under)));

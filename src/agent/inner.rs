@@ -107,6 +107,7 @@ impl Inner {
             server: Seen { value: Server::Unknown, at: clock.now() },
             disk_free: None,
             checksum_failures: None,
+            recovery_rate: None,
             unfinished: None,
             job: None,
             failed: Vec::new(),

@@ -41,6 +41,9 @@ pub(super) struct Promise {
     pub(super) upstream: Option<Upstream>,
     /// What the last rewind or clone gave up.
     pub(super) lost: Option<LostTail>,
+    /// WAL that its crash recovery replayed in a second, when it last had much to replay.
+    #[serde(default)]
+    pub(super) recovery_rate: Option<u64>,
     /// Who may be promoted in its place, noted under this stamp: whom it asks before it serves without the store.
     #[serde(default)]
     pub(super) admitted: Option<(Stamp, Vec<NodeId>)>,
@@ -130,6 +133,7 @@ impl Promise {
             paused: None,
             upstream: None,
             lost: None,
+            recovery_rate: None,
             admitted: None,
             vouched: None,
         }

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{inner::Inner, names::format as format_names, orders::Unable};
 use crate::{
-    model::{Server, Stamp, Standby, StandbyName},
+    model::{ControlState, Lsn, Server, Stamp, Standby, StandbyName},
     postgres::{Postmaster, StartError, promote, sql::CONNECT},
 };
 
@@ -22,6 +22,10 @@ const CHECKPOINT: Duration = Duration::from_secs(300);
 const ATTENDED: Duration = Duration::from_secs(5);
 /// How long crash recovery may take; whoever ordered the start may order a fence at any time.
 const RECOVERY: Duration = Duration::from_secs(1800);
+
+/// With less WAL to replay, the start itself takes longer than the replay. Less: a slow start is taken for slow replay. More:
+/// it is hardly ever measured.
+const MEASURED: u64 = 64 << 20;
 
 /// A real commit on the server's own disk.
 const WRITE: &str = "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; \
@@ -141,6 +145,7 @@ impl Inner {
         if let Some(unfinished) = self.held().await.unfinished {
             return Err(Unable::Refused(format!("a {unfinished:?} of the data directory has not ended")));
         }
+        let (mut begun, mut started) = (None, Instant::now());
         match self.board.read(|s| s.facts.server.value.clone()) {
             Server::Standby(_) => return Err(Unable::Refused("the server is a standby".into())),
             Server::Unknown => return Err(Unable::Failed("it cannot be told what the server is".into())),
@@ -161,12 +166,27 @@ impl Inner {
                 }
                 // Nobody is let in before its right to serve is confirmed.
                 self.claim(stamp).await?;
+                begun = down.control.filter(|control| control.state == ControlState::Other);
+                started = Instant::now();
                 self.start().await?;
             }
         }
         self.await_server(|server| matches!(server, Server::Primary(_))).await?;
+        if let Some(control) = begun {
+            self.note_recovery(control.redo, started.elapsed()).await?;
+        }
         self.claim(stamp).await?;
         self.adopt(stamp).await
+    }
+
+    /// Crash recovery from `redo` on took so long: the next one is estimated by that.
+    async fn note_recovery(self: &Arc<Self>, redo: Lsn, took: Duration) -> Result<(), Unable> {
+        let flushed = self.board.read(|s| match &s.facts.server.value {
+            Server::Primary(primary) => Some(primary.flushed),
+            _ => None,
+        });
+        let Some(rate) = flushed.and_then(|end| rate(end.bytes_since(redo), took)) else { return Ok(()) };
+        self.remember(move |p| p.recovery_rate = Some(rate)).await
     }
 
     /// It was declared and ended before it was promoted: it starts as it was left, cut from everybody. The promotion is
@@ -234,6 +254,12 @@ impl Inner {
     }
 }
 
+/// What crash recovery replayed in a second; None: too little to tell.
+fn rate(bytes: u64, took: Duration) -> Option<u64> {
+    let took = u64::try_from(took.as_millis()).ok().filter(|took| *took > 0)?;
+    (bytes >= MEASURED).then(|| bytes.saturating_mul(1000) / took)
+}
+
 fn promotable(standby: &Standby, stamp: Stamp) -> Result<(), Unable> {
     if standby.recruited.is_some_and(|by| by.same_epoch(stamp)) {
         return Ok(());
@@ -252,7 +278,7 @@ fn promotable(standby: &Standby, stamp: Stamp) -> Result<(), Unable> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, Incarnation, Lsn, ReplayState, Timeline, Version};
+    use crate::model::{Epoch, Incarnation, ReplayState, Timeline, Version};
 
     fn standby(recruited: Option<Stamp>, streaming: bool, replayed: u64) -> Standby {
         Standby {
@@ -270,6 +296,13 @@ mod tests {
 
     fn stamp(epoch: u64, version: u64) -> Stamp {
         Stamp { incarnation: Incarnation(1), epoch: Epoch(epoch), version: Version(version) }
+    }
+
+    #[test]
+    fn a_recovery_is_measured_where_there_was_much_to_replay() {
+        assert_eq!(rate(128 << 20, Duration::from_secs(2)), Some(64 << 20));
+        assert_eq!(rate(1 << 20, Duration::from_secs(2)), None);
+        assert_eq!(rate(128 << 20, Duration::ZERO), None);
     }
 
     #[test]

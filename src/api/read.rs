@@ -61,6 +61,7 @@ async fn explain(State(shared): State<Shared>) -> Response {
         "store_error": snapshot.store_error,
         "findings": snapshot.findings,
         "plan": snapshot.plan,
+        "if_it_crashed": snapshot.if_it_crashed,
     });
     answer(StatusCode::OK, &body)
 }

@@ -43,6 +43,10 @@ fn page(answer: &Value, paint: Paint) -> String {
     section(&mut out, &paint.bold("What is wrong"), &answer["findings"], "nothing");
     out.push('\n');
     section(&mut out, &paint.bold("What it would do, or waits for"), &answer["plan"], "nothing is known yet");
+    if answer["if_it_crashed"].as_array().is_some_and(|said| !said.is_empty()) {
+        out.push('\n');
+        section(&mut out, &paint.bold("If the primary's postmaster died now"), &answer["if_it_crashed"], "");
+    }
     out
 }
 
@@ -74,12 +78,14 @@ mod tests {
             "node": "busan", "leader": "busan",
             "findings": [{ "finding": "paused", "text": "automatic action is paused" }],
             "plan": ["paused by an operator; `locum resume` lifts it"],
+            "if_it_crashed": ["so a standby would be promoted"],
         });
         let page = page(&answer, Paint::Plain);
         assert_eq!(
             page,
             "busan leads; this is what it sees.\n\nWhat is wrong\n- automatic action is paused\n\n\
-             What it would do, or waits for\n- paused by an operator; `locum resume` lifts it\n"
+             What it would do, or waits for\n- paused by an operator; `locum resume` lifts it\n\n\
+             If the primary's postmaster died now\n- so a standby would be promoted\n"
         );
     }
 }

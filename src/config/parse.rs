@@ -150,12 +150,9 @@ pub(super) fn durability(value: &Value) -> Result<Durability, String> {
 
 /// What to do when the postmaster dies.
 pub(super) fn on_crash(value: &Value) -> Result<OnCrash, String> {
-    if text(value)? == "fastest" {
-        return Err(
-            "is \"fastest\", which comes with a later release; use \"failover\" or \"restart\"".into()
-        );
-    }
-    choice(value, &[("failover", OnCrash::Failover), ("restart", OnCrash::Restart)])
+    let choices =
+        [("failover", OnCrash::Failover), ("restart", OnCrash::Restart), ("fastest", OnCrash::Fastest)];
+    choice(value, &choices)
 }
 
 /// What happens when the right to serve has run out.

@@ -355,6 +355,7 @@ const fn on_crash(on_crash: OnCrash) -> &'static str {
     match on_crash {
         OnCrash::Failover => "failover",
         OnCrash::Restart => "restart",
+        OnCrash::Fastest => "fastest",
     }
 }
 

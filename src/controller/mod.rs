@@ -307,9 +307,9 @@ impl Controller {
             tracing::info!(leads, "leadership changed");
             // What the former leader began is not known here; what this one knew may be old.
             // What standbys had reported in this epoch stays true, and so does when WAL last came to them: without it a new
-            // leader would take a primary whose member alone is gone for lost.
-            let Memory { greatest, advanced, .. } = std::mem::take(&mut self.memory);
-            self.memory = Memory { greatest, advanced, ..Memory::default() };
+            // leader would take a primary whose member alone is gone for lost. And a crash loop is one whoever leads.
+            let Memory { greatest, advanced, crashes, .. } = std::mem::take(&mut self.memory);
+            self.memory = Memory { greatest, advanced, crashes, ..Memory::default() };
             self.tracker.forget();
             match &leading {
                 Some(leading) => self.take_up(&leading.past),

@@ -6,7 +6,7 @@ use crate::{
         AgentFacts, AppStatus, EndpointStatus, FindingText, Incident, Intent, Mono, NodeId, NodeStatus,
         Operation, Role, RpoStatus, Server, Snapshot, View,
     },
-    planner::Plan,
+    planner::{self, Plan},
 };
 
 pub(super) fn empty(deps: &Deps) -> Snapshot {
@@ -22,6 +22,7 @@ pub(super) fn empty(deps: &Deps) -> Snapshot {
         rpo: None,
         findings: Vec::new(),
         plan: Vec::new(),
+        if_it_crashed: Vec::new(),
         incident: None,
         last_incident: None,
         operations: Vec::new(),
@@ -61,6 +62,7 @@ pub(super) fn snapshot(
             .map(|f| FindingText { finding: f.clone(), text: f.to_string() })
             .collect(),
         plan: steps.chain(plan.holds.iter().map(ToString::to_string)).collect(),
+        if_it_crashed: planner::if_it_crashed(view, &deps.policy, now),
         // Who does not lead shows what the leader has recorded so far.
         incident: open.or(last.filter(|last| !last.closed)).cloned(),
         last_incident: last.filter(|last| last.closed).cloned(),

@@ -66,6 +66,9 @@ pub struct AgentFacts {
     /// or there are no checksums.
     #[serde(default)]
     pub checksum_failures: Option<u64>,
+    /// WAL that its crash recovery replayed in a second, when it last had much to replay. None: never measured.
+    #[serde(default)]
+    pub recovery_rate: Option<u64>,
     /// A rewind or clone that began and has not ended: the data directory must not be started.
     pub unfinished: Option<Unfinished>,
     /// What is being done at this moment, with its progress, for people.
@@ -184,6 +187,9 @@ pub struct Primary {
     pub timeline: Timeline,
     /// The timeline in its control file: others rewind from it only once this is `timeline`.
     pub checkpoint_timeline: Timeline,
+    /// The redo point of its last checkpoint: where crash recovery would begin. None: not read yet.
+    #[serde(default)]
+    pub redo: Option<Lsn>,
     /// Where it left the timeline before; None on the first timeline.
     pub switch: Option<Switch>,
     /// What it has flushed to its own disk.

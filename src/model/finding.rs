@@ -65,6 +65,8 @@ pub enum Finding {
     StoreNotBelieved,
     /// More failovers than `max_failovers` within `flap_window`.
     Flapping,
+    /// The primary crashed again after it had been started in its place as often as `max_failovers` within `flap_window`.
+    CrashLoop { node: NodeId },
     /// An operator suspended automatic action.
     Paused,
 }
@@ -138,6 +140,9 @@ impl fmt::Display for Finding {
             }
             Self::StoreNotBelieved => f.write_str("the store is older than what the agents remember"),
             Self::Flapping => f.write_str("too many failovers in a short time"),
+            Self::CrashLoop { node } => {
+                write!(f, "primary {node} crashes again and again: its log and its disk need a person's look")
+            }
             Self::Paused => f.write_str("automatic action is paused"),
         }
     }
@@ -162,6 +167,8 @@ pub enum Hold {
     Grace { finding: Finding, left: Duration },
     /// Too many failovers within the flap window.
     Flapping,
+    /// The primary crashes again and again: it is started in its place again only after a while.
+    CrashLoop { node: NodeId, left: Duration },
     /// The pen is not taken yet: what is missing.
     Pen { missing: String },
     /// No standby may be promoted; each with the reason.
@@ -206,6 +213,9 @@ impl fmt::Display for Hold {
             }
             Self::Grace { finding, left } => write!(f, "{finding}; acts in {left:.1?} unless it passes"),
             Self::Flapping => f.write_str("too many failovers in a short time; a person must look"),
+            Self::CrashLoop { node, left } => {
+                write!(f, "primary {node} crashes again and again; it is started again in {left:.0?}, and a person must look")
+            }
             Self::Pen { missing } => write!(f, "the old primary may still acknowledge commits: {missing}"),
             Self::NoCandidate { reasons } => {
                 f.write_str("nobody can be promoted:")?;

@@ -19,6 +19,8 @@ pub enum OnCrash {
     Failover,
     /// Start it again in place; fail over only when that fails.
     Restart,
+    /// Whichever of the two is estimated to be sooner.
+    Fastest,
 }
 
 /// What the guard does when the right to serve has run out.
@@ -53,7 +55,8 @@ pub struct Policy {
     pub drain: Duration,
     /// How long a switchover may take until it is rolled back.
     pub handover: Duration,
-    /// More failovers than this within `flap_window` need a person.
+    /// More failovers than this within `flap_window` need a person; and a primary that crashed more often than this is not
+    /// started in its place at once any more.
     pub max_failovers: usize,
     /// The window of `max_failovers`.
     pub flap_window: Duration,

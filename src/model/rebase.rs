@@ -82,6 +82,7 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         server: Seen { value, at },
         disk_free,
         checksum_failures,
+        recovery_rate,
         unfinished,
         job,
         failed,
@@ -105,6 +106,7 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         server: Seen { value: server(value, shift), at: shift.instant(at) },
         disk_free,
         checksum_failures,
+        recovery_rate,
         unfinished,
         job,
         failed,
@@ -130,6 +132,7 @@ fn primary(facts: Primary, shift: Shift) -> Primary {
     let Primary {
         timeline,
         checkpoint_timeline,
+        redo,
         switch,
         flushed,
         writable,
@@ -146,6 +149,7 @@ fn primary(facts: Primary, shift: Shift) -> Primary {
     Primary {
         timeline,
         checkpoint_timeline,
+        redo,
         switch,
         flushed,
         writable,
@@ -247,6 +251,7 @@ mod tests {
             1 => Server::Primary(Primary {
                 timeline: Timeline(1),
                 checkpoint_timeline: Timeline(1),
+                redo: None,
                 switch: None,
                 flushed: Lsn(9),
                 writable: true,
@@ -290,6 +295,7 @@ mod tests {
             server: Seen { value: server, at: at[0] },
             disk_free: None,
             checksum_failures: None,
+            recovery_rate: None,
             unfinished: None,
             job: None,
             failed: Vec::new(),

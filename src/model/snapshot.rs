@@ -32,6 +32,9 @@ pub struct Snapshot {
     pub findings: Vec<FindingText>,
     /// What the leader would do or waits for, as sentences. The body of `locum explain`.
     pub plan: Vec<String>,
+    /// What would be done if the postmaster of the primary died now, as sentences.
+    #[serde(default)]
+    pub if_it_crashed: Vec<String>,
     /// The incident that is open.
     pub incident: Option<Incident>,
     /// The last one that ended.

@@ -1,8 +1,10 @@
 //! A primary is declared: bring it to serve, lead clients to it, and keep it that way; or find that it failed.
 
-use super::{app, candidate, case::Case, health, health::Health, rejoin, switchover, sync_set, vacancy};
+use super::{
+    app, candidate, case::Case, crash, health, health::Health, rejoin, switchover, sync_set, vacancy,
+};
 use crate::model::{
-    Cause, Command, Durability, EndpointKind, Finding, Hold, Intent, Mode, NodeId, OnCrash, Primary, Reign,
+    Cause, Command, Durability, EndpointKind, Finding, Hold, Intent, Mode, NodeId, Primary, Reign,
     RouteOrder, Server, Step,
 };
 
@@ -21,7 +23,7 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
         Health::StoppedByUs => serve_again(case, intent, node),
         Health::Good(primary) => serve(case, intent, node, primary),
         Health::Suspected { finding, left } => case.hold(Hold::Grace { finding, left }),
-        Health::Gone { finding, evidence } => replace(case, intent, node, finding, evidence),
+        Health::Gone { finding, evidence } => crash::replace(case, intent, node, finding, evidence),
         Health::Silent { evidence } => silent(case, intent, node, evidence),
     }
 }
@@ -139,52 +141,9 @@ fn lead_clients(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &P
     }
 }
 
-/// The declared primary is gone: by policy start it again, or declare the next epoch.
-fn replace(case: &mut Case<'_>, intent: &Intent, node: &NodeId, finding: Finding, mut evidence: Vec<String>) {
-    let down = case.heard(node).is_some_and(|agent| matches!(agent.server.value, Server::Down(_)));
-    let noticed = case.heard(node).and_then(|agent| match &agent.server.value {
-        Server::Down(down) => down.since,
-        Server::Primary(primary) => primary.probe.failing_since,
-        Server::Standby(_) | Server::Starting | Server::Unknown => None,
-    });
-    case.suspect(noticed);
-    let serve_failed = case
-        .heard(node)
-        .is_some_and(|agent| agent.failed.iter().any(|(what, _)| what == Command::Serve.name()));
-    if case.policy.on_crash == OnCrash::Restart && down && !serve_failed {
-        case.blame(Cause { summary: finding.to_string(), evidence });
-        return serve_again(case, intent, node);
-    }
-    if health::flapping(case) {
-        case.find(Finding::Flapping);
-        case.hold(Hold::Flapping);
-        return restart_if_down(case, intent, node, down, Cause { summary: finding.to_string(), evidence });
-    }
-    match vacancy::could_be_filled(case, intent) {
-        Ok(()) => case.declare_because(
-            intent.vacated(candidate::reached(case)),
-            Cause { summary: finding.to_string(), evidence },
-        ),
-        Err(reasons) => {
-            evidence
-                .extend(reasons.iter().map(|(other, why)| format!("{other} could not be promoted: {why}")));
-            case.hold(Hold::NoCandidate { reasons });
-            restart_if_down(case, intent, node, down, Cause { summary: finding.to_string(), evidence });
-        }
-    }
-}
-
-/// Nobody can take over: the old primary is as good as it gets.
-fn restart_if_down(case: &mut Case<'_>, intent: &Intent, node: &NodeId, down: bool, cause: Cause) {
-    if down {
-        case.blame(cause);
-        serve_again(case, intent, node);
-    }
-}
-
 /// Starts the primary again in its place. With a sync set, clients come in only after its names were proven in force
 /// anew: until then a commit could be acknowledged by this server alone. So the endpoints hold them.
-fn serve_again(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
+pub(super) fn serve_again(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     if !intent.sync.is_empty() {
         for (member, name, facts) in case.endpoints(EndpointKind::Primary) {
             if facts.mode == Mode::Open {

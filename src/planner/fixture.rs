@@ -73,6 +73,7 @@ fn agent(node: &NodeId, server: Server, stamp: Stamp) -> AgentFacts {
         server: Seen { value: server, at: NOW },
         disk_free: None,
         checksum_failures: None,
+        recovery_rate: None,
         unfinished: None,
         job: None,
         failed: Vec::new(),
@@ -91,6 +92,7 @@ pub(super) fn primary() -> Primary {
     Primary {
         timeline: Timeline(3),
         checkpoint_timeline: Timeline(3),
+        redo: Some(Lsn(0xE00)),
         switch: Some(SWITCH),
         flushed: FLUSHED,
         writable: true,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::case::Case;
+use super::{case::Case, crash};
 use crate::model::{
     AgentFacts, EndpointKind, Finding, GuardState, Intent, Mono, NodeId, Primary, RECOVERY_HANGS,
     ReplayState, Server, Standby, StandbyName,
@@ -115,6 +115,7 @@ pub(super) fn find_all(case: &mut Case<'_>, intent: &Intent) {
     for node in others {
         find_other(case, intent, &node);
     }
+    crash::count(case, intent);
     find_unheard(case, intent);
     find_storage(case);
     find_apps(case, intent);

@@ -10,8 +10,10 @@ mod app;
 mod bootstrap;
 mod candidate;
 mod case;
+mod crash;
 mod disbelief;
 mod establish;
+mod fastest;
 #[cfg(test)]
 mod fixture;
 mod health;
@@ -47,6 +49,15 @@ pub struct Memory {
     pub rejoin: Option<String>,
     /// When the switchover under way was first seen, by its operation.
     pub handover: Option<(String, Mono)>,
+}
+
+/// The crashes of declared primaries within the flap window.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Crashes {
+    /// When each was seen, oldest first.
+    pub at: Vec<(Epoch, Mono)>,
+    /// The one that is down since the last of them: a crash is counted once.
+    pub down: Option<NodeId>,
 }
 
 /// What to do now, and why nothing else.

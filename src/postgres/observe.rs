@@ -38,7 +38,8 @@ const PRIMARY_MORE: &str = "\
            (SELECT timeline_id FROM pg_control_checkpoint()), current_setting('synchronous_standby_names'), \
            s.names, s.active, s.retained, (SELECT sum(checksum_failures)::int8 FROM pg_stat_database), \
            (SELECT array_agg(slot_name::text ORDER BY slot_name) FROM pg_get_replication_slots() \
-             WHERE slot_type = 'logical' AND NOT temporary) \
+             WHERE slot_type = 'logical' AND NOT temporary), \
+           (SELECT redo_lsn FROM pg_control_checkpoint()) \
       FROM (SELECT array_agg(slot_name::text) AS names, array_agg(active) AS active, \
                    array_agg(CASE WHEN pg_is_in_recovery() OR restart_lsn IS NULL THEN 0 \
                       ELSE pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn)::int8 END) AS retained \
@@ -75,6 +76,8 @@ pub struct PrimaryMore {
     pub timeline: Timeline,
     /// The timeline of its last checkpoint.
     pub checkpoint_timeline: Timeline,
+    /// The redo point of its last checkpoint.
+    pub redo: Lsn,
     /// `synchronous_standby_names`, as this session has it.
     pub names: String,
     /// Its physical slots.
@@ -263,6 +266,7 @@ fn primary_more(row: &Row) -> Result<PrimaryMore, tokio_postgres::Error> {
         slots,
         checksum_failures: count(row.try_get(6)?),
         logical_slots: row.try_get::<_, Option<_>>(7)?.unwrap_or_default(),
+        redo: lsn(row.try_get(8)?),
     })
 }
 

@@ -32,6 +32,7 @@ mod pair_app;
 mod pair_async;
 mod pair_control;
 mod pair_crash;
+mod pair_fastest;
 mod pair_hang;
 mod pair_members;
 mod pair_refused;

@@ -177,6 +177,7 @@ fn snapshot() -> Snapshot {
         plan: vec!["all is well".into()],
         incident: None,
         last_incident: Some(super::report::crash()),
+        if_it_crashed: Vec::new(),
         operations: Vec::new(),
     }
 }

@@ -107,7 +107,7 @@ fn bad_input_is_answered_with_the_key_and_the_way_out() {
         ("store.etcd=[\"http://a:2379\"]", "store.etcd is given beside store.embedded", "Keep etcd for"),
         ("store.etcd_user=locum", "store.etcd_user has no effect with store.embedded", "Remove it"),
         ("store.etcd=http://a:2379", "store.etcd is the text", "Write it as"),
-        ("policy.on_crash=fastest", "policy.on_crash is \"fastest\"", "\"failover\" or \"restart\""),
+        ("policy.on_crash=slowest", "policy.on_crash is \"slowest\"", "\"fastest\""),
         ("policy.durability=safe", "policy.durability is \"safe\"", "\"sync-strict\""),
         ("policy.hang=3", "policy.hang has no unit", "\"3ms\" or \"3s\""),
         ("policy.hang=soon", "policy.hang is \"soon\"", "One looks like \"500ms\""),

@@ -236,6 +236,7 @@ impl Agent {
             server: self.server.clone(),
             disk_free: None,
             checksum_failures: None,
+            recovery_rate: None,
             unfinished: self.disk.unfinished,
             job: self.job.as_ref().map(|job| job.command.name().to_owned()),
             failed: self.failed.clone(),
@@ -566,6 +567,7 @@ impl Agent {
         Primary {
             timeline: pg.tli(),
             checkpoint_timeline: Timeline(pg.control_timeline),
+            redo: None,
             switch: pg.history.last().copied(),
             flushed: lsn(pg.wal.len()),
             writable: true,

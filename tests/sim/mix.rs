@@ -60,7 +60,11 @@ impl Mix {
             max_data_loss: rng.pick(&[0, 64, 800, 1 << 20]),
             detect: ms(500),
             hang: ms(rng.pick(&[400, 1000, 2000])),
-            on_crash: if rng.chance(250) { OnCrash::Restart } else { OnCrash::Failover },
+            on_crash: match rng.range(0, 999) {
+                0..150 => OnCrash::Restart,
+                150..250 => OnCrash::Fastest,
+                _ => OnCrash::Failover,
+            },
             write_wait: ms(rng.pick(&[100, 500, 2000])),
             app_grace: ms(700),
             drain: ms(rng.pick(&[50, 500])),

@@ -191,6 +191,11 @@ impl LivePair {
         found
     }
 
+    /// Waits until all is well with `name` as the primary, after however many promotions.
+    pub(crate) async fn whole_again(&self, name: &str) -> Snapshot {
+        self.shows(&format!("all is well with {name}"), |s| is_whole(s) && primary_of(s) == Some(name)).await
+    }
+
     /// Waits until the operation is over; how it ended, and what was said.
     pub(crate) async fn over(&self, operation: &str) -> Operation {
         let ended = |operation: &Operation| {

@@ -195,6 +195,7 @@ pub(super) fn pair() -> Snapshot {
         plan: vec!["all is well".into()],
         incident: None,
         last_incident: None,
+        if_it_crashed: Vec::new(),
         operations: Vec::new(),
     }
 }

@@ -1,0 +1,158 @@
+//! `on_crash = "fastest"`: both ways are estimated, said, and the sooner one is taken. And a primary that crashes again and
+//! again.
+
+use std::time::Duration;
+
+use locum::model::{Incident, IncidentKind, Snapshot};
+use tokio::time::Instant;
+
+use crate::{
+    fixture::until,
+    pair::{LivePair, Wish, child, family, finds, plan_of, primary_of, send, status_of},
+};
+
+const FASTEST: &str = "policy.on_crash=fastest";
+
+/// Writes so many MiB of WAL on a node, in full page images and rows, and syncs them.
+async fn write_wal(pair: &LivePair, name: &str, mib: u32) {
+    let session = pair.host(name).node.connect().await;
+    session.batch_execute("CREATE TABLE IF NOT EXISTS bulk (x text)").await.unwrap();
+    for _ in 0..mib.div_ceil(8) {
+        let rows = "INSERT INTO bulk SELECT repeat('x', 1000) FROM generate_series(1, 7700)";
+        session.batch_execute(rows).await.unwrap();
+    }
+}
+
+async fn no_checkpoints(pair: &LivePair, name: &str) {
+    let node = &pair.host(name).node;
+    node.ask("ALTER SYSTEM SET max_wal_size = '4GB'").await;
+    node.ask("ALTER SYSTEM SET checkpoint_timeout = '1d'").await;
+    node.ask("SELECT pg_reload_conf()").await;
+}
+
+fn kills(pair: &LivePair, name: &str) {
+    send(family(&pair.host(name).node.config.data_dir)[0], "KILL");
+}
+
+fn ended(snapshot: &Snapshot, kind: IncidentKind) -> Option<&Incident> {
+    let now = snapshot.incident.as_ref().or(snapshot.last_incident.as_ref());
+    now.filter(|incident| incident.kind == kind && incident.rto_ms().is_some())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_much_to_recover_the_fastest_way_is_a_promotion() {
+    let pair = LivePair::wished(&Wish::default().set(FASTEST)).await;
+    let old = pair.primary().await;
+    no_checkpoints(&pair, old).await;
+    write_wal(&pair, old, 160).await;
+    let told = |s: &Snapshot| s.if_it_crashed.join("; ").contains("so a standby would be promoted");
+    let before = pair
+        .shows("a forecast of a promotion", |s| told(s) && s.rpo.as_ref().is_some_and(|r| r.bytes == Some(0)))
+        .await;
+    eprintln!("{:#?}", before.if_it_crashed);
+    let writer = pair.write().await;
+    kills(&pair, old);
+    let seen = pair.shows("a failover", |s| ended(s, IncidentKind::Failover).is_some()).await;
+    let incident = ended(&seen, IncidentKind::Failover).unwrap();
+    let evidence = incident.cause.evidence.join("; ");
+    eprintln!("RTO {:?} ms; {evidence}", incident.rto_ms());
+    assert!(evidence.contains(&format!("{old} started in its place would serve in about")), "{evidence}");
+    assert!(evidence.contains("promoted would serve in about"), "{evidence}");
+    pair.ends(writer, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_standby_far_behind_the_fastest_way_is_a_start_in_place() {
+    let pair = LivePair::wished(&Wish::default().set(FASTEST)).await;
+    let primary = pair.primary().await;
+    let standby = pair.other(primary).node.name;
+    let replays = child(&pair.host(standby).node.config.data_dir, "startup");
+    send(replays, "STOP");
+    write_wal(&pair, primary, 160).await;
+    pair.host(primary).node.ask("CHECKPOINT").await;
+    let told = |s: &Snapshot| {
+        let behind = status_of(s, standby).replay_bytes > Some(128 << 20);
+        behind && s.if_it_crashed.join("; ").contains("so it would be started in its place")
+    };
+    let before = pair.shows("a forecast of a start in place", told).await;
+    eprintln!("{:#?}", before.if_it_crashed);
+    let writer = pair.write().await;
+    kills(&pair, primary);
+    let restarted = |s: &Snapshot| {
+        s.incident.as_ref().or(s.last_incident.as_ref()).is_some_and(|i| i.kind == IncidentKind::Restart)
+    };
+    pair.shows("a start in place", restarted).await;
+    // The proof of the names needs a standby that replays.
+    send(replays, "CONT");
+    let seen = pair.shows("service", |s| ended(s, IncidentKind::Restart).is_some()).await;
+    let incident = ended(&seen, IncidentKind::Restart).unwrap();
+    eprintln!("RTO {:?} ms; {:?}", incident.rto_ms(), incident.cause.evidence);
+    assert_eq!(primary_of(&seen), Some(primary));
+    pair.ends(writer, 0).await;
+}
+
+/// Waits until a node serves again, then kills its postmaster.
+async fn crash(pair: &LivePair, name: &str) {
+    pair.whole_again(name).await;
+    kills(pair, name);
+    pair.shows("its end", |s| !status_of(s, name).serving).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_crashes_again_and_again_fails_over_once_and_then_holds() {
+    let wish = Wish::default().set("policy.on_crash=restart").set("policy.max_failovers=2");
+    let pair = LivePair::wished(&wish).await;
+    let writer = pair.write().await;
+    let first = pair.primary().await;
+    let second = pair.other(first).node.name;
+    for _ in 0..3 {
+        crash(&pair, first).await;
+    }
+    let seen = pair.shows("another primary", |s| primary_of(s) == Some(second)).await;
+    assert!(finds(&seen, "crash_loop") || seen.intent.is_some_and(|intent| intent.epoch.0 == 2));
+    for _ in 0..3 {
+        crash(&pair, second).await;
+    }
+    let began = Instant::now();
+    let held =
+        pair.shows("a hold that names the loop", |s| plan_of(s).contains("crashes again and again")).await;
+    assert!(finds(&held, "crash_loop"), "{:?}", held.findings);
+    assert_eq!(primary_of(&held), Some(second), "it does not go back and forth");
+    // It is tried again all the same, but not at once.
+    pair.whole_again(second).await;
+    assert!(began.elapsed() > Duration::from_secs(3), "{:?}", began.elapsed());
+    pair.ends(writer, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_cannot_start_is_tried_with_pauses_until_it_can() {
+    let wish = Wish::default().set("policy.on_crash=restart");
+    let mut pair = LivePair::wished(&wish).await;
+    let writer = pair.write().await;
+    let primary = pair.primary().await;
+    let standby = pair.other(primary).node.name;
+    // Nobody can take over.
+    let standby_dir = pair.host(standby).node.config.data_dir.clone();
+    pair.host_mut(standby).member.kill();
+    family(&standby_dir).into_iter().for_each(|pid| send(pid, "KILL"));
+    pair.shows("a lost standby", |s| finds(s, "standby_unreachable")).await;
+    // The folder of the WAL cannot be used, as on a disk that is gone.
+    let data_dir = pair.host(primary).node.config.data_dir.clone();
+    let (wal, away) = (data_dir.join("pg_wal"), data_dir.with_file_name("pg_wal.away"));
+    let postmaster = family(&data_dir)[0];
+    send(postmaster, "STOP");
+    std::fs::rename(&wal, &away).unwrap();
+    family(&data_dir).into_iter().rev().for_each(|pid| send(pid, "KILL"));
+    let why = |s: &Snapshot| status_of(s, primary).error.clone().unwrap_or_default();
+    pair.shows("why it does not start", |s| why(s).contains("pg_wal")).await;
+    let tries = |pair: &LivePair| pair.host(primary).member.log().matches("step failed step=Serve").count();
+    let (before, began) = (tries(&pair), Instant::now());
+    until("several tries", || async { (tries(&pair) >= before + 4).then_some(()) }).await;
+    // 50 ms doubled with each, up to 5 s.
+    assert!(began.elapsed() > Duration::from_millis(700), "a hot loop: {:?}", began.elapsed());
+    assert!(pair.shows("a hold", |s| plan_of(s).contains("nobody can be promoted")).await.findings.len() > 1);
+    std::fs::rename(&away, &wal).unwrap();
+    pair.shows("service", |s| status_of(s, primary).serving).await;
+    pair.host_mut(standby).member.start();
+    pair.ends(writer, 0).await;
+}
