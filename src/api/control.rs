@@ -25,6 +25,9 @@ pub(super) fn routes(shared: &Shared) -> Router<Shared> {
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .route("/v1/rejoin", post(rejoin))
+        .route("/v1/node/drain", post(drain))
+        .route("/v1/node/restore", post(restore))
+        .route("/v1/node/remove", post(remove))
         .route("/v1/store/accept", post(accept_store))
         .route_layer(middleware::from_fn_with_state(shared.clone(), admit))
 }
@@ -53,6 +56,14 @@ struct Switchover {
 struct Rejoin {
     node: Option<NodeId>,
     from_scratch: bool,
+    dry_run: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    node: NodeId,
+    #[serde(default)]
     dry_run: bool,
 }
 
@@ -101,6 +112,24 @@ async fn resume(State(shared): State<Shared>, body: Body) -> Result<Response, Re
 
 async fn accept_store(State(shared): State<Shared>, body: Body) -> Result<Response, Refusal> {
     plain(&shared, body, RequestKind::AcceptStore)
+}
+
+async fn drain(State(shared): State<Shared>, body: Body) -> Result<Response, Refusal> {
+    about(&shared, body, |node| RequestKind::Drain { node })
+}
+
+async fn restore(State(shared): State<Shared>, body: Body) -> Result<Response, Refusal> {
+    about(&shared, body, |node| RequestKind::Restore { node })
+}
+
+async fn remove(State(shared): State<Shared>, body: Body) -> Result<Response, Refusal> {
+    about(&shared, body, |node| RequestKind::Remove { node })
+}
+
+/// A request about a node. One that is not known is refused by the planner, which knows them all.
+fn about(shared: &Shared, body: Body, kind: fn(NodeId) -> RequestKind) -> Result<Response, Refusal> {
+    let About { node, dry_run } = error::body(body)?;
+    ask(shared, &shared.feed.current().snapshot, kind(node), dry_run)
 }
 
 /// A request that nothing but the lack of leadership can block.

@@ -18,6 +18,7 @@ Exit codes:
   1  refused, or the cluster is not well
   2  wrong usage
   3  timed out; the outcome is not known (the message says how to find out)
+  4  `locum run` only: this node was removed from the cluster
 
 Try it on this machine, with nothing to set up:  locum demo";
 
@@ -106,6 +107,8 @@ pub enum Verb {
         after_help = "On the first host a database cluster is made and started; the second one gets its copy from it by\nitself, once both members run.\n\nExamples:\n  locum init -c locum.toml --primary --dry-run\n  locum init -c locum.toml --primary --yes     on the first host\n  locum init -c locum.toml --standby           on the second host"
     )]
     Init(InitArgs),
+    /// Add a node to a running cluster, take one out of service or out of the cluster
+    Node(NodeArgs),
     /// Check, print or begin a configuration
     Config(ConfigArgs),
     /// Make and show the certificates that members prove their names with
@@ -473,6 +476,90 @@ pub struct InitArgs {
     /// [default: samenet, the networks this host is in]
     #[arg(long, value_name = "CIDR")]
     pub allow: Vec<String>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `locum node`.
+#[derive(Clone, Debug, Args)]
+pub struct NodeArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: NodeVerb,
+}
+
+/// What can be done with a node.
+#[derive(Clone, Debug, Subcommand)]
+pub enum NodeVerb {
+    /// Make this host a further standby of a running cluster
+    #[command(
+        after_help = "Run it on the new host, with a configuration like the others' (its own node, addresses and folders; the same store\nand token). It looks whether the primary can be reached and cloned from here and remembers that the node is new; its\nmember then clones it. The other members need no change: they learn of it from the store. A node that was removed\ncomes back the same way, with the data that it has.\n\nExamples:\n  locum node add -c /etc/locum/incheon.toml --dry-run\n  locum node add -c /etc/locum/incheon.toml --yes\n  locum run -c /etc/locum/incheon.toml        or the service locum@incheon"
+    )]
+    Add(NodeAddArgs),
+    /// Take a node out of service: no commit waits for it, nobody promotes it, nothing is done on it
+    #[command(
+        after_help = "When it is done, the node's PostgreSQL, its member and its host can be stopped. The primary is handed over first\n(`locum switchover`).\n\nExamples:\n  locum node drain busan --dry-run\n  locum node drain busan\n  locum node drain busan --undo      take it into service again"
+    )]
+    Drain(NodeDrainArgs),
+    /// Take a drained node out of the cluster: its slot is dropped, and its member ends
+    #[command(
+        after_help = "Its PostgreSQL and its data stay as they are. `locum node add` on that host brings it back.\n\nExamples:\n  locum node drain busan && locum node remove busan --yes"
+    )]
+    Remove(NodeRemoveArgs),
+}
+
+/// `locum node add`.
+#[derive(Clone, Debug, Args)]
+pub struct NodeAddArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `locum node drain`.
+#[derive(Clone, Debug, Args)]
+pub struct NodeDrainArgs {
+    /// Which, and how.
+    #[command(flatten)]
+    pub about: AboutNode,
+    /// Take it into service again
+    #[arg(long)]
+    pub undo: bool,
+}
+
+/// `locum node remove`.
+#[derive(Clone, Debug, Args)]
+pub struct NodeRemoveArgs {
+    /// Which, and how.
+    #[command(flatten)]
+    pub about: AboutNode,
+}
+
+/// A change of one node.
+#[derive(Clone, Debug, Args)]
+pub struct AboutNode {
+    /// The member.
+    #[command(flatten)]
+    pub connect: Connect,
+    /// The node
+    #[arg(value_name = "NODE")]
+    pub node: NodeId,
+    /// List what stands in the way, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
     /// As JSON
     #[arg(long)]
     pub json: bool,

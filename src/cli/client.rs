@@ -63,6 +63,11 @@ impl Member {
         Ok(Self { http, base, token_file, source })
     }
 
+    /// The member whose API is at `address`.
+    pub(super) fn at(connect: &Connect, address: &str) -> Result<Self, Failure> {
+        Self::find(&Connect { api: Some(address.to_owned()), ..connect.clone() })
+    }
+
     /// Where it is, for messages.
     pub(super) fn url(&self, path: &str) -> String {
         format!("{}{}", self.base.as_str().trim_end_matches('/'), path)

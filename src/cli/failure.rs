@@ -15,6 +15,8 @@ pub enum Exit {
     Usage,
     /// Timed out with the outcome unknown.
     Unknown,
+    /// This node was removed from the cluster, so its member ended. A service manager must not start it again.
+    Removed,
 }
 
 impl From<Exit> for ExitCode {
@@ -24,6 +26,7 @@ impl From<Exit> for ExitCode {
             Exit::Refused => 1,
             Exit::Usage => 2,
             Exit::Unknown => 3,
+            Exit::Removed => 4,
         })
     }
 }

@@ -13,6 +13,7 @@ mod explain;
 mod failure;
 pub mod guard;
 mod init;
+mod node;
 mod nodes;
 mod operation;
 pub mod output;
@@ -85,6 +86,7 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Certs(args) => Ok(certs::execute(&args)?.into()),
         Verb::Check(args) => Ok(check::execute(&args).await?.into()),
         Verb::Adopt(args) => Ok(adopt::execute(&args).await?.into()),
+        Verb::Node(args) => Ok(node::execute(&args).await?.into()),
         Verb::Init(args) => Ok(init::execute(&args).await?.into()),
         Verb::Config(args) => Ok(config::execute(&args)?.into()),
     }

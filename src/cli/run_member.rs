@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch, task::JoinHandle};
 
-use super::{args::RunArgs, service::Service};
+use super::{Exit, args::RunArgs, service::Service};
 use crate::{
     agent::{Agent, Serving},
     api,
@@ -19,7 +19,7 @@ use crate::{
     fence_command::FenceCommand,
     guard,
     member::Host,
-    model::{GuardMode, RouteOrder, Snapshot},
+    model::{GuardMode, NodeId, RouteOrder, Snapshot},
     peers::PeerBook,
     ports::{Clock, Console, Local, Store},
     postgres::ThroughEndpoint,
@@ -30,7 +30,7 @@ use crate::{
 /// How long a stop may take until it is cut short.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Runs the member until SIGTERM or SIGINT.
+/// Runs the member until SIGTERM or SIGINT, or until its node is removed from the cluster.
 ///
 /// # Errors
 /// The configuration is not sound, a port is taken, the store cannot be opened, or the data directory belongs to
@@ -43,14 +43,31 @@ pub async fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
     let member = Running::start(&config, stopped).await?;
     tracing::info!(cluster = %config.cluster, node = %config.node, api = %config.api.listen, "member runs");
     let service = Service::begin(member.snapshots.clone()).await;
-    told_to_stop().await?;
+    let code = tokio::select! {
+        told = told_to_stop() => told.map(|()| Exit::Done)?,
+        () = removed(member.snapshots.clone(), &config.node) => {
+            tracing::warn!("this node was removed from the cluster; `locum node add` brings it back");
+            Exit::Removed
+        }
+    };
     tracing::info!("member stops; PostgreSQL goes on");
     service.stops().await;
     stop.send_replace(true);
     if tokio::time::timeout(STOP_LIMIT, member.stop()).await.is_err() {
         tracing::warn!("the stop took longer than {STOP_LIMIT:?} and was cut short");
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code.into())
+}
+
+/// Waits until the store says that this node is no part of the cluster any more.
+async fn removed(mut snapshots: watch::Receiver<Arc<Snapshot>>, node: &NodeId) {
+    let is_removed = |snapshot: &Arc<Snapshot>| {
+        snapshot.intent.as_ref().is_some_and(|intent| intent.removed.contains(node))
+    };
+    if snapshots.wait_for(is_removed).await.is_err() {
+        // The controller is gone: that is for others to notice.
+        std::future::pending().await
+    }
 }
 
 async fn told_to_stop() -> anyhow::Result<()> {
@@ -65,7 +82,7 @@ async fn told_to_stop() -> anyhow::Result<()> {
 struct Running {
     host: Arc<Host>,
     records: Records,
-    node: crate::model::NodeId,
+    node: NodeId,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     loop_task: JoinHandle<()>,
     servers: Vec<JoinHandle<()>>,
@@ -227,7 +244,7 @@ fn connect(
 }
 
 /// Opens the store. etcd need not be up for it: a member runs and tells, and does nothing until it is.
-fn open_store(config: &config::Store) -> anyhow::Result<Arc<dyn Store>> {
+pub(super) fn open_store(config: &config::Store) -> anyhow::Result<Arc<dyn Store>> {
     match config {
         config::Store::Embedded(file) => {
             if let Some(parent) = file.parent() {

@@ -1,6 +1,6 @@
 //! What operators asked for and what became of it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::model::{Incident, Intent, NodeId, Operation, OperationState, Rejoin, Request, RequestKind, View};
 
@@ -10,6 +10,8 @@ const KEPT: usize = 32;
 #[derive(Default)]
 pub(super) struct Operations {
     list: VecDeque<Operation>,
+    /// The nodes that requests about one are for, by operation.
+    about: BTreeMap<String, NodeId>,
 }
 
 impl Operations {
@@ -51,6 +53,13 @@ impl Operations {
             if operation.state == OperationState::Pending && operation.kind == "accept-store" && accepted {
                 operation.state = OperationState::Done;
                 dealt.push(operation.id.clone());
+            }
+            if let Some(node) = self.about.get(&operation.id) {
+                let had = operation.state;
+                serve(operation, node, next);
+                if had == OperationState::Pending && operation.state != had {
+                    dealt.push(operation.id.clone());
+                }
             }
             let taken = [handover, rejoin].contains(&Some(&operation.id));
             if operation.state == OperationState::Pending && taken {
@@ -95,12 +104,15 @@ impl Operations {
         if self.find(&request.operation).is_some() {
             return;
         }
-        let kind = match request.kind {
+        let kind = match &request.kind {
             RequestKind::Switchover { .. } => "switchover",
             RequestKind::Pause => "pause",
             RequestKind::Resume => "resume",
             RequestKind::Rejoin { .. } => "rejoin",
             RequestKind::AcceptStore => "accept-store",
+            RequestKind::Drain { node } => self.about(request, node, "drain"),
+            RequestKind::Restore { node } => self.about(request, node, "restore"),
+            RequestKind::Remove { node } => self.about(request, node, "remove"),
         };
         self.list.push_back(Operation {
             id: request.operation.clone(),
@@ -110,8 +122,14 @@ impl Operations {
             incident: None,
         });
         while self.list.len() > KEPT {
-            self.list.pop_front();
+            let oldest = self.list.pop_front();
+            oldest.map(|operation| self.about.remove(&operation.id));
         }
+    }
+
+    fn about(&mut self, request: &Request, node: &NodeId, kind: &'static str) -> &'static str {
+        self.about.insert(request.operation.clone(), node.clone());
+        kind
     }
 
     /// What is being done on a node that was asked back, as it is being done.
@@ -143,4 +161,23 @@ impl Operations {
             }
         }
     }
+}
+
+/// Where a request about a node in service stands under this intent.
+fn serve(operation: &mut Operation, node: &NodeId, next: &Intent) {
+    if !matches!(operation.state, OperationState::Pending | OperationState::Running) {
+        return;
+    }
+    let (drained, removed) = (next.drained.contains(node), next.removed.contains(node));
+    operation.state = match operation.kind.as_str() {
+        "drain" if drained && next.is_free_of(node) => OperationState::Done,
+        "drain" if drained => OperationState::Running,
+        "restore" if !drained && !removed => OperationState::Done,
+        "remove" if removed => OperationState::Done,
+        _ => return,
+    };
+    operation.messages = match (operation.kind.as_str(), operation.state) {
+        ("drain", OperationState::Running) => vec![format!("{node} leaves the sync set")],
+        _ => Vec::new(),
+    };
 }

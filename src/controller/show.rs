@@ -120,6 +120,7 @@ fn node_status(
             active: view.intent.as_ref().is_some_and(|intent| intent.app.as_ref() == Some(node)),
             error: app.error.clone(),
         }),
+        database: agent.map(|agent| agent.address.clone()),
         api_address: world.registrations.get(node).map(|registration| registration.api_address.clone()),
     }
 }

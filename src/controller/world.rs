@@ -202,6 +202,8 @@ impl World {
 
     /// What the planner sees.
     pub(super) fn view(&self, now: Mono) -> View {
+        let removed = self.intent.as_ref().map_or(&[][..], |(intent, _)| &intent.removed);
+        let stays = |node: &NodeId| !removed.contains(node);
         View {
             node: Some(self.node.clone()),
             leader: self.leader.clone(),
@@ -211,9 +213,21 @@ impl World {
             lease: self.lease.clone(),
             fenced_by_command: self.fenced_by_command.clone(),
             leading: self.leading.as_ref().is_some_and(|leading| now < leading.until),
-            members: self.members.clone(),
+            // The configuration says who must have come before there is a cluster; later others may have been added.
+            members: self
+                .members
+                .iter()
+                .chain(self.registrations.keys())
+                .filter(|node| stays(node))
+                .cloned()
+                .collect(),
             intent: self.intent.as_ref().map(|(intent, _)| intent.clone()),
-            nodes: self.nodes.clone(),
+            nodes: self
+                .nodes
+                .iter()
+                .filter(|(node, _)| stays(node))
+                .map(|(node, seen)| (node.clone(), seen.clone()))
+                .collect(),
             rpo: self.sampler.rpo().cloned(),
             verified: self.verified,
             drained: self.drained,

@@ -35,6 +35,10 @@ pub enum Finding {
     ForeignData { node: NodeId },
     /// A node has something that neither streaming nor rewind nor clone could mend.
     Quarantined { node: NodeId },
+    /// A person took a node out of service.
+    Drained { node: NodeId },
+    /// A person took this very member's node out of the cluster.
+    Removed { node: NodeId },
     /// An absent standby's slot kept too much WAL and was dropped: the node is cloned when it returns.
     SlotGivenUp { node: NodeId },
     /// A logical slot of the primary is in step on no standby: a failover loses the place of whoever reads from it.
@@ -89,6 +93,13 @@ impl fmt::Display for Finding {
             Self::ForeignData { node } => write!(f, "the data directory of {node} belongs to another system"),
             Self::Quarantined { node } => {
                 write!(f, "{node} could be neither streamed to, rewound nor cloned")
+            }
+            Self::Drained { node } => write!(
+                f,
+                "{node} is drained: it is neither waited for nor promoted; `locum node drain {node} --undo` takes that back"
+            ),
+            Self::Removed { node } => {
+                write!(f, "{node} was removed from the cluster; `locum node add` brings it back")
             }
             Self::SlotGivenUp { node } => {
                 write!(

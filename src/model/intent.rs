@@ -88,6 +88,13 @@ pub struct Intent {
     /// A node that a person wants back. Another epoch ends it: then everybody is brought back anyway.
     #[serde(default)]
     pub rejoin: Option<Rejoin>,
+    /// Nodes that a person took out of service: nothing is promised of them, none of them is promoted, and nothing is done on
+    /// them, until the person takes that back.
+    #[serde(default)]
+    pub drained: Vec<NodeId>,
+    /// Nodes that a person took out of the cluster. They were drained before.
+    #[serde(default)]
+    pub removed: Vec<NodeId>,
     /// Automatic action is suspended by a person.
     pub paused: bool,
     /// Who may be promoted. Grows only after the primary's agent has durably noted whom it must ask before it serves
@@ -133,6 +140,8 @@ impl Intent {
             durability,
             handover: None,
             rejoin: None,
+            drained: Vec::new(),
+            removed: Vec::new(),
             paused: false,
             promotable: Vec::new(),
             attended: true,

@@ -79,6 +79,9 @@ pub struct NodeStatus {
     /// Where its public API is reached, `host:port`. None: not registered yet.
     #[serde(default)]
     pub api_address: Option<String>,
+    /// Where others reach its PostgreSQL, `host:port`. None: not known, or it has none.
+    #[serde(default)]
+    pub database: Option<String>,
     /// How long ago it was heard, in milliseconds.
     pub heard_ms: f64,
     /// What its PostgreSQL is.

@@ -98,6 +98,21 @@ pub enum RequestKind {
         /// To whom.
         to: Option<NodeId>,
     },
+    /// Take a node out of service.
+    Drain {
+        /// Which.
+        node: NodeId,
+    },
+    /// Take a node into service again that was drained or removed.
+    Restore {
+        /// Which.
+        node: NodeId,
+    },
+    /// Take a drained node out of the cluster.
+    Remove {
+        /// Which.
+        node: NodeId,
+    },
     /// Suspend automatic action.
     Pause,
     /// Lift the suspension.

@@ -28,6 +28,9 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
     if agent.no_failover {
         return Err("it is configured never to be promoted".into());
     }
+    if intent.drained.contains(node) {
+        return Err("a person drained it".into());
+    }
     if agent.unfinished.is_some() {
         return Err("a rewind or clone of it has not ended".into());
     }

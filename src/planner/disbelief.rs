@@ -43,6 +43,9 @@ fn answer_requests(case: &mut Case<'_>, remembered: Stamp) {
         RequestKind::AcceptStore => who_serves(case),
         RequestKind::Switchover { .. }
         | RequestKind::Rejoin { .. }
+        | RequestKind::Drain { .. }
+        | RequestKind::Restore { .. }
+        | RequestKind::Remove { .. }
         | RequestKind::Pause
         | RequestKind::Resume => {
             Err(vec!["the store is not believed; `locum store accept` first".to_owned()])

@@ -203,9 +203,13 @@ fn admit(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     let system = agent.system;
     let fit = |other: &NodeId| {
         let known = case.view.agent(other);
-        known.is_some_and(|known| !known.no_failover && known.system == system && known.promise.is_some())
+        let in_service = !intent.drained.contains(other);
+        known.is_some_and(|known| {
+            in_service && !known.no_failover && known.system == system && known.promise.is_some()
+        })
     };
-    let mut wanted: Vec<NodeId> = intent.promotable.iter().filter(|other| *other != node).cloned().collect();
+    let stays = |other: &&NodeId| *other != node && !intent.drained.contains(*other);
+    let mut wanted: Vec<NodeId> = intent.promotable.iter().filter(stays).cloned().collect();
     wanted.extend(case.others(Some(node)).into_iter().filter(|other| fit(other)).cloned());
     wanted.sort();
     wanted.dedup();

@@ -22,6 +22,7 @@ mod properties;
 mod rejoin;
 mod rejoin_asked;
 mod requests;
+mod service;
 mod switchover;
 mod sync_set;
 #[cfg(test)]
@@ -93,6 +94,9 @@ pub fn blockers(view: &View, policy: &Policy, now: Mono, kind: &RequestKind) -> 
         RequestKind::Rejoin { node, from_scratch } => {
             rejoin_asked::admit(view, policy, now, node, *from_scratch).err()
         }
+        RequestKind::Drain { .. } | RequestKind::Restore { .. } | RequestKind::Remove { .. } => {
+            service::admit(view, policy, now, kind).err()
+        }
         RequestKind::Pause | RequestKind::Resume | RequestKind::AcceptStore => None,
     };
     refused.unwrap_or_default()
@@ -116,6 +120,10 @@ fn decide(case: &mut case::Case<'_>) {
     let Some(intent) = case.view.intent.clone() else {
         return bootstrap::plan(case);
     };
+    if service::is_removed(case, &intent) {
+        return;
+    }
+    service::find(case, &intent);
     health::find_all(case, &intent);
     alone::attend(case, &intent);
     if !case.view.leading {

@@ -30,6 +30,10 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, 
     keep_slots(case, intent, primary_node, primary, &nodes);
     for node in nodes {
         let Some(agent) = case.heard(&node) else { continue };
+        if intent.drained.contains(&node) {
+            // A person works on it.
+            continue;
+        }
         if health::foreign(case, intent, agent) {
             continue;
         }

@@ -1,6 +1,6 @@
 //! What operators ask for: taken into the intent, or refused with every reason.
 
-use super::{case::Case, rejoin_asked, switchover};
+use super::{case::Case, rejoin_asked, service, switchover};
 use crate::model::{Handover, Intent, Rejoin, RequestKind, Step};
 
 /// Takes or refuses the oldest request. True if the intent is about to change.
@@ -30,6 +30,12 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) -> bool {
                     let rejoin = Rejoin { node, from_scratch: *from_scratch, operation, name };
                     case.declare(Intent { rejoin: Some(rejoin), ..intent.clone() }.raised());
                 }
+                Err(blockers) => case.step(Step::Refuse { operation: request.operation.clone(), blockers }),
+            }
+        }
+        kind @ (RequestKind::Drain { .. } | RequestKind::Restore { .. } | RequestKind::Remove { .. }) => {
+            match service::admit(case.view, case.policy, case.now, kind) {
+                Ok(next) => case.declare(next),
                 Err(blockers) => case.step(Step::Refuse { operation: request.operation.clone(), blockers }),
             }
         }

@@ -33,7 +33,7 @@ fn target(case: &Case<'_>, intent: &Intent, primary: &Primary, present: &[Member
         |member: &Member| primary.senders.iter().any(|sender| sender.name == member.name && sender.streaming);
     let candidates = case.others(intent.primary.as_ref()).into_iter().filter_map(|node| {
         let agent = case.heard(node)?;
-        let whole = !is_unwanted(case, node) && agent.unfinished.is_none() && agent.promise.is_some();
+        let whole = !is_unwanted(case, intent, node) && agent.unfinished.is_none() && agent.promise.is_some();
         let standby = matches!(&agent.server.value, Server::Standby(standby) if standby.streaming && standby.recruited.is_none());
         let member = Member { node: node.clone(), name: agent.standby_name.clone() };
         let stays = !rejoin_asked::is_to_be_cloned(intent, &member);
@@ -42,7 +42,7 @@ fn target(case: &Case<'_>, intent: &Intent, primary: &Primary, present: &[Member
     let mut next: Vec<Member> = candidates.collect();
     // A member that stopped streaming keeps its place until writes have waited for `write_wait`.
     for member in present {
-        let keeps = !is_unwanted(case, &member.node) && !given_up(case, intent, primary, member);
+        let keeps = !is_unwanted(case, intent, &member.node) && !given_up(case, intent, primary, member);
         if !next.contains(member) && keeps {
             next.push(member.clone());
         }
@@ -51,9 +51,9 @@ fn target(case: &Case<'_>, intent: &Intent, primary: &Primary, present: &[Member
     next
 }
 
-/// True if a person said that no commit is to wait for this node, or that it is never promoted.
-fn is_unwanted(case: &Case<'_>, node: &NodeId) -> bool {
-    case.heard(node).is_some_and(|agent| agent.no_failover || agent.no_sync)
+/// True if a person said that no commit is to wait for this node, or that it is not promoted.
+fn is_unwanted(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
+    intent.drained.contains(node) || case.heard(node).is_some_and(|agent| agent.no_failover || agent.no_sync)
 }
 
 /// True if writes have waited long enough for this member; in strict mode they wait for as long as it may come back as

@@ -35,6 +35,7 @@ mod pair_crash;
 mod pair_fastest;
 mod pair_hang;
 mod pair_members;
+mod pair_nodes;
 mod pair_refused;
 mod pair_rejoin;
 mod pair_standby;

@@ -42,8 +42,8 @@ async fn a_data_directory_that_was_exchanged_is_refused() {
     std::fs::rename(&data, &own).unwrap();
     host.node.init(16).await;
     host.member.start();
-    let (in_order, log) = host.member.ends().await;
-    assert!(!in_order && log.contains("the data directory is of system"), "{log}");
+    let (code, log) = host.member.ends().await;
+    assert!(code == Some(1) && log.contains("the data directory is of system"), "{log}");
 
     std::fs::remove_dir_all(&data).unwrap();
     std::fs::rename(&own, &data).unwrap();

@@ -304,6 +304,11 @@ impl Controller {
                 self.requests.retain(|request| match &request.kind {
                     RequestKind::Pause => !next.paused,
                     RequestKind::Resume => next.paused,
+                    RequestKind::Drain { node } => !next.drained.contains(node),
+                    RequestKind::Remove { node } => !next.removed.contains(node),
+                    RequestKind::Restore { node } => {
+                        next.drained.contains(node) || next.removed.contains(node)
+                    }
                     RequestKind::Rejoin { .. } => {
                         next.rejoin.as_ref().is_none_or(|asked| asked.operation != request.operation)
                     }

@@ -56,12 +56,12 @@ impl Member {
     /// SIGTERM; it must end by itself and say that all was in order.
     pub(crate) async fn terminate(&mut self) {
         process::send(self.pid(), "TERM");
-        let (ended, log) = self.ends().await;
-        assert!(ended, "{} did not stop in order: {log}", self.name);
+        let (code, log) = self.ends().await;
+        assert_eq!(code, Some(0), "{} did not stop in order: {log}", self.name);
     }
 
-    /// Waits for its end by itself: whether it says that all was in order, and its log.
-    pub(crate) async fn ends(&mut self) -> (bool, String) {
+    /// Waits for its end by itself: its exit code, and its log.
+    pub(crate) async fn ends(&mut self) -> (Option<i32>, String) {
         let mut child = self.child.take().expect("a running member");
         let what = format!("the end of member {}", self.name);
         let status = until(&what, || {
@@ -69,7 +69,7 @@ impl Member {
             async move { status }
         })
         .await;
-        (status.success(), self.log())
+        (status.code(), self.log())
     }
 
     /// What it said so far, in all its lives.

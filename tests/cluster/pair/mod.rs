@@ -76,10 +76,34 @@ pub(crate) struct Host {
     pub(crate) web: u16,
 }
 
+impl Host {
+    /// Puts a member beside a PostgreSQL.
+    fn beside(node: Node, members: &[&str], shared: &Path, wish: &Wish, app: Option<&String>) -> Self {
+        let [public, peer, database, web] = free_ports();
+        let file = shared.join(format!("{}.toml", node.name));
+        write(&file, &config(&node, members, shared, [public, peer, database, web], wish, app));
+        let log = shared.join(format!("{}.log", node.name));
+        let mut set = vec![PATIENT.to_owned()];
+        set.extend(wish.set.clone());
+        let member = Member::new(node.name, file, log, set);
+        Self { member, node, api: Api::new(public), database, web }
+    }
+
+    /// Ends what its member has begun: only the pair's own hosts are looked after.
+    pub(crate) fn end(&mut self) {
+        self.member.kill();
+        for pid in of_folder(self.node.folder()) {
+            send(pid, "KILL");
+        }
+    }
+}
+
 /// The pair.
 pub(crate) struct LivePair {
     /// `alpha` and `beta`.
     pub(crate) hosts: [Host; 2],
+    /// The public APIs of hosts that joined later: one of them may lead.
+    further: Vec<Api>,
     shared: tempfile::TempDir,
 }
 
@@ -121,18 +145,17 @@ impl LivePair {
         write(&shared.path().join("token"), TOKEN);
         fs::create_dir(shared.path().join("store")).expect("the store's folder");
         let mut apps = wish.apps.iter();
-        let hosts = nodes.map(|node| {
-            let [public, peer, database, web] = free_ports();
-            let file = shared.path().join(format!("{}.toml", node.name));
-            let text = config(&node, shared.path(), [public, peer, database, web], wish, apps.next());
-            write(&file, &text);
-            let log = shared.path().join(format!("{}.log", node.name));
-            let mut set = vec![PATIENT.to_owned()];
-            set.extend(wish.set.clone());
-            let member = Member::new(node.name, file, log, set);
-            Host { member, node, api: Api::new(public), database, web }
-        });
-        Self { hosts, shared }
+        let hosts = nodes.map(|node| Host::beside(node, &NAMES, shared.path(), wish, apps.next()));
+        Self { hosts, further: Vec::new(), shared }
+    }
+
+    /// A further host with the same store and token, whose member was not started.
+    pub(crate) fn further(&mut self, node: Node, wish: &Wish) -> Host {
+        let [alpha, beta] = NAMES;
+        let names = [alpha, beta, node.name];
+        let host = Host::beside(node, &names, self.shared.path(), wish, None);
+        self.further.push(host.api.clone());
+        host
     }
 
     /// A host by its name.
@@ -157,14 +180,22 @@ impl LivePair {
 
     /// The cluster as its leader shows it; None while there is none, or it does not answer.
     pub(crate) async fn leader(&self) -> Option<Snapshot> {
-        for host in &self.hosts {
-            if let Some(snapshot) = host.api.status().await
+        self.leading().await.map(|(_, snapshot)| snapshot)
+    }
+
+    async fn leading(&self) -> Option<(&Api, Snapshot)> {
+        for api in self.apis() {
+            if let Some(snapshot) = api.status().await
                 && snapshot.leader.as_ref() == Some(&snapshot.node)
             {
-                return Some(snapshot);
+                return Some((api, snapshot));
             }
         }
         None
+    }
+
+    fn apis(&self) -> impl Iterator<Item = &Api> {
+        self.hosts.iter().map(|host| &host.api).chain(&self.further)
     }
 
     /// Waits until the leader shows what is wanted.
@@ -202,8 +233,8 @@ impl LivePair {
             !matches!(operation.state, OperationState::Pending | OperationState::Running)
         };
         until("the end of the operation", || async {
-            for host in &self.hosts {
-                let found = host.api.status().await.and_then(|snapshot| {
+            for api in self.apis() {
+                let found = api.status().await.and_then(|snapshot| {
                     snapshot.operations.into_iter().find(|each| each.id == operation && ended(each))
                 });
                 if found.is_some() {
@@ -225,8 +256,8 @@ impl LivePair {
     /// A control call to whoever leads. Returns the operation's identifier.
     pub(crate) async fn ask(&self, path: &str, body: serde_json::Value) -> String {
         until(path, || async {
-            let leader = self.leader().await?;
-            let (code, answer) = self.host(leader.node.as_str()).api.post(path, Some(TOKEN), &body).await?;
+            let (leader, _) = self.leading().await?;
+            let (code, answer) = leader.post(path, Some(TOKEN), &body).await?;
             // 409: leadership moved a moment ago.
             assert!(code == 202 || code == 409, "{path}: {code} {answer}");
             (code == 202).then(|| answer["operation"].as_str().expect("an operation").to_owned())
@@ -349,7 +380,14 @@ pub(crate) fn is_whole(snapshot: &Snapshot) -> bool {
     promised && settled && nodes && endpoints && snapshot.incident.is_none()
 }
 
-fn config(node: &Node, shared: &Path, ports: [u16; 4], wish: &Wish, app: Option<&String>) -> String {
+fn config(
+    node: &Node,
+    members: &[&str],
+    shared: &Path,
+    ports: [u16; 4],
+    wish: &Wish,
+    app: Option<&String>,
+) -> String {
     let quoted = |text: &str| format!("\"{text}\"");
     let [public, peer, database, web] = ports;
     let pg = &node.config;
@@ -365,7 +403,7 @@ fn config(node: &Node, shared: &Path, ports: [u16; 4], wish: &Wish, app: Option<
     format!(
         r#"cluster = "pairs"
 node = "{name}"
-members = ["alpha", "beta"]
+members = {members:?}
 state_dir = "{state}"
 [objectives]
 rto = "5s"

@@ -141,6 +141,7 @@ pub(super) fn status(name: &str, role: Role) -> NodeStatus {
     NodeStatus {
         node: node(name),
         api_address: Some(format!("{name}.example:8008")),
+        database: Some(format!("{name}.example:5432")),
         heard_ms: 12.0,
         role,
         serving: role == Role::Primary,
