@@ -24,7 +24,7 @@ fn well(snapshot: &Snapshot, standbys: usize) -> bool {
     let Some(intent) = &snapshot.intent else { return false };
     let stream = snapshot.nodes.iter().filter(|status| status.streaming && status.sync).count();
     let serves = snapshot.nodes.iter().filter(|status| status.serving).count();
-    let settled = intent.sync == intent.sync_next && snapshot.incident.is_none();
+    let settled = intent.sync == intent.sync_next;
     serves == 1 && stream == standbys && settled
 }
 
