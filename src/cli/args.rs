@@ -50,7 +50,7 @@ pub enum Verb {
     Run(RunArgs),
     /// Show the whole product on this machine: two PostgreSQL, a fault, the report; cleans up after itself
     #[command(
-        after_help = "Examples:\n  locum demo\n  locum demo --scenario hang\n  locum demo --scenario switchover --runs 10\n  locum demo --durability async --json result.json\n  locum demo --keep\n  locum demo --stop /tmp/locum-demo-x7Yq2k"
+        after_help = "Examples:\n  locum demo\n  locum demo --scenario hang\n  locum demo --scenario switchover --runs 10\n  locum demo --scenario lossy\n  locum demo --durability async --json result.json\n  locum demo --keep\n  locum demo --stop /tmp/locum-demo-x7Yq2k"
     )]
     Demo(DemoArgs),
     /// The demo's app server; `locum demo` starts it
@@ -170,6 +170,16 @@ pub enum Scenario {
     App,
     /// The primary is killed, and when redundancy is back, the new one too
     CrashTwice,
+    /// In async the standby falls behind, and the primary's host is lost: rows are lost, listed and kept
+    Lossy,
+}
+
+impl DemoArgs {
+    /// What an acknowledged commit promises: a scenario that loses some is one of async.
+    #[must_use]
+    pub fn durability(&self) -> DemoDurability {
+        if self.scenario == Scenario::Lossy { DemoDurability::Async } else { self.durability }
+    }
 }
 
 /// What an acknowledged commit promises in `locum demo`.
@@ -191,6 +201,7 @@ impl Scenario {
             Self::Switchover => "switchover",
             Self::App => "app",
             Self::CrashTwice => "crash-twice",
+            Self::Lossy => "lossy",
         }
     }
 }
@@ -212,7 +223,7 @@ pub struct DemoArgs {
     /// What happens to the cluster
     #[arg(long, value_enum, default_value = "crash")]
     pub scenario: Scenario,
-    /// What an acknowledged commit promises
+    /// What an acknowledged commit promises (`lossy`: always async)
     #[arg(long, value_enum, default_value = "sync")]
     pub durability: DemoDurability,
     /// Repeat it so often, and print minimum, median and maximum

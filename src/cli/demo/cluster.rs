@@ -8,7 +8,6 @@ use super::{
     machine::Machine,
     member::{Host, PORTS, Shared},
     node::{APP_DATABASE, APP_ROLE, Passwords, REPLICATOR},
-    processes::Running,
     voice::Voice,
 };
 use crate::{cli::args::DemoDurability, model::NodeId};
@@ -26,7 +25,6 @@ pub(crate) struct Cluster {
     /// The token for control calls.
     pub(crate) token: String,
     passwords: Passwords,
-    members: Vec<Running>,
 }
 
 impl Cluster {
@@ -40,7 +38,7 @@ impl Cluster {
         durability: DemoDurability,
         voice: &Voice,
     ) -> Result<Self> {
-        let mut cluster = Self::plan(folder, machine, durability)?;
+        let cluster = Self::plan(folder, machine, durability)?;
         let (seoul, tokyo) = (&cluster.hosts[0], &cluster.hosts[1]);
         seoul.node.reachable().await?;
         seoul.node.init().await?;
@@ -64,7 +62,7 @@ impl Cluster {
         for host in &cluster.hosts {
             host.write_config(&cluster.shared)?;
             host.start_app(&cluster.shared)?;
-            cluster.members.push(host.start_member()?);
+            host.start_member()?;
         }
         voice.say("two members and two app servers are started");
         Ok(cluster)
@@ -92,7 +90,7 @@ impl Cluster {
             names: NAMES.map(str::to_owned).to_vec(),
             durability,
         };
-        Ok(Self { hosts, shared, token, passwords, members: Vec::new() })
+        Ok(Self { hosts, shared, token, passwords })
     }
 
     /// A host by its name.
@@ -103,10 +101,13 @@ impl Cluster {
         self.hosts.iter().find(|host| host.id == *id).with_context(|| format!("there is no host {id}"))
     }
 
-    /// How writers and people connect to the database: through the first member's endpoint.
+    /// How writers connect to the database: through the first member's endpoint, and when it is gone through the other's.
     pub(crate) fn database(&self) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
-        config.host("127.0.0.1").port(self.hosts[0].database).user(APP_ROLE).dbname(APP_DATABASE);
+        for host in &self.hosts {
+            config.host("127.0.0.1").port(host.database);
+        }
+        config.user(APP_ROLE).dbname(APP_DATABASE);
         config.password(&self.passwords.app).application_name("writer");
         config
     }
@@ -127,7 +128,7 @@ impl Cluster {
     /// # Errors
     /// One has; it is named.
     pub(crate) fn all_running(&self) -> Result<()> {
-        for member in &self.members {
+        for member in self.hosts.iter().filter_map(Host::member) {
             if let Some(how) = member.ended() {
                 bail!("{} ended ({how})", member.name);
             }

@@ -1,12 +1,16 @@
 //! What the demo breaks, and how. Only processes of the demo's own cluster are ever signalled.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Signal, kill_process};
+use tokio::time::{Instant, sleep};
 
 use super::{
     cluster::Cluster,
     member::Host,
     observer::Observer,
+    processes::Process,
     writers::{APP_WRITER, DATABASE_WRITERS},
 };
 use crate::{
@@ -16,6 +20,12 @@ use crate::{
     ports::Clock as _,
 };
 
+/// By so many bytes the standby is behind when its primary's host is lost: enough for a list that is worth reading.
+const BEHIND: u64 = 64 << 10;
+/// How long that may take. The clients write some 100 KiB in a second.
+const BEHIND_LIMIT: Duration = Duration::from_secs(10);
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(20);
 /// How often the children of a stopped postmaster are looked for again: it may just have started one.
 const STOP_ROUNDS: usize = 5;
 
@@ -30,6 +40,8 @@ pub(crate) enum Fault {
     Switchover,
     /// SIGKILL to the active app server.
     App,
+    /// The standby falls behind, and everything of the primary's host is killed.
+    HostLost,
 }
 
 /// A fault that was put in.
@@ -51,6 +63,7 @@ impl Fault {
             Scenario::Hang => &[Self::Hang],
             Scenario::Switchover => &[Self::Switchover],
             Scenario::App => &[Self::App],
+            Scenario::Lossy => &[Self::HostLost],
             Scenario::CrashTwice => &[Self::Crash, Self::Crash],
         }
     }
@@ -59,7 +72,7 @@ impl Fault {
     pub(crate) const fn judges(self) -> &'static [u16] {
         match self {
             Self::App => &[APP_WRITER],
-            Self::Crash | Self::Hang | Self::Switchover => &DATABASE_WRITERS,
+            Self::Crash | Self::Hang | Self::Switchover | Self::HostLost => &DATABASE_WRITERS,
         }
     }
 
@@ -83,6 +96,7 @@ impl Fault {
         match self {
             Self::Crash => crash(primary),
             Self::Hang => hang(primary),
+            Self::HostLost => lose_host(primary, observer).await,
             Self::App => kill_app(cluster.host(intent.app.as_ref().context("no app server is active")?)?),
             Self::Switchover => {
                 let at = SystemClock.now();
@@ -130,6 +144,28 @@ fn hang(host: &Host) -> Result<Injected> {
         host.id,
         pid.as_raw_nonzero()
     );
+    Ok(Injected { at, what, node: host.id.clone() })
+}
+
+/// The link to the standby stalls while clients go on writing; then the host is gone, with what the standby lacks.
+async fn lose_host(host: &Host, observer: &Observer) -> Result<Injected> {
+    let is_sender =
+        |process: &Process| process.arguments.iter().any(|argument| argument.contains("walsender"));
+    let sender = host.node.processes().into_iter().find(is_sender);
+    let sender = sender.with_context(|| format!("nothing streams from {}", host.id))?;
+    kill_process(sender.pid, Signal::STOP).with_context(|| format!("stop the WAL sender of {}", host.id))?;
+    let deadline = Instant::now() + BEHIND_LIMIT;
+    let behind = || observer.snapshot().and_then(|seen| seen.rpo.as_ref()?.bytes);
+    while behind().is_none_or(|bytes| bytes < BEHIND) {
+        if Instant::now() > deadline {
+            bail!("the standby did not fall behind within {BEHIND_LIMIT:?}");
+        }
+        sleep(LOOK).await;
+    }
+    let at = SystemClock.now();
+    let count = host.kill();
+    let what =
+        format!("the link to the standby stalls; then {} is lost with all its {count} processes", host.id);
     Ok(Injected { at, what, node: host.id.clone() })
 }
 

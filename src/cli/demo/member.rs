@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 
 use super::{
     folder::Folder,
@@ -55,6 +55,7 @@ pub(crate) struct Host {
     folder: Folder,
     machine: Machine,
     app_server: Mutex<Option<Running>>,
+    member: Mutex<Option<Running>>,
 }
 
 impl Host {
@@ -71,6 +72,7 @@ impl Host {
             folder: folder.clone(),
             machine: machine.clone(),
             app_server: Mutex::new(None),
+            member: Mutex::new(None),
             id,
         }
     }
@@ -161,10 +163,37 @@ health = "http://{app}/healthz"
     }
 
     /// Starts `locum run`.
-    pub(crate) fn start_member(&self) -> Result<Running> {
+    pub(crate) fn start_member(&self) -> Result<()> {
         let mut command = processes::locum_program(&self.machine, self.folder.path());
         command.arg("run").arg("-c").arg(self.config_file());
-        Running::start(&format!("{}-member", self.id), command, &self.folder)
+        let running = Running::start(&format!("{}-member", self.id), command, &self.folder)?;
+        *self.member.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+        Ok(())
+    }
+
+    /// The member that was started last, unless it was killed on purpose.
+    pub(crate) fn member(&self) -> Option<Running> {
+        self.member.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Kills everything of this host at once: PostgreSQL, guard, member, app server. How many processes that were.
+    pub(crate) fn kill(&self) -> usize {
+        let member = self.member.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let own = format!("/{}", self.id);
+        let processes: Vec<_> = processes::of_folder(self.folder.path(), &self.machine)
+            .into_iter()
+            .filter(|process| {
+                process.arguments.iter().any(|argument| argument.contains(&own))
+                    || process.cwd.to_string_lossy().contains(&own)
+            })
+            .collect();
+        for process in &processes {
+            // One that ended meanwhile needs no killing.
+            let _ = kill_process(process.pid, Signal::KILL);
+        }
+        member.iter().for_each(|member| member.signal(Signal::KILL));
+        let app = self.kill_app();
+        processes.len() + usize::from(app.is_some())
     }
 
     /// Starts the app server.

@@ -103,10 +103,10 @@ fn code(judgement: &Judgement) -> ExitCode {
 
 /// The whole play: build, break, compare, report. What it leaves running is cleared away by the caller.
 async fn play(args: &DemoArgs, stage: &Stage, voice: &Voice) -> Result<(Judgement, String, Cluster)> {
-    let cluster = Cluster::build(&stage.folder, &stage.machine, args.durability, voice).await?;
+    let cluster = Cluster::build(&stage.folder, &stage.machine, args.durability(), voice).await?;
     let found = scenario::play(args, &cluster, voice).await?;
     let floor = if wants_floor(args) { measure_floor(args, stage, voice).await? } else { Vec::new() };
-    let judgement = outcome::judge(&found, args.durability);
+    let judgement = outcome::judge(&found, args.durability());
     let incidents: Vec<_> = found.faults.iter().map(|fault| fault.incident.clone()).collect();
     voice.print(&format!("\n{}", report::text(&incidents)));
     voice.print(&outcome::to_text(&found, &judgement, &floor));

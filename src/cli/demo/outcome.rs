@@ -164,7 +164,7 @@ pub(crate) fn to_json(
         "locum": env!("CARGO_PKG_VERSION"),
         "postgresql": version,
         "scenario": args.scenario.name(),
-        "durability": args.durability.name(),
+        "durability": args.durability().name(),
         "runs": args.runs,
         "incidents": printed["incidents"],
         "client": {

@@ -29,6 +29,8 @@ const RESTORE_LIMIT: Duration = Duration::from_secs(60);
 const WARM_UP: Duration = Duration::from_millis(1_500);
 /// How long they go on after the last fault healed, so that a late stall shows.
 const SETTLE: Duration = Duration::from_millis(700);
+/// When the lost host comes back at the latest. In async the other side waits until its lease has run out.
+const SERVED_LIMIT: Duration = Duration::from_secs(20);
 /// When the killed app server is started again, as an init system would, if nobody took over until then.
 const RESTART_APP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -128,6 +130,13 @@ async fn episode(
         observer.served_again(&known, RESTART_APP_LIMIT).await;
         voice.say(&format!("the app server of {} is started again, as an init system would", injected.node));
         cluster.host(&injected.node)?.start_app(&cluster.shared)?;
+    }
+    if fault == Fault::HostLost {
+        observer.served_again(&known, SERVED_LIMIT).await;
+        voice.say(&format!("{} comes back, as after a reboot: its member starts", injected.node));
+        let host = cluster.host(&injected.node)?;
+        host.start_member()?;
+        host.start_app(&cluster.shared)?;
     }
     let incident = observer.restored(cluster, &known, RESTORE_LIMIT).await.context("after the fault")?;
     let healed = SystemClock.now();
