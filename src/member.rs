@@ -14,7 +14,7 @@ use crate::{
     controller::Feed,
     endpoint::Proxy,
     model::{Command, EndpointName, MemberFacts, NodeId, Reply, RouteOrder, Seen, Stamp},
-    ports::{Answer, Clock, Local, Member, NoAnswer, Session},
+    ports::{Answer, Clock, Local, Member, NoAnswer, Session, WalAsk},
 };
 
 /// Its own controller hears positions at least this often: the resolution of the live RPO.
@@ -159,6 +159,13 @@ impl Member for Host {
         match &self.agent {
             Some(agent) => Ok(agent.sessions().await),
             None => Ok(Vec::new()),
+        }
+    }
+
+    async fn wal(&self, ask: WalAsk) -> Result<Vec<u8>, NoAnswer> {
+        match &self.agent {
+            Some(agent) => agent.wal(ask).await.map_err(NoAnswer),
+            None => Err(NoAnswer(format!("{} has no PostgreSQL", self.node))),
         }
     }
 

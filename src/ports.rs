@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Command, EndpointName, Incident, LeaseRecord, MemberFacts, Mono, NodeId, Reign, Reply, RequestKind,
-    RouteOrder, Snapshot, Stamp,
+    Command, EndpointName, Incident, LeaseRecord, Lsn, MemberFacts, Mono, NodeId, Reign, Reply, RequestKind,
+    RouteOrder, Snapshot, Stamp, SystemId, Timeline,
 };
 
 /// The only place time comes from.
@@ -150,6 +150,22 @@ pub struct Session {
     pub idle: bool,
 }
 
+/// Which WAL a fenced node is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WalAsk {
+    /// Under which it must be fenced: this stamp's epoch, or a later one.
+    pub stamp: Stamp,
+    /// Whose data it must be.
+    pub system: SystemId,
+    /// The timeline that the asker has.
+    pub timeline: Timeline,
+    /// Bytes of a segment.
+    pub segment: u64,
+    /// The beginning of a page.
+    pub from: Lsn,
+}
+
 /// What a member answers to an order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
@@ -180,6 +196,10 @@ pub trait Member: Send + Sync {
     async fn vouch(&self, stamp: Stamp, ttl: Duration) -> Result<bool, NoAnswer>;
     /// The client sessions of its primary.
     async fn sessions(&self) -> Result<Vec<Session>, NoAnswer>;
+    /// Pages of WAL of its fenced server, from a position on and within one segment; empty: there is none.
+    async fn wal(&self, _ask: WalAsk) -> Result<Vec<u8>, NoAnswer> {
+        Err(NoAnswer("it hands out no WAL".into()))
+    }
     /// Lets an endpoint forward nothing more from these clients, named by the endpoint's local ports toward the
     /// server, and everything from all others. Ends with the next [`RouteOrder`].
     async fn park(&self, endpoint: &EndpointName, stamp: Stamp, ports: BTreeSet<u16>)

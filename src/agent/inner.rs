@@ -50,6 +50,8 @@ pub(super) struct Inner {
     pub(super) attached: watch::Sender<Option<Postmaster>>,
     /// Whoever starts, kills or stops processes holds this: orphans are never sought while a server starts.
     pub(super) life: Mutex<()>,
+    /// Whoever writes WAL for a rescue holds this, for as long as anything of it may still be written.
+    pub(super) pages: Arc<Mutex<()>>,
     /// One command at a time.
     pub(super) turn: Mutex<()>,
     /// Grows when a command that cannot wait is ordered; holds its urgency.
@@ -112,6 +114,7 @@ impl Inner {
             job: None,
             failed: Vec::new(),
             lost: None,
+            rescued: None,
             app: None,
         };
         let board = Board::new(facts, promise.held().clone());
@@ -129,6 +132,7 @@ impl Inner {
             promise: Mutex::new(promise),
             attached: watch::Sender::new(None),
             life: Mutex::new(()),
+            pages: Arc::default(),
             turn: Mutex::new(()),
             urgent: watch::Sender::new((0, 0)),
             under_way: Flag::new(""),

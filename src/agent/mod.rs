@@ -16,6 +16,7 @@ mod promise;
 mod promote;
 mod rebuild;
 mod recruit;
+mod rescue;
 mod right;
 mod slots;
 mod space;
@@ -39,7 +40,7 @@ use crate::{
     app::Probe,
     config,
     model::{AgentFacts, Command, NodeId, Reply, Stamp},
-    ports::{Clock, Session},
+    ports::{Clock, Session, WalAsk},
     postgres::session,
 };
 
@@ -102,6 +103,14 @@ impl Agent {
     /// Its word to the primary of a stamp's epoch, for so long. False: it promised a higher one.
     pub async fn vouch(&self, stamp: Stamp, ttl: Duration) -> bool {
         self.inner.vouch(stamp, ttl).await
+    }
+
+    /// The WAL of a fenced server, for whoever is to take its place.
+    ///
+    /// # Errors
+    /// A sentence: it is not fenced, or there is no such WAL.
+    pub async fn wal(&self, ask: WalAsk) -> Result<Vec<u8>, String> {
+        self.inner.hand_out(ask).await
     }
 
     /// The client sessions of its server over TCP; none if it does not answer.

@@ -76,6 +76,7 @@ const fn deadline(command: &Command) -> Duration {
     match command {
         Command::Fence => FENCE,
         Command::Recruit | Command::Promote(_) => TAKE_OVER,
+        Command::Rescue { within, .. } => TAKE_OVER.saturating_add(*within),
         Command::Checkpoint => CHECKPOINT,
         Command::Stop => STOP,
         Command::Serve | Command::Follow(_) => START,
@@ -91,11 +92,11 @@ const fn deadline(command: &Command) -> Duration {
     }
 }
 
-/// A command is given up for one that is more urgent: a fence for nothing, a recruit or promotion only for a fence.
+/// A command is given up for one that is more urgent: a fence for nothing, a recruit, rescue or promotion only for a fence.
 const fn urgency(command: &Command) -> u8 {
     match command {
         Command::Fence => 2,
-        Command::Recruit | Command::Promote(_) => 1,
+        Command::Recruit | Command::Rescue { .. } | Command::Promote(_) => 1,
         _ => 0,
     }
 }
@@ -184,6 +185,7 @@ impl Inner {
         match command {
             Command::Fence => self.fence(stamp).await,
             Command::Recruit => self.recruit(stamp).await,
+            Command::Rescue { from, within } => self.rescue(stamp, from, *within).await,
             Command::Promote(names) => self.promote(stamp, names).await,
             Command::Serve => self.serve(stamp).await,
             Command::Checkpoint => self.checkpoint(stamp).await,

@@ -54,6 +54,8 @@ impl Inner {
             p.recruited = Some(stamp);
             p.upstream = None;
         });
+        // What a rescue that was given up may still be writing.
+        let _quiet = self.pages.lock().await;
         let (applied, kept) = tokio::join!(self.apply_all(&sql), kept);
         applied?;
         kept?;
@@ -77,6 +79,7 @@ impl Inner {
     pub(super) async fn attest_again(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
         let generation = self.board.read(|s| s.generation);
         let sql = self.sql().await?;
+        let _quiet = self.pages.lock().await;
         self.apply_all(&sql).await?;
         self.board.update(|s| {
             // Whoever led it elsewhere meanwhile has changed what is remembered first.
@@ -107,7 +110,7 @@ impl Inner {
     /// "Replayed = received" may never come, when the last record is torn; "it stopped moving" alone proves nothing.
     /// SIGHUP makes the startup process read the configuration itself, give up a receiver it may be about to ask for,
     /// and look through `pg_wal` again. A process that was signalled is not asleep until it has done all that.
-    async fn apply_all(&self, sql: &Sql) -> Result<(), Unable> {
+    pub(super) async fn apply_all(&self, sql: &Sql) -> Result<(), Unable> {
         let mut last: Option<Look> = None;
         let mut signalled = false;
         let (mut quiet, mut needed) = (0_u32, QUIET);

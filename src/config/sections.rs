@@ -336,6 +336,7 @@ fn policy(reader: &mut Reader) -> (Policy, Duration, Option<PathBuf>) {
         guard: section.or("guard", default.guard, parse::guard, |mode| quote(guard(*mode))),
         freeze_max: section.or("freeze_max", default.freeze_max, parse::duration, show_duration),
         veto_max: section.or("veto_max", default.veto_max, parse::duration, show_duration),
+        rescue_max: section.or("rescue_max", default.rescue_max, parse::duration, show_duration),
         has_fence_command: fence_command.is_some(),
     };
     let leader_ttl = section.or("leader_ttl", LEADER_TTL, parse::duration, show_duration);

@@ -215,9 +215,12 @@ async fn order(
     command: Command,
 ) -> Result<Effect, String> {
     let limit = match command {
-        Command::Rewind(..) | Command::Clone(..) | Command::Follow(_) | Command::Serve | Command::Recruit => {
-            LONG
-        }
+        Command::Rewind(..)
+        | Command::Clone(..)
+        | Command::Follow(_)
+        | Command::Serve
+        | Command::Recruit
+        | Command::Rescue { .. } => LONG,
         _ => SHORT,
     };
     let answer = tokio::time::timeout(limit, feed.member.order(stamp, command)).await;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     model::{
         Cause, Command, EndpointFacts, EndpointKind, Incident, IncidentId, IncidentKind, Intent, LiveRpo,
-        MarkName, Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Stamp, Step, View,
+        MarkName, Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Stamp, Step, StepKey, View,
     },
     planner::Plan,
 };
@@ -230,6 +230,7 @@ impl Tracker {
                 progress(incident, reached, intent, now)
             }
         }
+        note_rescue(incident, intent, view, now);
         if incident.marks.first().is_some_and(|first| first.name == MarkName::Onset) {
             settle_times(incident, self.wall);
         }
@@ -373,6 +374,29 @@ fn progress(incident: &mut Incident, reached: Reached<'_>, intent: &Intent, now:
     }
     if incident.rto_ms().is_some() && redundant(view, intent) {
         incident.mark(MarkName::RedundancyRestored, now);
+    }
+}
+
+/// A WAL rescue begins when the fence is known, and ends with what it brought. Of several the most counts: one that is
+/// repeated finds nothing missing.
+fn note_rescue(incident: &mut Incident, intent: &Intent, view: &View, now: Mono) {
+    let ongoing = incident.kind == IncidentKind::Failover && incident.epoch == intent.epoch;
+    if !ongoing || incident.at(MarkName::Promoted).is_some() {
+        return;
+    }
+    let ordered = |key: &StepKey| key.agent && key.epoch == intent.epoch && key.what.starts_with("Rescue");
+    if intent.primary.is_none() && view.underway.iter().any(ordered) {
+        incident.mark(MarkName::Fenced, now);
+    }
+    let agents = view.nodes.values().filter_map(|node| node.agent.as_ref()?.rescued.as_ref());
+    let ended =
+        agents.filter(|rescued| rescued.under.same_epoch(intent.stamp())).map(|rescued| rescued.bytes);
+    if let Some(bytes) = ended.max() {
+        incident.rpo.rescued_bytes = incident.rpo.rescued_bytes.max(Some(bytes));
+        if intent.primary.is_none() {
+            incident.mark(MarkName::Fenced, now);
+            incident.mark(MarkName::Rescued, now);
+        }
     }
 }
 

@@ -77,6 +77,9 @@ pub struct AgentFacts {
     pub failed: Vec<(String, String)>,
     /// What its last rewind or clone gave up, and where it is kept; None: it gave up nothing yet.
     pub lost: Option<LostTail>,
+    /// The last WAL rescue that brought it everything its old primary had. None: there was none since its member started.
+    #[serde(default)]
+    pub rescued: Option<Rescued>,
     /// Its app server, where one is configured.
     pub app: Option<AppFacts>,
 }
@@ -91,6 +94,17 @@ impl AgentFacts {
     pub fn is_full(&self) -> bool {
         self.disk_free.is_some_and(|free| free < ROOM)
     }
+}
+
+/// WAL that a recruit got from the fenced node whose place it may take, to the last page of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rescued {
+    /// The stamp of the command.
+    pub under: Stamp,
+    /// Whose WAL it was.
+    pub from: NodeId,
+    /// Bytes of WAL that were applied because of it. 0: nothing was missing.
+    pub bytes: u64,
 }
 
 /// WAL that a node had beyond the switch and gave up when it rejoined. Counted and saved before that.

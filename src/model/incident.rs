@@ -35,6 +35,8 @@ pub enum MarkName {
     Confirmed,
     /// The old primary can acknowledge nothing more.
     Fenced,
+    /// A standby has got what only the old primary had. Not set where there was no WAL rescue.
+    Rescued,
     /// The new primary was declared.
     Chosen,
     /// It takes writes.
@@ -58,6 +60,7 @@ impl MarkName {
             Self::Suspected => "suspected",
             Self::Confirmed => "confirmed",
             Self::Fenced => "fenced",
+            Self::Rescued => "rescued",
             Self::Chosen => "chosen",
             Self::Promoted => "promoted",
             Self::Repointed => "repointed",
@@ -112,7 +115,10 @@ pub struct RpoAtOnset {
     pub lost_bytes: Option<u64>,
     /// Committed transactions in them. None: not yet known.
     pub lost_transactions: Option<u64>,
-    /// Where they are kept.
+    /// Bytes of WAL that only the old primary had and that the new one got before it was promoted. None: no rescue ended.
+    #[serde(default)]
+    pub rescued_bytes: Option<u64>,
+    /// Where the lost ones are kept.
     pub salvage: Option<String>,
 }
 

@@ -26,8 +26,8 @@ pub use app::AppFacts;
 pub use endpoint::{EndpointFacts, EndpointKind, Mode, RouteOrder};
 pub use epoch::{Epoch, Incarnation, Stamp, Version};
 pub use facts::{
-    AgentFacts, Control, ControlState, Down, LostTail, MemberFacts, Primary, Probe, ReplayState, Server,
-    Slot, Standby, Unfinished, WalSender,
+    AgentFacts, Control, ControlState, Down, LostTail, MemberFacts, Primary, Probe, ReplayState, Rescued,
+    Server, Slot, Standby, Unfinished, WalSender,
 };
 pub use finding::{Finding, Hold};
 pub use guard::{GuardFacts, GuardMethod, GuardState};

@@ -74,6 +74,9 @@ pub struct Policy {
     pub freeze_max: Duration,
     /// How long a standby that still receives WAL may hold up a failover until a person is asked.
     pub veto_max: Duration,
+    /// How long a failover may wait for WAL that only the fenced old primary still has. Zero: it does not. Shorter: more
+    /// may be lost with a slow disk or link. Longer: one that hangs holds up the failover for as long.
+    pub rescue_max: Duration,
     /// A fence command is configured: a way to make sure of a silent primary without waiting for its lease.
     pub has_fence_command: bool,
 }
@@ -98,6 +101,7 @@ impl Default for Policy {
             guard: GuardMode::Enforce,
             freeze_max: Duration::from_secs(10),
             veto_max: Duration::from_secs(30),
+            rescue_max: Duration::from_secs(2),
             has_fence_command: false,
         }
     }

@@ -87,6 +87,7 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         job,
         failed,
         lost,
+        rescued,
         app,
     } = facts;
     AgentFacts {
@@ -111,6 +112,7 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         job,
         failed,
         lost,
+        rescued,
         app: app.map(|facts| app_facts(facts, shift)),
     }
 }
@@ -300,6 +302,7 @@ mod tests {
             job: None,
             failed: Vec::new(),
             lost: None,
+            rescued: None,
             app: Some(app),
         };
         let endpoint = EndpointFacts {

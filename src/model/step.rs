@@ -1,6 +1,6 @@
 //! What the planner can ask for. A step leaves no meaningful choice to whoever carries it out.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,14 @@ pub enum Command {
     Fence,
     /// Cut the standby from its primary, on disk first; apply every complete record; attest the position.
     Recruit,
+    /// Fetch the WAL that only a fenced node still has, write it where the recruited standby looks for more, apply it, and
+    /// attest the recruit anew. Given up after `within`, with what has come by then.
+    Rescue {
+        /// Whose WAL.
+        from: NodeId,
+        /// How long the copy may take; what was copied is applied all the same.
+        within: Duration,
+    },
     /// Promote the recruited standby. Its sync names are set to these before it is one: those it inherited may name
     /// itself. Empty, but where commits must never be acknowledged by one node alone.
     Promote(Vec<StandbyName>),
@@ -65,6 +73,7 @@ impl Command {
         match self {
             Self::Fence => "fence",
             Self::Recruit => "recruit",
+            Self::Rescue { .. } => "rescue",
             Self::Promote(_) => "promote",
             Self::Serve => "serve",
             Self::Checkpoint => "checkpoint",

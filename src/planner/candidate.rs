@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{case::Case, health};
+use super::{case::Case, health, rescue};
 use crate::model::{AgentFacts, Durability, Intent, Lsn, NodeId, ReplayState, Server, Standby};
 
 /// What forbids promoting `node` in whatever way the pen is taken. Positions are not judged here.
@@ -60,10 +60,17 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
             standby.flushed
         ));
     }
-    if intent.sync.is_empty() && intent.durability == Durability::Async {
-        return within_loss(case, intent, standby.flushed);
+    if rescue::may_bring(case, intent, node) {
+        return Ok(());
     }
-    Ok(())
+    affordable(case, intent, node, standby.flushed)
+}
+
+/// Whether its promotion would lose no more than is allowed, as it stands. A rescue that brought everything is believed: the
+/// last reading of the old primary may have been within a record that it never completed.
+pub(super) fn affordable(case: &Case<'_>, intent: &Intent, node: &NodeId, lsn: Lsn) -> Result<(), String> {
+    let promised = !intent.sync.is_empty() || intent.durability != Durability::Async;
+    if promised || rescue::has(case, intent, node) { Ok(()) } else { within_loss(case, intent, lsn) }
 }
 
 fn standby_of(agent: &AgentFacts) -> Result<&Standby, String> {

@@ -74,6 +74,11 @@ impl<'a> Case<'a> {
         known.map_or(Lsn::default(), |(_, lsn)| *lsn)
     }
 
+    /// When the WAL rescue of an epoch was first ordered.
+    pub(super) fn rescue_began(&self, epoch: Epoch) -> Option<Mono> {
+        self.plan.memory.rescue.filter(|(of, _)| *of == epoch).map(|(_, began)| began)
+    }
+
     // ---- findings and memory ------------------------------------------------------------------
 
     /// Notes a finding; returns for how long it has stood.

@@ -78,6 +78,7 @@ fn agent(node: &NodeId, server: Server, stamp: Stamp) -> AgentFacts {
         job: None,
         failed: Vec::new(),
         lost: None,
+        rescued: None,
         app: Some(AppFacts {
             address: format!("{node}:8080"),
             healthy: true,

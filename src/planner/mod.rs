@@ -22,6 +22,7 @@ mod properties;
 mod rejoin;
 mod rejoin_asked;
 mod requests;
+mod rescue;
 mod service;
 mod switchover;
 mod sync_set;
@@ -50,6 +51,8 @@ pub struct Memory {
     pub rejoin: Option<String>,
     /// When the switchover under way was first seen, by its operation.
     pub handover: Option<(String, Mono)>,
+    /// When the WAL rescue of an epoch was first ordered.
+    pub rescue: Option<(Epoch, Mono)>,
 }
 
 /// The crashes of declared primaries within the flap window.

@@ -298,6 +298,18 @@ fn check_order(view: &View, intent: &Intent, node: &NodeId, command: &Command) -
             let asked = intent.rejoin.as_ref().is_some_and(|asked| asked.node == *node);
             prop_assert!(asked && !declared, "forgets what failed on {}, which nobody asked for", node);
         }
+        Command::Rescue { from, .. } => {
+            let fenced = view.agent(from).is_some_and(|agent| match &agent.server.value {
+                Server::Down(down) => down.fenced.is_some_and(|by| by.same_epoch(intent.stamp())),
+                _ => false,
+            });
+            prop_assert!(intent.primary.is_none() && intent.previous.as_ref() == Some(from) && fenced);
+            let standing = view.agent(node).is_some_and(|agent| match &agent.server.value {
+                Server::Standby(standby) => standby.recruited.is_some_and(|by| by.same_epoch(intent.stamp())),
+                _ => false,
+            });
+            prop_assert!(standing, "a rescue into what is not cut");
+        }
         Command::Promise => prop_assert!(false, "a new life without a person's word"),
         Command::Admit(nodes) => {
             prop_assert!(declared && !nodes.contains(node));

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{candidate, case::Case};
+use super::{candidate, case::Case, rescue};
 use crate::model::{
     Cause, Command, Down, Durability, EndpointKind, Hold, Intent, Lsn, Member, Mode, NodeId, RouteOrder,
     Server, Step, lease,
@@ -28,8 +28,18 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
             return reinstate(case, intent);
         }
     };
-    let eligible: Vec<(NodeId, Lsn)> =
-        standing.into_iter().filter(|(_, lsn)| holds_enough(case, intent, &pen, *lsn)).collect();
+    // After a recruit nothing acknowledged is missing, and what the old primary had is not known where it is not heard.
+    if let Pen::Fenced { wal_end } = pen
+        && rescue::plan(case, intent, &standing, wal_end)
+    {
+        return;
+    }
+    let affordable = |(node, lsn): &(NodeId, Lsn)| candidate::affordable(case, intent, node, *lsn);
+    let eligible: Vec<(NodeId, Lsn)> = standing
+        .iter()
+        .filter(|one| holds_enough(case, intent, &pen, one.1) && affordable(one).is_ok())
+        .cloned()
+        .collect();
     match candidate::best(case, &eligible) {
         Some((_, lsn)) if let Some(further) = awaited(case, intent, *lsn) => {
             case.underway(format!("{further} has more, and is being recruited"));
@@ -37,6 +47,10 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
         Some((node, _)) => case.declare(with_app_of(case, intent.declared(node.clone()), node)),
         None => {
             let (_, mut reasons) = candidate::survey(case, intent, intent.previous.as_ref());
+            let refused = |one: &(NodeId, Lsn)| {
+                Some((one.0.clone(), candidate::affordable(case, intent, &one.0, one.1).err()?))
+            };
+            reasons.extend(standing.iter().filter_map(refused));
             if let Pen::Fenced { wal_end } = &pen {
                 reasons.extend(lacking(case, intent, *wal_end));
             }
@@ -82,7 +96,10 @@ pub(super) fn fence(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
 
 fn recruit(case: &mut Case<'_>, intent: &Intent) {
     for node in case.others(intent.previous.as_ref()) {
-        if case.is_standby(node) && candidate::recruited_at(case, intent, node).is_none() {
+        // One that is being rescued is cut already, and attests anew by itself.
+        let cut =
+            candidate::recruited_at(case, intent, node).is_some() || rescue::is_under_way(case, intent, node);
+        if case.is_standby(node) && !cut {
             case.order(intent, node, Command::Recruit);
         }
     }
@@ -186,7 +203,7 @@ fn holds_enough(case: &Case<'_>, intent: &Intent, pen: &Pen, lsn: Lsn) -> bool {
 }
 
 /// A fit node that is known to be further than this and whose recruit has not failed.
-fn awaited(case: &Case<'_>, intent: &Intent, lsn: Lsn) -> Option<NodeId> {
+pub(super) fn awaited(case: &Case<'_>, intent: &Intent, lsn: Lsn) -> Option<NodeId> {
     let (possible, _) = candidate::survey(case, intent, intent.previous.as_ref());
     possible.into_iter().find(|node| {
         let order = Step::Order { node: node.clone(), command: Command::Recruit, stamp: intent.stamp() };

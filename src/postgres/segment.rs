@@ -4,7 +4,7 @@ use super::{PgError, record::Record};
 use crate::model::{Lsn, Timeline};
 
 /// Bytes of a WAL page as everybody builds PostgreSQL.
-const PAGE: u64 = 8192;
+pub(super) const PAGE: u64 = 8192;
 
 /// Bytes of the header of a page, and of the first page of a segment.
 const SHORT_HEADER: u64 = 24;

@@ -72,7 +72,10 @@ pub struct PrintedRpo {
     pub lost_bytes: Option<u64>,
     /// Committed transactions in them. Null: not yet known.
     pub lost_transactions: Option<u64>,
-    /// Where they are kept.
+    /// Bytes of WAL that only the old primary had and that the new one got before it was promoted. Null: no rescue ended.
+    #[serde(default)]
+    pub rescued_bytes: Option<u64>,
+    /// Where the lost ones are kept.
     pub salvage: Option<String>,
 }
 
@@ -107,6 +110,7 @@ impl From<&Incident> for Printed {
                 written_after_bytes: rpo.written_after_bytes,
                 lost_bytes: rpo.lost_bytes,
                 lost_transactions: rpo.lost_transactions,
+                rescued_bytes: rpo.rescued_bytes,
                 salvage: rpo.salvage.clone(),
             },
             objectives: PrintedObjectives {

@@ -142,7 +142,11 @@ fn fact(rpo: &RpoAtOnset) -> String {
         Some(after) => format!("{} written after that reading", bytes(after)),
         None => "what was written after that reading is not yet known".into(),
     };
-    format!("lost: {lost}{unacknowledged}; {after}.")
+    let rescued = match rpo.rescued_bytes {
+        Some(rescued) => format!(" {} rescued from the old primary's disk.", bytes(rescued)),
+        None => String::new(),
+    };
+    format!("lost: {lost}{unacknowledged}; {after}.{rescued}")
 }
 
 fn connections(incident: &Incident) -> Option<String> {

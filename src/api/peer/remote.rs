@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     model::{ClusterName, Command, EndpointName, NodeId, RouteOrder, Stamp},
-    ports::{Answer, Clock, Member, NoAnswer, Session},
+    ports::{Answer, Clock, Member, NoAnswer, Session, WalAsk},
     tls::{self, Name},
 };
 
@@ -223,6 +223,23 @@ impl Peer {
         timeout(QUICK_WAIT, self.call(request)).await.map_err(silent)?
     }
 
+    /// Calls for bytes as they are. Whoever waits for them has a deadline.
+    async fn raw(&self, request: RequestBuilder) -> Result<Vec<u8>, NoAnswer> {
+        let broken = |error: reqwest::Error| NoAnswer(reason(&error));
+        let mut response = request.send().await.map_err(broken)?;
+        if !response.status().is_success() {
+            return Err(NoAnswer(format!("it refuses: {}", stream::refusal(response).await)));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > wire::MESSAGE_BYTES {
+                return Err(NoAnswer("its answer has no end".into()));
+            }
+        }
+        Ok(body)
+    }
+
     /// The answer, its facts on this member's clock. One of another node is none.
     fn local(&self, answer: Answer) -> Result<Answer, NoAnswer> {
         let received = self.clock.now();
@@ -260,6 +277,11 @@ impl Member for Remote {
 
     async fn sessions(&self) -> Result<Vec<Session>, NoAnswer> {
         self.peer.quick(self.peer.get(wire::SESSIONS)).await
+    }
+
+    async fn wal(&self, ask: WalAsk) -> Result<Vec<u8>, NoAnswer> {
+        let silent = |_| NoAnswer(format!("no answer in {QUICK_WAIT:?}"));
+        timeout(QUICK_WAIT, self.peer.raw(self.peer.post(wire::WAL, &ask))).await.map_err(silent)?
     }
 
     async fn park(

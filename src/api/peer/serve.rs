@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     model::{ClusterName, NodeId},
-    ports::{Local, NoAnswer},
+    ports::{Local, NoAnswer, WalAsk},
     tls::Name,
 };
 
@@ -98,6 +98,7 @@ fn router(shared: Shared) -> Router {
         .route(wire::VOUCH, post(vouch))
         .route(wire::SESSIONS, get(sessions))
         .route(wire::PARK, post(park))
+        .route(wire::WAL, post(wal))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(DefaultBodyLimit::max(wire::MESSAGE_BYTES))
@@ -198,6 +199,16 @@ async fn park(State(shared): State<Shared>, body: Read) -> Result<Response, Refu
 async fn sessions(State(shared): State<Shared>) -> Result<Response, Refusal> {
     let local = Arc::clone(&shared.local);
     carry_out(&shared, async move { local.sessions().await })
+}
+
+/// Bytes as they are: as text they would be several times as long, on the way of a failover.
+async fn wal(State(shared): State<Shared>, body: Read) -> Result<Response, Refusal> {
+    let ask: WalAsk = error::body(body)?;
+    let _place = shared.calls.try_acquire().map_err(|_| Refusal::busy("too many calls are in hand"))?;
+    match shared.local.wal(ask).await {
+        Ok(pages) => Ok(([(header::CONTENT_TYPE, "application/octet-stream")], pages).into_response()),
+        Err(NoAnswer(why)) => Err(Refusal::conflict(why)),
+    }
 }
 
 /// Begins a call and answers when it is done, with a newline for every heartbeat until then. The call is a task of

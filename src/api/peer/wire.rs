@@ -28,6 +28,9 @@ pub(super) const SESSIONS: &str = "/peer/sessions";
 /// The connections of an endpoint that may not forward.
 pub(super) const PARK: &str = "/peer/park";
 
+/// WAL of the fenced server, as it stands in its files.
+pub(super) const WAL: &str = "/peer/wal";
+
 /// Time between two messages of a fact stream with no change, and between two signs of life of an order.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(100);
 /// The largest message either side takes: room for tens of thousands of sessions or parked ports.

@@ -3,6 +3,7 @@
 mod crash;
 mod pen;
 mod rejoin_asked;
+mod rescue;
 mod service;
 
 use super::{Memory, Plan, fixture::*, plan};
