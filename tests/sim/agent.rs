@@ -6,8 +6,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use locum::model::{
     AgentFacts, Command, Control, ControlState, Down, GuardFacts, Lsn, Mono, NodeId, Primary, Probe,
-    ReplayState, Reply, Seen, Server, Slot, Stamp, Standby, StandbyName, SystemId, Timeline, Unfinished,
-    Upstream, Version, WalSender,
+    ReplayState, Reply, Rescued, Seen, Server, Slot, Stamp, Standby, StandbyName, SystemId, Timeline,
+    Unfinished, Upstream, Version, WalSender,
 };
 
 use super::{
@@ -77,6 +77,9 @@ pub(crate) struct Agent {
     pub(crate) names_proven: Option<(Version, Lsn)>,
     pub(crate) checkpointed: Option<Version>,
     pub(crate) recruited: Option<Stamp>,
+    /// Where it attested that it stands still.
+    pub(crate) stood_at: usize,
+    pub(crate) rescued: Option<Rescued>,
     failed: Vec<(String, String)>,
     /// When the dead server's control file and end of WAL will have been read.
     pub(crate) remains_at: Option<Tick>,
@@ -134,7 +137,7 @@ impl Reach<'_> {
 fn urgency(command: &Command) -> u8 {
     match command {
         Command::Fence => 2,
-        Command::Recruit | Command::Promote(_) => 1,
+        Command::Recruit | Command::Rescue { .. } | Command::Promote(_) => 1,
         _ => 0,
     }
 }
@@ -168,6 +171,8 @@ impl Agent {
             names_proven: None,
             checkpointed: None,
             recruited: None,
+            stood_at: 0,
+            rescued: None,
             failed: Vec::new(),
             remains_at: None,
             look_at: 0,
@@ -241,6 +246,7 @@ impl Agent {
             job: self.job.as_ref().map(|job| job.command.name().to_owned()),
             failed: self.failed.clone(),
             lost: None,
+            rescued: self.rescued.clone(),
             guard,
             told: self.disk.upstream.clone(),
             app: None,
@@ -525,6 +531,12 @@ impl Agent {
                 Server::Primary(self.primary(pg))
             }
             Proc::Standby => {
+                if self.recruited.is_some()
+                    && pg.receiver.is_none()
+                    && reach.bug != Some(Bug::RecruitForgotten)
+                {
+                    reach.checks.stands_at(self.host, self.stood_at, pg.replayed);
+                }
                 if let Some(receiver) = &pg.receiver {
                     self.streamed_from = Some(receiver.from);
                 }
@@ -555,7 +567,7 @@ impl Agent {
             && cut
             && pg.replayed == pg.wal.len()
         {
-            self.recruited = Some(stamp);
+            (self.recruited, self.stood_at) = (Some(stamp), reach.pg.replayed);
             standby.recruited = self.recruited;
             reach.checks.recruited(self.host, stamp);
             self.changed = true;

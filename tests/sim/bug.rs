@@ -66,4 +66,8 @@ bugs! {
     SilenceAfterStall,
     /// The primary's own member replaces the intent without compare-and-swap.
     AmendBlind,
+    /// A rescue attests the position before what it brought is applied.
+    RescueAttestedEarly,
+    /// A rescue that broke off counts as one that brought everything.
+    RescueHalf,
 }

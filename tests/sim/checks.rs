@@ -278,6 +278,18 @@ impl Checks {
         }
     }
 
+    /// A recruit takes its attest back: a rescue moves it.
+    pub(crate) fn moves(&mut self, host: usize) {
+        self.stands[host] = None;
+    }
+
+    /// A recruit was looked at: it must be where it said.
+    pub(crate) fn stands_at(&mut self, host: usize, said: usize, is: usize) {
+        if said != is {
+            self.violate(|| format!("recruit {host} attested {} and is at {}", lsn(said), lsn(is)));
+        }
+    }
+
     pub(crate) fn grows(&mut self, host: usize) {
         if self.stands[host].is_some() {
             self.violate(|| format!("recruit {host} receives WAL after it attested that it stands still"));

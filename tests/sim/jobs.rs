@@ -1,12 +1,15 @@
 //! Commands, carried out tick by tick. Each begins by checking what it needs; what it changes on disk stays when the
 //! member is killed half-way.
 
-use locum::model::{Command, NodeId, Reply, Server, Stamp, Standby, StandbyName, Unfinished, Upstream};
+use locum::model::{
+    Command, NodeId, Reply, Rescued, Server, Stamp, Standby, StandbyName, Unfinished, Upstream,
+};
 
 use super::{
     Tick,
     agent::{Agent, Asker, Reach},
     bug::Bug,
+    host::Life,
     host_of,
     postgres::{Conninfo, Pg, Proc, common, fork, lsn},
     right::{Round, Verdict},
@@ -69,12 +72,29 @@ pub(crate) struct Job {
     quiet: u8,
     before: Option<Unfinished>,
     claim: Option<Round>,
+    /// Of a rescue: how far it had come before, and what came of the copy.
+    began_at: usize,
+    copied: Option<Result<(), &'static str>>,
 }
 
 impl Job {
     pub(crate) fn new(stamp: Stamp, command: Command, asker: Asker, now: Tick) -> Self {
-        let (before, claim) = (None, None);
-        Self { stamp, command, asker, since: now, phase: 0, until: 0, generation: 0, quiet: 0, before, claim }
+        let (before, claim, copied) = (None, None, None);
+        let (phase, until, generation, quiet, began_at) = (0, 0, 0, 0, 0);
+        Self {
+            stamp,
+            command,
+            asker,
+            since: now,
+            phase,
+            until,
+            generation,
+            quiet,
+            before,
+            claim,
+            began_at,
+            copied,
+        }
     }
 
     /// One tick of it. Some: it has ended.
@@ -82,6 +102,10 @@ impl Job {
         match self.command.clone() {
             Command::Fence => self.fence(agent, r),
             Command::Recruit => self.recruit(agent, r),
+            Command::Rescue { from, within } => {
+                let within = u64::try_from(within.as_millis() / 10).unwrap_or(Tick::MAX);
+                self.rescue(agent, r, &from, within)
+            }
             Command::Promote(names) => self.promote(agent, r, names),
             Command::Serve => self.serve(agent, r),
             Command::Checkpoint => self.checkpoint(agent, r),
@@ -202,9 +226,88 @@ impl Job {
         if self.quiet < 2 {
             return None;
         }
-        agent.recruited = Some(self.stamp);
+        (agent.recruited, agent.stood_at) = (Some(self.stamp), r.pg.replayed);
         r.checks.recruited(agent.host, self.stamp);
         DONE
+    }
+
+    /// Fetches what only the fenced one has, a few records at a time; then applies them; then attests anew.
+    fn rescue(&mut self, agent: &mut Agent, r: &mut Reach<'_>, from: &NodeId, within: Tick) -> Done {
+        if self.phase == 0 {
+            if r.pg.proc != Proc::Standby || !is_standby(agent) {
+                return refused("the server is no running standby");
+            }
+            if !agent.recruited.is_some_and(|by| by.same_epoch(self.stamp)) {
+                return refused("it is not recruited in this epoch");
+            }
+            (self.generation, self.began_at) = (r.pg.generation, r.pg.replayed);
+            return self.wait(r, 1, 3);
+        }
+        if r.pg.generation != self.generation || r.pg.is_down() {
+            return failed("the server was restarted meanwhile");
+        }
+        if self.phase == 1 {
+            if r.now < self.until || r.pg.frozen {
+                return None;
+            }
+            match self.fetch(agent, r, from) {
+                // There may be more.
+                Ok(true) if !self.lasts(r, within) => {
+                    self.until = r.now + r.rng.range(1, 3);
+                    return None;
+                }
+                Ok(more) => self.copied = Some(if more { Err("it did not come in time") } else { Ok(()) }),
+                Err(why) => self.copied = Some(Err(why)),
+            }
+            self.phase = 2;
+        }
+        if self.lasts(r, within + TAKE_OVER) {
+            return failed("not done in time");
+        }
+        let still = !r.pg.frozen && r.pg.receiver.is_none() && r.pg.replayed == r.pg.wal.len();
+        if !still && r.bug != Some(Bug::RescueAttestedEarly) {
+            return None;
+        }
+        if agent.recruited.is_none() {
+            (agent.recruited, agent.stood_at) = (Some(self.stamp), r.pg.replayed);
+            r.checks.recruited(agent.host, self.stamp);
+        }
+        match self.copied.take() {
+            Some(Err(_)) if r.bug == Some(Bug::RescueHalf) => {}
+            Some(Err(why)) => return failed(why),
+            _ => {}
+        }
+        let bytes = (r.pg.replayed - self.began_at.min(r.pg.replayed)) as u64 * 8;
+        agent.rescued = Some(Rescued { under: self.stamp, from: from.clone(), bytes });
+        DONE
+    }
+
+    /// One chunk. True: there may be more.
+    fn fetch(&self, agent: &mut Agent, r: &mut Reach<'_>, from: &NodeId) -> Result<bool, &'static str> {
+        let host = host_of(from).filter(|host| r.linked[*host]).ok_or("no answer")?;
+        let other =
+            r.before.iter().chain(r.after).find(|other| other.agent.host == host).ok_or("no answer")?;
+        if other.life != Life::Up || r.unreliable && r.rng.chance(r.mix.lose) {
+            return Err("no answer");
+        }
+        let fenced = match &other.agent.server.value {
+            Server::Down(down) => down.fenced,
+            _ => None,
+        };
+        if !other.pg.is_down() || !fenced.is_some_and(|by| by.same_epoch(self.stamp) || by > self.stamp) {
+            return Err("it is not fenced");
+        }
+        if other.pg.timeline != r.pg.timeline || common(r.pg, &other.pg) < r.pg.wal.len() {
+            return Err("another history");
+        }
+        let have = r.pg.wal.len();
+        let end = other.pg.wal.len().min(have + 5);
+        if end > have {
+            agent.recruited = None;
+            r.checks.moves(agent.host);
+            r.pg.wal.extend_from_slice(&other.pg.wal[have..end]);
+        }
+        Ok(end < other.pg.wal.len())
     }
 
     fn promote(&mut self, agent: &mut Agent, r: &mut Reach<'_>, names: Vec<StandbyName>) -> Done {

@@ -185,5 +185,7 @@ mod planted {
         the_least_advanced_candidate_is_caught: LeastAdvanced within 8_000,
         silence_that_a_stall_explains_is_caught: SilenceAfterStall within 8_000,
         an_amendment_without_compare_and_swap_is_caught: AmendBlind within 8_000,
+        a_rescue_attested_before_it_is_applied_is_caught: RescueAttestedEarly within 8_000,
+        half_a_rescue_taken_for_a_whole_one_is_caught: RescueHalf within 8_000,
     }
 }

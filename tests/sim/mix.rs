@@ -77,6 +77,7 @@ impl Mix {
             guard: GuardMode::Enforce,
             freeze_max: ms(rng.pick(&[500, 2000, 10_000])),
             veto_max: ms(5000),
+            rescue_max: ms(rng.pick(&[0, 300, 2000])),
             has_fence_command: rng.chance(150),
         };
         let (servers, hosts) = rng.pick(&[(2, 2), (2, 3), (3, 3), (3, 3)]);
@@ -167,6 +168,9 @@ impl Mix {
             Bug::OldDeclaredAgain => &[Kind::Crash, Kind::Hang, Kind::FreezeController, Kind::KillMember],
             Bug::LeastAdvanced => &[Kind::Crash, Kind::Hang, Kind::CutOneWay, Kind::KillStandby],
             Bug::SilenceAfterStall => &[Kind::FreezeController, Kind::FreezeMember, Kind::StoreAway],
+            Bug::RescueAttestedEarly | Bug::RescueHalf => {
+                &[Kind::Crash, Kind::Crash, Kind::Cut, Kind::CutOneWay, Kind::KillMember]
+            }
             Bug::AmendBlind => &[
                 Kind::KillStandby,
                 Kind::Isolated,
@@ -223,6 +227,12 @@ impl Mix {
                 self.policy.durability = Durability::Sync;
                 self.policy.write_wait = Duration::from_millis(100);
                 (self.late, self.late_most) = (200, 200);
+            }
+            Bug::RescueAttestedEarly | Bug::RescueHalf => {
+                (self.policy.durability, self.policy.max_data_loss) = (Durability::Async, 0);
+                (self.policy.rescue_max, self.wal_stall, self.direct) = (Duration::from_secs(2), 700, 300);
+                (self.fault_every, self.fault_length) = (40, 30);
+                (self.lose, self.late) = (200, 10);
             }
             Bug::JointSkipped | Bug::LeastAdvanced => {
                 (self.servers, self.hosts, self.policy.durability) = (3, 3, Durability::Sync);

@@ -589,6 +589,7 @@ impl World {
                         | Command::Follow(_)
                         | Command::Serve
                         | Command::Recruit
+                        | Command::Rescue { .. }
                 );
                 let id = self.expect_answer(host, task.key, member(&node), if long { LONG } else { SHORT });
                 self.send(host, member(&node), Message::Order { id, stamp, command });
