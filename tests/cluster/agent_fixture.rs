@@ -1,11 +1,12 @@
 //! Two nodes with an agent each, made through the agents themselves: what a leader would order, in the same order.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::TcpListener,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command as Program, Stdio},
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, Mutex, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -15,10 +16,10 @@ use locum::{
     clock::SystemClock,
     config,
     model::{
-        AgentFacts, Command, Epoch, Incarnation, LeaseRecord, NodeId, Primary, Reign, Reply, Server, Stamp,
-        Standby, Upstream, Version,
+        AgentFacts, Command, EndpointName, Epoch, Incarnation, LeaseRecord, NodeId, Primary, Reign, Reply,
+        RouteOrder, Server, Stamp, Standby, Upstream, Version,
     },
-    ports::{Lease, Member, Outcome, Peers, Revision, StoreError},
+    ports::{Answer, Lease, Member, NoAnswer, Outcome, Peers, Revision, Session, StoreError, WalAsk},
 };
 
 /// How long anything may take that is waited for.
@@ -228,7 +229,8 @@ pub(crate) fn try_start(
     id: &NodeId,
     state_dir: &Path,
 ) -> Result<Arc<Agent>, AgentError> {
-    let granting = Arc::new(Granting { node: id.clone(), agent: OnceLock::new() });
+    let folder = state_dir.parent().unwrap_or(state_dir).to_owned();
+    let granting = Arc::new(Granting { node: id.clone(), folder: folder.clone(), agent: OnceLock::new() });
     let serving = Serving {
         ttl: Duration::from_secs(60),
         hang: Duration::from_secs(60),
@@ -238,11 +240,16 @@ pub(crate) fn try_start(
     };
     let agent = Agent::start(cfg, None, id, state_dir, serving, Arc::new(SystemClock))?;
     let _first = granting.agent.set(Arc::downgrade(&agent));
+    AGENTS.lock().expect("not poisoned").insert((folder, id.clone()), Arc::downgrade(&agent));
     Ok(agent)
 }
 
+/// The agents of each folder: whom one of them reaches by name.
+static AGENTS: Mutex<BTreeMap<(PathBuf, NodeId), Weak<Agent>>> = Mutex::new(BTreeMap::new());
+
 struct Granting {
     node: NodeId,
+    folder: PathBuf,
     agent: OnceLock<Weak<Agent>>,
 }
 
@@ -268,8 +275,41 @@ impl Lease for Granting {
 }
 
 impl Peers for Granting {
-    fn member(&self, _: &NodeId) -> Option<Arc<dyn Member>> {
-        None
+    fn member(&self, node: &NodeId) -> Option<Arc<dyn Member>> {
+        let agents = AGENTS.lock().expect("not poisoned");
+        let agent = agents.get(&(self.folder.clone(), node.clone()));
+        agent.map(|agent| Arc::new(Direct(agent.clone())) as Arc<dyn Member>)
+    }
+}
+
+/// Another agent, asked without a network between.
+struct Direct(Weak<Agent>);
+
+impl Direct {
+    fn agent(&self) -> Result<Arc<Agent>, NoAnswer> {
+        self.0.upgrade().ok_or_else(|| NoAnswer("it was killed".into()))
+    }
+}
+
+#[async_trait]
+impl Member for Direct {
+    async fn order(&self, _: Stamp, _: Command) -> Result<Answer, NoAnswer> {
+        Err(NoAnswer("agents give no orders".into()))
+    }
+    async fn route(&self, _: &EndpointName, _: Stamp, _: RouteOrder) -> Result<Answer, NoAnswer> {
+        Err(NoAnswer("there is no endpoint".into()))
+    }
+    async fn vouch(&self, stamp: Stamp, ttl: Duration) -> Result<bool, NoAnswer> {
+        Ok(self.agent()?.vouch(stamp, ttl).await)
+    }
+    async fn sessions(&self) -> Result<Vec<Session>, NoAnswer> {
+        Ok(self.agent()?.sessions().await)
+    }
+    async fn wal(&self, ask: WalAsk) -> Result<Vec<u8>, NoAnswer> {
+        self.agent()?.wal(ask).await.map_err(NoAnswer)
+    }
+    async fn park(&self, _: &EndpointName, _: Stamp, _: BTreeSet<u16>) -> Result<(), NoAnswer> {
+        Err(NoAnswer("there is no endpoint".into()))
     }
 }
 

@@ -8,6 +8,7 @@ mod agent_fixture;
 mod agent_names;
 mod agent_promise;
 mod agent_rejoin;
+mod agent_rescue;
 mod agent_takeover;
 mod break_glass;
 mod check_pair;

@@ -13,7 +13,8 @@ fn lag(snapshot: &Snapshot, standby: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_async_failover_loses_is_within_what_the_record_says() {
-    let pair = LivePair::wished(&Wish::durability("async")).await;
+    // Without a rescue, as when the host is gone with its disk.
+    let pair = LivePair::wished(&Wish::durability("async").set("policy.rescue_max=0s")).await;
     let old = pair.primary().await;
     let standby = pair.other(old).node.name;
     let writer = pair.write().await;
@@ -34,7 +35,7 @@ async fn what_an_async_failover_loses_is_within_what_the_record_says() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beyond_max_data_loss_the_standby_is_not_promoted() {
-    let wish = Wish::durability("async").set("policy.max_data_loss=64KiB");
+    let wish = Wish::durability("async").set("policy.max_data_loss=64KiB").set("policy.rescue_max=0s");
     let pair = LivePair::wished(&wish).await;
     let old = pair.primary().await;
     let standby = pair.other(old).node.name;
@@ -63,4 +64,53 @@ async fn beyond_max_data_loss_the_standby_is_not_promoted() {
         "{:?}",
         incident.cause
     );
+}
+
+/// Failovers of one try: there and back by default.
+fn runs() -> u64 {
+    std::env::var("LOCUM_RESCUE_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
+}
+
+/// Kills the postmaster again and again while its standby lacks WAL. The RTO of each run, and how many bytes were rescued.
+async fn killed_while_behind(rescue_max: &str, lost: bool) -> Vec<(f64, Option<u64>)> {
+    let wish = Wish::durability("async").set(&format!("policy.rescue_max={rescue_max}"));
+    let pair = LivePair::wished(&wish.set("policy.max_failovers=1000")).await;
+    let writer = pair.write().await;
+    let mut seen = Vec::new();
+    for promotions in 1..=runs() {
+        let old = pair.primary().await;
+        let standby = pair.other(old).node.name;
+        // What is not sent is not in any buffer either.
+        send(child(&pair.host(old).node.config.data_dir, "walsender"), "STOP");
+        let known = |s: &Snapshot| s.rpo.as_ref().is_some_and(|rpo| rpo.bytes > Some(BEHIND));
+        pair.shows("a lag", |s| lag(s, standby) > BEHIND && known(s)).await;
+        send(family(&pair.host(old).node.config.data_dir)[0], "KILL");
+        pair.shows("another primary", |s| primary_of(s) == Some(standby)).await;
+        writer.goes_on().await;
+        let incident = pair.whole(promotions).await.last_incident.expect("an incident");
+        seen.push((incident.rto_ms().expect("an end"), incident.rpo.rescued_bytes));
+        if !lost {
+            assert_eq!(incident.rpo.lost_bytes, Some(0), "{incident:#?}");
+            assert!(incident.rpo.rescued_bytes >= Some(BEHIND), "{incident:#?}");
+            let phases: f64 = incident.phases().iter().map(|phase| phase.ms).sum();
+            assert!((phases - incident.rto_ms().expect("an end")).abs() <= 1.0, "{incident:#?}");
+        }
+    }
+    let ended = pair.ends_with_loss(writer, runs()).await;
+    assert_eq!(ended.missing > 0, lost, "{} acknowledged rows are missing", ended.missing);
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_postmaster_in_async_loses_nothing() {
+    let rescued = killed_while_behind("2s", false).await;
+    let without = killed_while_behind("0s", true).await;
+    let median = |runs: &[(f64, Option<u64>)]| {
+        let mut all: Vec<f64> = runs.iter().map(|(rto, _)| *rto).collect();
+        all.sort_by(f64::total_cmp);
+        (all[0], all[all.len() / 2], all[all.len() - 1])
+    };
+    println!("RTO in ms (least, median, most), {} runs each", runs());
+    println!("with a rescue: {:.1?}: {rescued:.1?}", median(&rescued));
+    println!("without: {:.1?}: {without:.1?}", median(&without));
 }

@@ -46,6 +46,7 @@ pub(crate) fn crash() -> Incident {
         leader: NodeId::new("busan").unwrap(),
         marks: marks.iter().map(|(name, at)| Mark { name: *name, at: Mono(5_000_000 + at) }).collect(),
         rpo: RpoAtOnset {
+            rescued_bytes: None,
             live_bytes: Some(1_208),
             live_ms: Some(0.9),
             as_of_ms: 61.5,
