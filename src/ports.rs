@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Command, EndpointName, Incident, LeaseRecord, Lsn, MemberFacts, Mono, NodeId, Reign, Reply, RequestKind,
-    RouteOrder, Snapshot, Stamp, SystemId, Timeline,
+    Command, EndpointName, Incident, LeaseRecord, LossList, Lsn, MemberFacts, Mono, NodeId, Reign, Reply,
+    RequestKind, RouteOrder, Snapshot, Stamp, SystemId, Timeline,
 };
 
 /// The only place time comes from.
@@ -238,6 +238,11 @@ pub trait Console: Send + Sync {
     fn blockers(&self, kind: &RequestKind) -> Vec<String>;
     /// The last incidents, oldest first.
     async fn incidents(&self, last: usize) -> Result<Vec<Incident>, StoreError>;
+    /// The list of lost transactions in one of this node's own salvage folders, with the first ones of them. None: there
+    /// is no such folder here.
+    async fn lost(&self, _folder: &str) -> Result<Option<LossList>, String> {
+        Ok(None)
+    }
 }
 
 /// A commit through an endpoint, as a client would make it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{inner::Inner, orders::Unable, peek, promise::new_name};
 use crate::{
-    model::{ControlState, LostTail, Lsn, Server, Stamp, Switch, Timeline, Unfinished, Upstream},
+    model::{Server, Stamp, Switch, Unfinished, Upstream},
     postgres::{CloneError, CloneFrom, RewindError, Rewound},
 };
 
@@ -20,7 +20,7 @@ impl Inner {
     ) -> Result<(), Unable> {
         self.must_be_down()?;
         let source = self.source(upstream)?;
-        self.save_tail(stamp, switch).await?;
+        self.save_tail(stamp, &source, switch).await?;
         self.remember(|p| p.unfinished = Some(Unfinished::Rewind)).await?;
         self.job(Some("rewinding".into()));
         let progress = |line: &str| self.job(Some(format!("rewinding: {line}")));
@@ -47,7 +47,7 @@ impl Inner {
             slot: Some(upstream.slot.clone()),
             max_rate: self.clone_max_rate,
         };
-        self.save_tail(stamp, switch).await?;
+        self.save_tail(stamp, &from.source, switch).await?;
         let before = self.held().await.unfinished;
         let name = new_name(&self.node);
         self.remember(move |p| {
@@ -97,57 +97,5 @@ impl Inner {
             true => Ok(()),
             false => Err(Unable::Refused("the server runs: fence it first".into())),
         }
-    }
-
-    /// Saves and counts what this server wrote beyond the switch, before anything rewinds or replaces it.
-    async fn save_tail(self: &Arc<Self>, stamp: Stamp, switch: Option<Switch>) -> Result<(), Unable> {
-        let held = self.held().await;
-        // A directory that a rewind has begun to change was saved before that.
-        let (Some(switch), None) = (switch, held.unfinished) else { return Ok(()) };
-        self.job(Some("saving what the old primary had beyond the switch".into()));
-        let Ok(control) = self.instance.control().await else { return Ok(()) };
-        if control.state == ControlState::ShutDownInRecovery {
-            // A standby wrote nothing of its own.
-            return Ok(());
-        }
-        let timeline = self.instance.wal_timeline().await?;
-        let from = beginning(timeline, switch, control.redo);
-        let end = self.instance.wal_end(timeline, control.redo).await?;
-        let lost = if end > from {
-            let id = format!("{}-{}-{}-{}", self.node, stamp.incarnation, stamp.epoch, stamp.version);
-            let saved = self.instance.salvage(&id, timeline, from).await?;
-            if let Some(left_out) = &saved.left_out {
-                tracing::warn!(dir = %saved.dir.display(), left_out, "the salvage is not complete");
-            }
-            LostTail {
-                under: stamp,
-                from: saved.tail.from,
-                end: saved.tail.end,
-                bytes: saved.tail.bytes,
-                transactions: saved.tail.transactions,
-                salvage: Some(saved.dir.display().to_string()),
-            }
-        } else {
-            LostTail { under: stamp, from, end: from, bytes: 0, transactions: 0, salvage: None }
-        };
-        self.remember(move |p| p.lost = Some(lost)).await
-    }
-}
-
-/// Where the lost range begins: at the switch, if it left this very timeline. Otherwise it is not known from here, and
-/// everything since the last checkpoint is saved, which is more than is lost, never less of what was written last.
-fn beginning(timeline: Timeline, switch: Switch, redo: Lsn) -> Lsn {
-    if switch.timeline == timeline { switch.at } else { redo }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_switch_of_another_timeline_says_nothing_of_this_one() {
-        let switch = Switch { timeline: Timeline(1), at: Lsn(500) };
-        assert_eq!(beginning(Timeline(1), switch, Lsn(100)), Lsn(500));
-        assert_eq!(beginning(Timeline(2), switch, Lsn(100)), Lsn(100));
     }
 }

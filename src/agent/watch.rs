@@ -13,7 +13,7 @@ use tokio::{
 use super::{board::State, inner::Inner, peek, probing};
 use crate::{
     model::{ControlState, Seen, Server},
-    postgres::{Postmaster, sql::SqlError},
+    postgres::{PgError, Postmaster, sql::SqlError},
 };
 
 /// Between two looks for a postmaster that somebody else started.
@@ -185,8 +185,14 @@ impl Inner {
         };
         match end.await {
             Ok(end) => {
-                fill(&|down| down.wal_end = Some(end));
+                fill(&|down| (down.wal_end, down.wal_gone) = (Some(end), false));
                 true
+            }
+            // Looked for again all the same: a person may put it back.
+            Err(error @ PgError::WalGone(_)) => {
+                tracing::warn!(%error, "where the WAL ended cannot be told any more");
+                fill(&|down| down.wal_gone = true);
+                false
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot tell where the WAL ends");

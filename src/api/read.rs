@@ -35,6 +35,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/v1/status", get(status))
         .route("/v1/incidents", get(incidents))
         .route("/v1/incidents/{id}", get(incident))
+        .route("/v1/lost/{id}", get(lost))
         .route("/v1/rpo", get(rpo))
         .route("/v1/explain", get(explain))
         .route("/v1/operations/{id}", get(operation))
@@ -87,16 +88,36 @@ async fn incidents(
 }
 
 async fn incident(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let found = find_incident(&shared, &id).await?;
+    Ok(answer(StatusCode::OK, &Shown::of(&found)))
+}
+
+/// The list of lost transactions, from the member that keeps it.
+async fn lost(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let incident = find_incident(&shared, &id).await?;
+    let own = &shared.feed.current().snapshot.node;
+    let keeper = incident.from.as_ref();
+    let nothing = || Refusal::not_found(format!("no list is kept here for incident {id}"));
+    let Some(salvage) = incident.rpo.salvage.as_deref().filter(|_| keeper == Some(own)) else {
+        return Err(nothing().with("kept_by", keeper.cloned().map(String::from)));
+    };
+    let folder = salvage.rsplit('/').next().unwrap_or_default();
+    match shared.console.lost(folder).await {
+        Ok(Some(list)) => Ok(answer(StatusCode::OK, &list)),
+        Ok(None) => Err(nothing()),
+        Err(error) => Err(Refusal::unavailable(format!("the list cannot be read: {error}"))),
+    }
+}
+
+async fn find_incident(shared: &Shared, id: &str) -> Result<Incident, Refusal> {
     let snapshot = shared.feed.current().snapshot;
     let known = [&snapshot.incident, &snapshot.last_incident];
     if let Some(found) = known.into_iter().flatten().find(|incident| incident.id.0 == id) {
-        return Ok(answer(StatusCode::OK, &Shown::of(found)));
+        return Ok(found.clone());
     }
     let stored = stored(&*shared.console, MOST_INCIDENTS).await?;
-    match stored.iter().find(|incident| incident.id.0 == id) {
-        Some(found) => Ok(answer(StatusCode::OK, &Shown::of(found))),
-        None => Err(Refusal::not_found(format!("there is no incident {id}"))),
-    }
+    let found = stored.into_iter().find(|incident| incident.id.0 == id);
+    found.ok_or_else(|| Refusal::not_found(format!("there is no incident {id}")))
 }
 
 /// The last incidents that the store holds, oldest first.

@@ -87,9 +87,11 @@ pub enum Verb {
     Rejoin(RejoinArgs),
     /// Print what past incidents cost, judged against the objectives
     #[command(
-        after_help = "Examples:\n  locum report\n  locum report --last 1\n  locum report --since 24h\n  locum report --since 2026-11-01 --format json"
+        after_help = "Examples:\n  locum report\n  locum report --last 1\n  locum report --since 24h\n  locum report --since 2026-11-01 --format json\n  locum report --lost 20261122-084030-e2v5     the transactions that were lost"
     )]
     Report(ReportArgs),
+    /// Look into what this host's PostgreSQL had to give up
+    Salvage(SalvageArgs),
     /// Believe a store that was wiped or restored
     Store(StoreArgs),
     /// Before adoption: what differs between the two nodes, and what is not as Locum needs it
@@ -396,12 +398,40 @@ pub struct ReportArgs {
     /// Only incidents since then: a date, a time (2026-11-22T08:00:00Z), or an age (24h)
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
+    /// List the transactions that were lost in this incident, beside the forecast
+    #[arg(long, value_name = "ID", conflicts_with_all = ["last", "since"])]
+    pub lost: Option<String>,
     /// How to print
     #[arg(long, value_enum, default_value = "text")]
     pub format: ReportFormat,
     /// The same as --format json
     #[arg(long)]
     pub json: bool,
+}
+
+/// `locum salvage`.
+#[derive(Clone, Debug, Args)]
+pub struct SalvageArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: SalvageVerb,
+}
+
+/// The verbs of `locum salvage`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SalvageVerb {
+    /// List what this host keeps: when it was saved, how large it is, how many transactions it holds
+    #[command(
+        after_help = "Each is a folder with the WAL, its listing, the lost transactions (lost.json) and a README.\n\nExamples:\n  locum salvage list\n  locum salvage list --json"
+    )]
+    List {
+        /// The configuration.
+        #[command(flatten)]
+        source: ConfigSource,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `locum check`.

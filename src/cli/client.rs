@@ -64,8 +64,15 @@ impl Member {
     }
 
     /// The member whose API is at `address`.
-    pub(super) fn at(connect: &Connect, address: &str) -> Result<Self, Failure> {
+    pub(super) fn of_api(connect: &Connect, address: &str) -> Result<Self, Failure> {
         Self::find(&Connect { api: Some(address.to_owned()), ..connect.clone() })
+    }
+
+    /// Another member, with the same credentials.
+    pub(super) fn at(&self, address: &str) -> Result<Self, Failure> {
+        let source = "its registration".to_owned();
+        let (http, token_file) = (self.http.clone(), self.token_file.clone());
+        Ok(Self { http, base: base_of(address)?, token_file, source })
     }
 
     /// Where it is, for messages.

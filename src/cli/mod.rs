@@ -13,6 +13,7 @@ mod explain;
 mod failure;
 pub mod guard;
 mod init;
+mod lost;
 mod node;
 mod nodes;
 mod operation;
@@ -21,6 +22,7 @@ mod pause;
 mod rejoin;
 mod report;
 pub mod run_member;
+mod salvage;
 mod service;
 mod status;
 mod status_page;
@@ -82,6 +84,7 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Resume(args) => Ok(pause::execute(&args, pause::Verb::Resume).await?.into()),
         Verb::Rejoin(args) => Ok(rejoin::execute(&args).await?.into()),
         Verb::Report(args) => Ok(report::execute(&args).await?.into()),
+        Verb::Salvage(args) => Ok(salvage::execute(&args)?.into()),
         Verb::Store(args) => Ok(store::execute(&args).await?.into()),
         Verb::Certs(args) => Ok(certs::execute(&args)?.into()),
         Verb::Check(args) => Ok(check::execute(&args).await?.into()),

@@ -7,7 +7,7 @@ use super::{
     Exit, Failure,
     args::{ReportArgs, ReportFormat},
     client::Member,
-    output,
+    lost, output,
 };
 use crate::{
     clock::SystemClock,
@@ -28,6 +28,9 @@ struct Stored {
 
 /// Fetches the incidents and renders them here.
 pub(super) async fn execute(args: &ReportArgs) -> Result<Exit, Failure> {
+    if let Some(id) = &args.lost {
+        return lost::execute(args, id).await;
+    }
     let since = args.since.as_deref().map(|text| since(text, SystemClock.wall())).transpose()?;
     let default = if since.is_some() { MOST } else { LAST };
     let member = Member::find(&args.connect)?;

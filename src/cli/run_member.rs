@@ -220,6 +220,7 @@ fn deps(
         }),
         remembered,
         clock,
+        state_dir: config.state_dir.clone(),
         history: Some(history),
     }
 }

@@ -27,6 +27,7 @@ pub use units::{bytes, parse_bytes};
 
 use crate::{
     model::{ClusterName, EndpointKind, EndpointName, NodeId, Objectives, Policy},
+    postgres::SalvageLimits,
     tls,
 };
 
@@ -133,6 +134,8 @@ pub struct Postgres {
     pub priority: usize,
     /// How many bytes a second a clone of this node may take from its upstream; None: as many as there are.
     pub clone_max_rate: Option<u64>,
+    /// How much is kept of what it had to give up.
+    pub salvage: SalvageLimits,
 }
 
 /// A host without PostgreSQL, whose member may lead.

@@ -17,6 +17,7 @@ use crate::{
     model::{
         ClusterName, Durability, EndpointKind, EndpointName, GuardMode, NodeId, Objectives, OnCrash, Policy,
     },
+    postgres::SalvageLimits,
     tls,
 };
 
@@ -38,6 +39,10 @@ const MAX_HELD: usize = 1_000;
 const RTO: Duration = Duration::from_secs(5);
 /// Time between health probes of the app server.
 const APP_INTERVAL: Duration = Duration::from_millis(200);
+/// Less: the WAL of a large loss is not kept whole. More: more of the disk that the state directory is on.
+const SALVAGE_BYTES: u64 = 10 << 30;
+/// Shorter: gone before somebody has looked into it. Longer: kept although nobody will.
+const SALVAGE_AGE: Duration = Duration::from_secs(90 * 86_400);
 /// Deadline of one.
 const APP_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -63,7 +68,8 @@ pub(super) fn parse(figment: Figment) -> Parsed {
     let objectives = objectives(&mut reader);
     let store = store(&mut reader);
     let ApiDraft { api, token_file } = api(&mut reader);
-    let postgres = postgres(&mut reader);
+    let salvage = salvage(&mut reader);
+    let postgres = postgres(&mut reader, salvage);
     let witness = witness(&mut reader);
     let (policy, leader_ttl, fence_command) = policy(&mut reader);
     let endpoints = endpoints(&mut reader);
@@ -223,7 +229,7 @@ fn tls(section: &mut Section<'_>) -> Option<tls::Files> {
 }
 
 /// None: it is there and bad. `Some(None)`: this host has no PostgreSQL.
-fn postgres(reader: &mut Reader) -> Option<Option<Postgres>> {
+fn postgres(reader: &mut Reader, salvage: SalvageLimits) -> Option<Option<Postgres>> {
     let mut section = reader.section("postgres");
     if !section.is_present() {
         return Some(None);
@@ -281,7 +287,16 @@ fn postgres(reader: &mut Reader) -> Option<Option<Postgres>> {
         no_sync,
         priority,
         clone_max_rate,
+        salvage,
     }))
+}
+
+fn salvage(reader: &mut Reader) -> SalvageLimits {
+    let mut section = reader.section("salvage");
+    let max_bytes = section.or("max_bytes", SALVAGE_BYTES, parse::size, show_size);
+    let max_age = section.or("max_age", SALVAGE_AGE, parse::duration, show_duration);
+    section.finish();
+    SalvageLimits { max_bytes, max_age }
 }
 
 /// A connection string without the password that should not be in it.

@@ -1,8 +1,11 @@
 //! The controller as the API and the CLI see it.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -10,9 +13,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Deps, Event};
 use crate::{
-    model::{Incident, NodeId, Policy, Request, RequestKind, Snapshot, View},
+    model::{Incident, LossList, NodeId, Policy, Request, RequestKind, Snapshot, View},
     planner,
     ports::{Clock, Console, StoreError, SubmitError},
+    postgres,
     store::Records,
 };
 
@@ -25,8 +29,13 @@ pub struct Handle {
     clock: Arc<dyn Clock>,
     events: mpsc::Sender<Event>,
     records: Records,
+    state_dir: PathBuf,
     count: AtomicU64,
 }
+
+/// How many lost transactions are answered at most, some 200 bytes each. More: a larger answer. Fewer: more people must
+/// look into the file.
+const LISTED: usize = 10_000;
 
 /// The controller's end of it.
 pub(super) struct Publisher {
@@ -46,6 +55,7 @@ pub(super) fn new(deps: &Deps, events: mpsc::Sender<Event>) -> (Handle, Publishe
         clock: deps.clock.clone(),
         events,
         records: deps.records.clone(),
+        state_dir: deps.state_dir.clone(),
         count: AtomicU64::new(0),
     };
     (handle, publisher)
@@ -91,5 +101,11 @@ impl Console for Handle {
 
     async fn incidents(&self, last: usize) -> Result<Vec<Incident>, StoreError> {
         self.records.incidents(last).await
+    }
+
+    async fn lost(&self, folder: &str) -> Result<Option<LossList>, String> {
+        let (dir, folder) = (self.state_dir.clone(), folder.to_owned());
+        let read = move || postgres::read_list(&dir, &folder, LISTED).map_err(|error| error.to_string());
+        tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(error.to_string()))
     }
 }

@@ -93,6 +93,8 @@ pub struct Deps {
     pub remembered: Remembered,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Where this member keeps its files, the salvage among them.
+    pub state_dir: std::path::PathBuf,
     /// Where the live RPO is kept.
     pub history: Option<RpoHistory>,
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     model::{
         Cause, Command, EndpointFacts, EndpointKind, Incident, IncidentId, IncidentKind, Intent, LiveRpo,
-        MarkName, Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Stamp, Step, StepKey, View,
+        LostTail, MarkName, Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Stamp, Step, StepKey, View,
     },
     planner::Plan,
 };
@@ -460,7 +460,7 @@ fn loss_is_known(incident: &mut Incident, view: &View) -> bool {
     let Some(old) = incident.from.as_ref().filter(|_| incident.kind == IncidentKind::Failover) else {
         return true;
     };
-    if incident.rpo.lost_bytes.is_some() {
+    if incident.rpo.lost_bytes.is_some() || incident.rpo.lost_unknown.is_some() {
         return true;
     }
     if incident.to.as_ref() == Some(old) {
@@ -477,13 +477,7 @@ fn loss_is_known(incident: &mut Incident, view: &View) -> bool {
     let lost = agent.lost.as_ref().filter(|lost| lost.under.epoch == incident.epoch);
     let streams = matches!(&agent.server.value, Server::Standby(standby) if standby.streaming);
     match lost {
-        Some(lost) => {
-            incident.rpo.lost_bytes = Some(lost.bytes);
-            incident.rpo.lost_transactions = Some(lost.transactions);
-            incident.rpo.salvage.clone_from(&lost.salvage);
-            incident.rpo.written_after_bytes =
-                incident.live.as_ref().map(|live| lost.end.bytes_since(live.primary));
-        }
+        Some(lost) => note_loss(incident, lost),
         // It streams from the new primary without having been rewound or cloned: it had nothing of its own.
         None if streams => {
             incident.rpo.lost_bytes = Some(0);
@@ -491,5 +485,19 @@ fn loss_is_known(incident: &mut Incident, view: &View) -> bool {
         }
         None => {}
     }
-    incident.rpo.lost_bytes.is_some()
+    incident.rpo.lost_bytes.is_some() || incident.rpo.lost_unknown.is_some()
+}
+
+/// What the old primary's agent found. Where WAL was gone, what could be read is shown, and not taken for all of it.
+fn note_loss(incident: &mut Incident, lost: &LostTail) {
+    let rpo = &mut incident.rpo;
+    rpo.salvage.clone_from(&lost.salvage);
+    rpo.lost_unknown.clone_from(&lost.unknown);
+    rpo.lost_tables.clone_from(&lost.tables);
+    rpo.lost_first.clone_from(&lost.first);
+    rpo.lost_notes.clone_from(&lost.notes);
+    if lost.unknown.is_none() {
+        (rpo.lost_bytes, rpo.lost_transactions) = (Some(lost.bytes), Some(lost.transactions));
+        rpo.written_after_bytes = incident.live.as_ref().map(|live| lost.end.bytes_since(live.primary));
+    }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppFacts, EndpointFacts, EndpointName, GuardFacts, Lsn, Mono, NodeId, Seen, Stamp, StandbyName, Switch,
-    SystemId, Timeline, Upstream, Version,
+    AppFacts, EndpointFacts, EndpointName, GuardFacts, LostTail, Lsn, Mono, NodeId, Seen, Stamp, StandbyName,
+    Switch, SystemId, Timeline, Upstream, Version,
 };
 
 /// Everything one member reports: one message of its fact stream.
@@ -107,23 +107,6 @@ pub struct Rescued {
     pub bytes: u64,
 }
 
-/// WAL that a node had beyond the switch and gave up when it rejoined. Counted and saved before that.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LostTail {
-    /// The stamp of the command that gave it up.
-    pub under: Stamp,
-    /// Where the lost range begins: the switch position.
-    pub from: Lsn,
-    /// Where it ends: the end of valid WAL.
-    pub end: Lsn,
-    /// Bytes from `from` to `end`.
-    pub bytes: u64,
-    /// Transactions that committed in it.
-    pub transactions: u64,
-    /// The folder that keeps the WAL and its listing.
-    pub salvage: Option<String>,
-}
-
 /// A destructive change of the data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -163,6 +146,9 @@ pub struct Down {
     pub control: Option<Control>,
     /// The end of valid WAL; None until it has been determined.
     pub wal_end: Option<Lsn>,
+    /// It cannot be determined: the WAL since the last checkpoint is not there any more.
+    #[serde(default)]
+    pub wal_gone: bool,
 }
 
 /// The state that `pg_controldata` prints.

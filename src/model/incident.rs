@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, IncidentId, LiveRpo, Mono, NodeId};
+use super::{Epoch, IncidentId, LiveRpo, LostTable, LostTransaction, Mono, NodeId};
 
 /// What kind of incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -120,6 +120,18 @@ pub struct RpoAtOnset {
     pub rescued_bytes: Option<u64>,
     /// Where the lost ones are kept.
     pub salvage: Option<String>,
+    /// Why it is not and will not be known what was lost: WAL of the old primary was gone.
+    #[serde(default)]
+    pub lost_unknown: Option<String>,
+    /// The tables that most rows were lost in.
+    #[serde(default)]
+    pub lost_tables: Vec<LostTable>,
+    /// The first of the lost transactions; the whole list is in the salvage.
+    #[serde(default)]
+    pub lost_first: Vec<LostTransaction>,
+    /// What could not be kept or named of them.
+    #[serde(default)]
+    pub lost_notes: Vec<String>,
 }
 
 /// What the business asked for.

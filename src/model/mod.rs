@@ -13,6 +13,7 @@ mod ids;
 mod incident;
 mod intent;
 pub mod lease;
+mod loss;
 mod lsn;
 mod policy;
 mod rebase;
@@ -26,8 +27,8 @@ pub use app::AppFacts;
 pub use endpoint::{EndpointFacts, EndpointKind, Mode, RouteOrder};
 pub use epoch::{Epoch, Incarnation, Stamp, Version};
 pub use facts::{
-    AgentFacts, Control, ControlState, Down, LostTail, MemberFacts, Primary, Probe, ReplayState, Rescued,
-    Server, Slot, Standby, Unfinished, WalSender,
+    AgentFacts, Control, ControlState, Down, MemberFacts, Primary, Probe, ReplayState, Rescued, Server, Slot,
+    Standby, Unfinished, WalSender,
 };
 pub use finding::{Finding, Hold};
 pub use guard::{GuardFacts, GuardMethod, GuardState};
@@ -37,6 +38,7 @@ pub use incident::{
 };
 pub use intent::{Durability, Handover, Intent, Member, Rejoin};
 pub use lease::{LeaseRecord, Reign};
+pub use loss::{LOST_SHOWN, LossList, LostState, LostTable, LostTail, LostTransaction};
 pub use lsn::{BadLsn, Lsn, Switch, Timeline};
 pub use policy::{GuardMode, OnCrash, Policy, RECOVERY_HANGS};
 pub use rpo::{LiveRpo, PositionLog};

@@ -121,8 +121,8 @@ fn server(server: Server, shift: Shift) -> Server {
     match server {
         Server::Unknown => Server::Unknown,
         Server::Starting => Server::Starting,
-        Server::Down(Down { since, crashed, fenced, control, wal_end }) => {
-            Server::Down(Down { since: shift.maybe(since), crashed, fenced, control, wal_end })
+        Server::Down(Down { since, crashed, fenced, control, wal_end, wal_gone }) => {
+            Server::Down(Down { since: shift.maybe(since), crashed, fenced, control, wal_end, wal_gone })
         }
         Server::Primary(facts) => Server::Primary(primary(facts, shift)),
         // No instant in it; taken apart all the same, so that one added later is not forgotten.
@@ -249,6 +249,7 @@ mod tests {
                 fenced: None,
                 control: None,
                 wal_end: None,
+                wal_gone: false,
             }),
             1 => Server::Primary(Primary {
                 timeline: Timeline(1),

@@ -131,7 +131,14 @@ pub(super) fn down(crashed: bool) -> Down {
         redo: Lsn(0xE00),
         can_rewind: true,
     };
-    Down { since: Some(ago(1)), crashed, fenced: None, control: Some(control), wal_end: Some(FLUSHED) }
+    Down {
+        since: Some(ago(1)),
+        crashed,
+        fenced: None,
+        control: Some(control),
+        wal_end: Some(FLUSHED),
+        wal_gone: false,
+    }
 }
 
 fn endpoint(kind: EndpointKind, stamp: Stamp) -> EndpointFacts {

@@ -171,7 +171,10 @@ fn bring_back(
     let scratch = intent.rejoin.as_ref().is_some_and(|asked| asked.wants_clone(node, &agent.standby_name));
     let choice = match diverged(intent, agent, down) {
         _ if scratch && !failed(&clone) => clone,
-        None => return case.underway(format!("the end of the WAL of {node} is being determined")),
+        // Beyond that, something is in the way, which the rewind says: it saves what there is first, or fails.
+        None if lost < PATIENCE => {
+            return case.underway(format!("the end of the WAL of {node} is being determined"));
+        }
         Some(false) if !scratch && agent.unfinished.is_none() && !failed(&follow) => follow,
         _ if !scratch && rewinds && !failed(&rewind) => rewind,
         _ if !failed(&clone) => clone,
@@ -224,6 +227,10 @@ fn own_switch(intent: &Intent, agent: &AgentFacts) -> Option<Switch> {
 fn diverged(intent: &Intent, agent: &AgentFacts, down: &Down) -> Option<bool> {
     let (Some(switch), Some(_)) = (intent.switch, agent.primary_since) else { return Some(false) };
     let Some(control) = down.control else { return Some(true) };
+    if down.wal_gone {
+        // It cannot be started either. What is left of it is saved, and what was lost is said to be unknown.
+        return Some(true);
+    }
     if control.timeline > switch.timeline {
         return Some(false);
     }

@@ -142,6 +142,11 @@ impl Source {
         self.0.clone().with("application_name", "locum").with("dbname", dbname).to_string()
     }
 
+    /// For commands of the replication protocol.
+    pub(super) fn walsender(&self) -> String {
+        self.0.clone().with("application_name", "locum").with("replication", "true").to_string()
+    }
+
     /// For a replication session.
     pub(super) fn replication(&self) -> String {
         self.0.clone().with("application_name", "locum").to_string()

@@ -32,6 +32,9 @@ pub enum PgError {
         /// The end of what it said.
         said: String,
     },
+    /// WAL that is looked for is not there any more: trying again will not help.
+    #[error("{0}")]
+    WalGone(String),
     /// What was read makes no sense: trying again will not help.
     #[error("{0}")]
     Nonsense(String),
@@ -44,7 +47,7 @@ impl PgError {
         match self {
             Self::Io { error, .. } => error.kind() == std::io::ErrorKind::StorageFull,
             Self::Program { said, .. } => said.contains(disk::FULL),
-            Self::Hung { .. } | Self::Nonsense(_) => false,
+            Self::Hung { .. } | Self::WalGone(_) | Self::Nonsense(_) => false,
         }
     }
 }

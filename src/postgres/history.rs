@@ -1,6 +1,6 @@
 //! Timeline history files (PostgreSQL manual, 26.3.5).
 
-use super::{Instance, PgError, disk};
+use super::{Instance, PgError, Source, disk, instance::QUICK, run};
 use crate::model::{Switch, Timeline};
 
 /// A line that does not belong in a history file.
@@ -34,6 +34,29 @@ pub(super) fn file_name(timeline: Timeline) -> String {
 }
 
 impl Instance {
+    /// The switches that led to the timeline a running server is on, as it says by the replication protocol.
+    ///
+    /// # Errors
+    /// [`PgError`].
+    pub async fn history_of(&self, source: &Source) -> Result<Vec<Switch>, PgError> {
+        let session = source.walsender();
+        let ask = |what: String| {
+            let mut command = self.command("psql");
+            command.args(["-X", "-A", "-t", "-w", "-F", "\t", "-c", &what, "-d", &session]);
+            run::text("psql", command, QUICK)
+        };
+        let identity = ask("IDENTIFY_SYSTEM".to_owned()).await?;
+        let timeline = identity.split('\t').nth(1).and_then(|number| number.trim().parse().ok());
+        let timeline: u32 =
+            timeline.ok_or_else(|| PgError::Nonsense(format!("no timeline: {identity:?}")))?;
+        if timeline <= 1 {
+            return Ok(Vec::new());
+        }
+        let answer = ask(format!("TIMELINE_HISTORY {timeline}")).await?;
+        let text = answer.split_once('\t').map_or("", |(_, content)| content);
+        parse_history(text).map_err(|error| PgError::Nonsense(error.to_string()))
+    }
+
     /// The switches that led to `timeline`, from its history file; empty for the first timeline.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::{
 use tokio::process::Command;
 
 use super::{
-    Owner, PgError,
+    Owner, PgError, SalvageLimits,
     disk::{self, Disk},
     run::{self, Limit},
 };
@@ -63,6 +63,9 @@ pub struct Instance {
     pub(super) disk: Disk,
     /// One change of `postgresql.auto.conf` at a time.
     pub(super) conf: Arc<Mutex<()>>,
+    /// One salvage at a time works on its folder; the number of the last one that began.
+    pub(super) salvages: Arc<Mutex<u64>>,
+    pub(super) salvage_limits: SalvageLimits,
 }
 
 impl Instance {
@@ -85,6 +88,8 @@ impl Instance {
             state_dir: state_dir.to_owned(),
             disk: Disk::new(),
             conf: Arc::default(),
+            salvages: Arc::default(),
+            salvage_limits: config.salvage,
         })
     }
 

@@ -1,15 +1,59 @@
-//! One line of `pg_waldump`, and a count of many. Pure.
+//! One line of `pg_waldump`. Pure.
 
-use std::collections::BTreeSet;
+use std::{fmt, str::FromStr};
 
-use super::LostTail;
 use crate::model::Lsn;
-
-/// How many transactions at a time can be known as probes: more are never under way.
-const PROBES: usize = 1024;
 
 /// A probe says so in the log: `pg_logical_emit_message(true, 'locum', …)`.
 const PROBE: &str = "prefix \"locum\"";
+
+/// The tablespaces that every cluster has: `pg_default` and `pg_global`.
+const DEFAULT: u32 = 1663;
+const GLOBAL: u32 = 1664;
+
+/// A deletion that takes an insertion back which met a conflict (`XLH_DELETE_IS_SUPER`).
+const IS_SUPER: u32 = 1 << 3;
+
+/// Where the rows of a relation are kept. It changes when a table is truncated or rewritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Filenode {
+    /// The tablespace.
+    pub(super) space: u32,
+    /// The database; 0: shared by all.
+    pub(super) database: u32,
+    pub(super) number: u32,
+}
+
+impl fmt::Display for Filenode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.space, self.database, self.number)
+    }
+}
+
+impl FromStr for Filenode {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.split('/').map(|part| part.parse().map_err(|_| ()));
+        let mut next = || parts.next().unwrap_or(Err(()));
+        Ok(Self { space: next()?, database: next()?, number: next()? })
+    }
+}
+
+impl Filenode {
+    /// From the path of its file: `base/5/16384`, `global/1262`, `pg_tblspc/16500/PG_15_202209061/5/16384`.
+    fn of_path(path: &str) -> Option<Self> {
+        let number = |text: &str| text.parse().ok();
+        Some(match path.split('/').collect::<Vec<_>>()[..] {
+            ["base", db, node] => Self { space: DEFAULT, database: number(db)?, number: number(node)? },
+            ["global", node] => Self { space: GLOBAL, database: 0, number: number(node)? },
+            ["pg_tblspc", space, _, db, node] => {
+                Self { space: number(space)?, database: number(db)?, number: number(node)? }
+            }
+            _ => return None,
+        })
+    }
+}
 
 /// What is needed of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,18 +63,51 @@ pub(super) struct Record {
     pub(super) length: u64,
     /// The rest of the segment is skipped after it.
     pub(super) is_switch: bool,
-    transaction: u64,
-    what: What,
+    /// The transaction, or subtransaction; 0: none.
+    pub(super) xid: u32,
+    pub(super) what: What,
+}
+
+/// What happened to rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Inserted,
+    Updated,
+    Deleted,
+    /// An insertion was taken back at once, because it met a conflict.
+    Withdrawn,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum What {
-    Commit(String),
-    Inserted(u64),
-    Updated,
-    Deleted,
+pub(super) enum What {
+    Commit(End),
+    Abort(End),
+    Prepare {
+        name: String,
+        end: End,
+    },
+    Rows(Filenode, Change, u64),
+    /// A sequence was moved.
+    Moved(Filenode),
+    /// A file was made: of a new relation, or of one that was truncated or rewritten.
+    Made(Filenode),
     Probe,
+    /// The next transaction would have got this number.
+    Next(u32),
     Other,
+}
+
+/// The end of a transaction, or its preparation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct End {
+    /// Whose, where the record is not of the transaction itself: it was prepared.
+    pub(super) of: Option<u32>,
+    /// As printed.
+    pub(super) time: String,
+    /// Its subtransactions that were not rolled back before.
+    pub(super) subtransactions: Vec<u32>,
+    /// Files that it gives up.
+    pub(super) dropped: Vec<Filenode>,
 }
 
 impl Record {
@@ -39,13 +116,13 @@ impl Record {
         let manager = line.strip_prefix("rmgr: ")?.split_whitespace().next()?;
         let (head, description) = line.split_once(", desc: ")?;
         let after = |label: &str| head.split_once(label).map(|(_, rest)| rest.trim_start());
-        let until_comma = |text: &str| text.split(',').next().unwrap_or_default().trim().to_owned();
+        let until_comma = |text: &'_ str| text.split(',').next().unwrap_or_default().trim().to_owned();
         let length = until_comma(after("len (rec/tot):")?.split_once('/')?.1).parse().ok()?;
         Some(Self {
             lsn: until_comma(after(", lsn:")?).parse().ok()?,
             length,
             is_switch: manager == "XLOG" && description.starts_with("SWITCH"),
-            transaction: until_comma(after(", tx:")?).parse().ok()?,
+            xid: until_comma(after(", tx:")?).parse().ok()?,
             what: What::parse(manager, description.trim_end()),
         })
     }
@@ -54,111 +131,185 @@ impl Record {
 impl What {
     fn parse(manager: &str, description: &str) -> Self {
         let (verb, rest) = description.split_once(' ').unwrap_or((description, ""));
-        match (manager, verb.trim_end_matches("+INIT")) {
-            ("Transaction", "COMMIT") => Self::Commit(until_semicolon(rest)),
-            ("Transaction", "COMMIT_PREPARED") => {
-                Self::Commit(until_semicolon(rest.split_once(": ").map_or(rest, |(_, time)| time)))
+        let rows = |change, count| relation(rest).map(|of| Self::Rows(of, change, count));
+        let known = match (manager, verb.trim_end_matches("+INIT")) {
+            ("Transaction", "COMMIT") => Some(Self::Commit(End::parse(rest))),
+            ("Transaction", "ABORT") => Some(Self::Abort(End::parse(rest))),
+            ("Transaction", "COMMIT_PREPARED") => Some(Self::Commit(End::of_prepared(rest))),
+            ("Transaction", "ABORT_PREPARED") => Some(Self::Abort(End::of_prepared(rest))),
+            ("Transaction", "PREPARE") => prepare(rest),
+            ("Heap", "INSERT") => rows(Change::Inserted, 1),
+            ("Heap2", "MULTI_INSERT") => rows(Change::Inserted, tuples(rest)),
+            ("Heap", "UPDATE" | "HOT_UPDATE") => rows(Change::Updated, 1),
+            ("Heap", "DELETE") => {
+                let withdrawn = flags(rest) & IS_SUPER != 0;
+                rows(if withdrawn { Change::Withdrawn } else { Change::Deleted }, 1)
             }
-            ("Heap", "INSERT") => Self::Inserted(1),
-            ("Heap2", "MULTI_INSERT") => Self::Inserted(tuples(rest)),
-            ("Heap", "UPDATE" | "HOT_UPDATE") => Self::Updated,
-            ("Heap", "DELETE") => Self::Deleted,
-            ("LogicalMessage", _) if description.contains(PROBE) => Self::Probe,
-            _ => Self::Other,
+            ("Sequence", "LOG") => relation(rest).map(Self::Moved),
+            ("Storage", "CREATE") => Filenode::of_path(rest).map(Self::Made),
+            ("LogicalMessage", _) if description.contains(PROBE) => Some(Self::Probe),
+            ("Standby", "RUNNING_XACTS") => number_after(rest, "nextXid ").map(Self::Next),
+            _ => None,
+        };
+        known.unwrap_or(Self::Other)
+    }
+}
+
+impl End {
+    /// `2026-11-22 09:05:46.2 UTC; rels: base/5/16384; subxacts: 742 743; inval msgs: …`.
+    fn parse(text: &str) -> Self {
+        let mut parts = text.split("; ");
+        let mut end = Self { time: parts.next().unwrap_or_default().to_owned(), ..Self::default() };
+        for part in parts {
+            if let Some(list) = part.strip_prefix("subxacts:") {
+                end.subtransactions = list.split_whitespace().filter_map(|xid| xid.parse().ok()).collect();
+            } else if let Some(list) =
+                part.strip_prefix("rels:").or_else(|| part.strip_prefix("rels(commit):"))
+            {
+                end.dropped = list.split_whitespace().filter_map(Filenode::of_path).collect();
+            }
+        }
+        end
+    }
+
+    /// The same after `744: `.
+    fn of_prepared(text: &str) -> Self {
+        match text.split_once(": ").and_then(|(xid, rest)| Some((xid.parse().ok()?, rest))) {
+            Some((xid, rest)) => Self { of: Some(xid), ..Self::parse(rest) },
+            None => Self::parse(text),
         }
     }
 }
 
-fn until_semicolon(text: &str) -> String {
-    text.split(';').next().unwrap_or_default().to_owned()
+/// `gid NAME: TIME; …`. The name may hold anything.
+fn prepare(text: &str) -> Option<What> {
+    let text = text.strip_prefix("gid ")?;
+    let tail = ["; rels(", "; subxacts:", "; dropped stats", "; inval msgs"].map(|word| text.find(word));
+    let at = tail.into_iter().flatten().min().unwrap_or(text.len());
+    let (name, time) = text[..at].rsplit_once(": ")?;
+    Some(What::Prepare { name: name.to_owned(), end: End::parse(&format!("{time}{}", &text[at..])) })
+}
+
+/// The relation of the first block: `blkref #0: rel 1663/5/16384 blk 0`, or `rel 1663/5/16390` of a sequence.
+fn relation(text: &str) -> Option<Filenode> {
+    let text =
+        text.split_once("blkref #0: rel ").map(|(_, rest)| rest).or_else(|| text.strip_prefix("rel "))?;
+    text.split([' ', ',']).next()?.parse().ok()
+}
+
+/// `flags 0x08` up to 15, `flags: 0x08` since.
+fn flags(text: &str) -> u32 {
+    let after = text.split_once("flags").map_or("", |(_, rest)| rest.trim_start_matches([':', ' ']));
+    let digits = after.strip_prefix("0x").unwrap_or_default();
+    let end = digits.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(digits.len());
+    u32::from_str_radix(&digits[..end], 16).unwrap_or(0)
 }
 
 /// `3 tuples flags 0x02` up to 15, `ntuples: 3, flags: 0x02` since.
 fn tuples(text: &str) -> u64 {
-    let text = text.split_once("ntuples: ").map_or(text, |(_, rest)| rest);
-    let digits = text.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-    digits.parse().unwrap_or(0)
+    number_after(text, "ntuples: ").or_else(|| number_after(text, "")).map_or(0, u64::from)
 }
 
-/// What a range of WAL holds.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tally {
-    pub(super) last: Option<Record>,
-    commits: u64,
-    probe_commits: u64,
-    inserted: u64,
-    updated: u64,
-    deleted: u64,
-    first_commit: Option<String>,
-    last_commit: Option<String>,
-    probes: BTreeSet<u64>,
-}
-
-impl Tally {
-    pub(super) fn count(&mut self, record: Record) {
-        match &record.what {
-            What::Commit(_) if self.probes.remove(&record.transaction) => self.probe_commits += 1,
-            What::Commit(time) => {
-                self.commits += 1;
-                self.first_commit.get_or_insert_with(|| time.clone());
-                self.last_commit = Some(time.clone());
-            }
-            What::Inserted(rows) => self.inserted += rows,
-            What::Updated => self.updated += 1,
-            What::Deleted => self.deleted += 1,
-            What::Probe if self.probes.len() < PROBES && record.transaction != 0 => {
-                self.probes.insert(record.transaction);
-            }
-            What::Probe | What::Other => {}
-        }
-        self.last = Some(record);
-    }
-
-    /// The tail from `from` to `end` that was counted.
-    pub(super) fn lost(self, from: Lsn, end: Lsn) -> LostTail {
-        LostTail {
-            from,
-            end,
-            bytes: end.bytes_since(from),
-            transactions: self.commits,
-            probes: self.probe_commits,
-            inserted: self.inserted,
-            updated: self.updated,
-            deleted: self.deleted,
-            first_commit: self.first_commit,
-            last_commit: self.last_commit,
-        }
-    }
+fn number_after(text: &str, label: &str) -> Option<u32> {
+    let (_, rest) = text.split_once(label)?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LISTING: &str = "\
-rmgr: LogicalMessage len (rec/tot):     59/    59, tx:        740, lsn: 0/03000100, prev 0/030000C8, desc: MESSAGE transactional, prefix \"locum\"; payload (1 bytes): 78
-rmgr: Heap        len (rec/tot):     54/   150, tx:        741, lsn: 0/03000140, prev 0/03000100, desc: INSERT+INIT off 1 flags 0x08, blkref #0: rel 1663/5/16384 blk 0
-rmgr: Transaction len (rec/tot):     34/    34, tx:        740, lsn: 0/030001D8, prev 0/03000140, desc: COMMIT 2026-11-22 09:05:46.100000 UTC
-rmgr: Heap2       len (rec/tot):     54/   950, tx:        741, lsn: 0/03000200, prev 0/030001D8, desc: MULTI_INSERT 12 tuples flags 0x02, blkref #0: rel 1663/5/16384 blk 0
-rmgr: Heap2       len (rec/tot):     54/   950, tx:        741, lsn: 0/030005B8, prev 0/03000200, desc: MULTI_INSERT+INIT ntuples: 3, flags: 0x02, offsets: [1, 2, 3], blkref #0: rel 1663/5/16384 blk 0
-rmgr: Heap        len (rec/tot):     54/    54, tx:        741, lsn: 0/03000970, prev 0/030005B8, desc: HOT_UPDATE off 1 xmax 741 flags 0x60 ; new off 2 xmax 0, blkref #0: rel 1663/5/16384 blk 0
-rmgr: Heap        len (rec/tot):     54/    54, tx:        741, lsn: 0/030009A8, prev 0/03000970, desc: DELETE off 2 flags 0x00 KEYS_UPDATED, blkref #0: rel 1663/5/16384 blk 0
-rmgr: Transaction len (rec/tot):     34/    34, tx:        741, lsn: 0/030009E0, prev 0/030009A8, desc: COMMIT 2026-11-22 09:05:46.200000 UTC; subxacts: 742; inval msgs: catcache 7
-rmgr: Transaction len (rec/tot):     34/    34, tx:        743, lsn: 0/03000A08, prev 0/030009E0, desc: ABORT 2026-11-22 09:05:46.300000 UTC
-rmgr: Transaction len (rec/tot):     34/    34, tx:          0, lsn: 0/03000A30, prev 0/03000A08, desc: COMMIT_PREPARED 744: 2026-11-22 09:05:46.400000 UTC
-rmgr: XLOG        len (rec/tot):     24/    24, tx:          0, lsn: 0/03000A58, prev 0/03000A30, desc: SWITCH \n";
+    fn what(manager: &str, description: &str) -> What {
+        let line = format!(
+            "rmgr: {manager:11} len (rec/tot):     59/    90, tx:        740, lsn: 0/03000100, prev 0/030000C8, desc: {description}"
+        );
+        let record = Record::parse(&line).expect("a record");
+        assert_eq!((record.lsn, record.length, record.xid), (Lsn(0x300_0100), 90, 740));
+        record.what
+    }
+
+    const T: Filenode = Filenode { space: 1663, database: 5, number: 16384 };
 
     #[test]
-    fn commits_and_rows_are_counted_and_probes_apart() {
-        let mut tally = Tally::default();
-        LISTING.lines().map(|line| Record::parse(line).unwrap()).for_each(|record| tally.count(record));
-        assert!(tally.last.as_ref().is_some_and(|last| last.is_switch && last.length == 24));
-        let lost = tally.lost(Lsn(0x300_0100), Lsn(0x400_0000));
-        assert_eq!((lost.transactions, lost.probes), (2, 1));
-        assert_eq!((lost.inserted, lost.updated, lost.deleted), (16, 1, 1));
-        assert_eq!(lost.first_commit.as_deref(), Some("2026-11-22 09:05:46.200000 UTC"));
-        assert_eq!(lost.last_commit.as_deref(), Some("2026-11-22 09:05:46.400000 UTC"));
-        assert_eq!(lost.bytes, 0xFF_FF00);
+    fn rows_are_read_in_the_words_of_every_version() {
+        for (manager, description, change, count) in [
+            (
+                "Heap",
+                "INSERT+INIT off 1 flags 0x08, blkref #0: rel 1663/5/16384 blk 0 FPW",
+                Change::Inserted,
+                1,
+            ),
+            ("Heap", "INSERT off: 1, flags: 0x08, blkref #0: rel 1663/5/16384 blk 0", Change::Inserted, 1),
+            (
+                "Heap2",
+                "MULTI_INSERT+INIT 12 tuples flags 0x02, blkref #0: rel 1663/5/16384 blk 0",
+                Change::Inserted,
+                12,
+            ),
+            (
+                "Heap2",
+                "MULTI_INSERT ntuples: 3, flags: 0x02, offsets: [1, 2, 3], blkref #0: rel 1663/5/16384 blk 0",
+                Change::Inserted,
+                3,
+            ),
+            (
+                "Heap",
+                "HOT_UPDATE off 1 xmax 741 flags 0x60 ; new off 2 xmax 0, blkref #0: rel 1663/5/16384 blk 0",
+                Change::Updated,
+                1,
+            ),
+            (
+                "Heap",
+                "UPDATE off 1 xmax 741 flags 0x00 ; new off 2 xmax 0, blkref #0: rel 1663/5/16384 blk 1, blkref #1: rel 1663/5/16384 blk 0",
+                Change::Updated,
+                1,
+            ),
+            (
+                "Heap",
+                "DELETE off 2 flags 0x00 KEYS_UPDATED , blkref #0: rel 1663/5/16384 blk 0",
+                Change::Deleted,
+                1,
+            ),
+            (
+                "Heap",
+                "DELETE xmax: 0, off: 2, infobits: [], flags: 0x08, blkref #0: rel 1663/5/16384 blk 0",
+                Change::Withdrawn,
+                1,
+            ),
+            ("Heap", "DELETE off 2 flags 0x08 , blkref #0: rel 1663/5/16384 blk 0", Change::Withdrawn, 1),
+        ] {
+            assert_eq!(what(manager, description), What::Rows(T, change, count), "{description}");
+        }
+        assert_eq!(what("Heap", "LOCK off 1: xid 740, blkref #0: rel 1663/5/16384 blk 0"), What::Other);
+        assert_eq!(
+            what("Sequence", "LOG rel 1663/5/16384, blkref #0: rel 1663/5/16384 blk 0"),
+            What::Moved(T)
+        );
+        assert_eq!(what("Storage", "CREATE base/5/16384"), What::Made(T));
+        assert_eq!(what("Storage", "CREATE base/5/16384_init"), What::Other);
+    }
+
+    #[test]
+    fn the_end_of_a_transaction_names_its_parts() {
+        let expected = End {
+            of: None,
+            time: "2026-11-22 09:05:46.200000 UTC".into(),
+            subtransactions: vec![742, 743],
+            dropped: vec![T, Filenode { space: 16500, database: 5, number: 7 }],
+        };
+        let text = "2026-11-22 09:05:46.200000 UTC; rels: base/5/16384 pg_tblspc/16500/PG_15_202209061/5/7; \
+                    subxacts: 742 743; inval msgs: catcache 7 relcache 16384";
+        assert_eq!(what("Transaction", &format!("COMMIT {text}")), What::Commit(expected.clone()));
+        let prepared = End { of: Some(744), ..expected.clone() };
+        assert_eq!(what("Transaction", &format!("COMMIT_PREPARED 744: {text}")), What::Commit(prepared));
+        let name = "a: b; c".to_owned();
+        let text = text.replace("rels:", "rels(commit):");
+        assert_eq!(
+            what("Transaction", &format!("PREPARE gid a: b; c: {text}")),
+            What::Prepare { name, end: expected }
+        );
+        let next = "nextXid 739 latestCompletedXid 737 oldestRunningXid 738; 1 xacts: 738";
+        assert_eq!(what("Standby", &format!("RUNNING_XACTS {next}")), What::Next(739));
     }
 
     #[test]
@@ -166,5 +317,7 @@ rmgr: XLOG        len (rec/tot):     24/    24, tx:          0, lsn: 0/03000A58,
         for line in ["", "first record is after 0/3000000, at 0/3000028, skipping over 40 bytes", "rmgr: x"] {
             assert_eq!(Record::parse(line), None);
         }
+        let switch = "rmgr: XLOG        len (rec/tot):     24/    24, tx:          0, lsn: 0/03000A58, prev 0/03000A30, desc: SWITCH ";
+        assert!(Record::parse(switch).is_some_and(|record| record.is_switch && record.length == 24));
     }
 }

@@ -7,19 +7,50 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, Read, Write},
     path::{Path, PathBuf},
+    sync::{Arc, PoisonError},
 };
 
-use super::{Instance, LostTail, PgError, disk, history, segment::Segments, wal::Sink};
-use crate::model::{Lsn, Timeline};
+use jiff::Timestamp;
 
-/// How much WAL is kept at most; more is left out, from the end.
-const WAL_BYTES: u64 = 1 << 30;
+use super::{
+    Instance, LostTail, PgError, Source, disk, history,
+    kept_salvage::{self, SalvageLimits},
+    loss,
+    names::Names,
+    wal::{EntrySink, Reading, Sink, Sinks},
+};
+use crate::model::{LOST_SHOWN, LossList, Lsn, NodeId, Stamp, Timeline};
 
 /// How much of the listing is kept at most. It can be made again from the WAL.
 const LISTING_BYTES: u64 = 64 << 20;
 
-/// The name of the listing.
+/// The names of what is in a salvage folder, besides WAL.
 const LISTING: &str = "listing.txt";
+pub(super) const LIST: &str = "lost.json";
+const README: &str = "README";
+pub(super) const MANIFEST: &str = "MANIFEST";
+
+/// Transactions that wait for the names of their tables; not in a folder that is whole.
+const WAITING: &str = "waiting.tmp";
+
+/// What is given up, and where its names are known.
+#[derive(Clone, Debug)]
+pub struct Tail<'a> {
+    /// Names the folder.
+    pub id: &'a str,
+    /// Whose it is.
+    pub node: NodeId,
+    /// The stamp of the command that gives it up.
+    pub under: Stamp,
+    /// The timeline of the WAL.
+    pub timeline: Timeline,
+    /// Where the lost range begins.
+    pub from: Lsn,
+    /// The time by the node's clock.
+    pub made_at: Timestamp,
+    /// The new primary, which knows the names of tables. None: they are listed by number.
+    pub names: Option<&'a Source>,
+}
 
 /// A salvage folder, complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,37 +59,112 @@ pub struct Salvaged {
     pub dir: PathBuf,
     /// What the lost range holds.
     pub tail: LostTail,
+    /// The list, with the first of its transactions only; the whole one is in the folder.
+    pub list: LossList,
     /// What was left out and why, if anything was.
     pub left_out: Option<String>,
 }
 
 impl Instance {
-    /// Copies the WAL of the lost range and its listing into `<state_dir>/salvage/<id>/`. To be called before anything
-    /// rewinds the data directory. Calling it again with the same `id` does it again, in place of the first. Nothing
-    /// here ever removes a folder of another id: that is for people.
+    /// Copies the WAL of the lost range, the list of its transactions and its listing into `<state_dir>/salvage/<id>/`. To
+    /// be called before anything rewinds the data directory. Calling it again with the same `id` does it again, in place of
+    /// the first; half a folder of a call that was killed is no folder.
     ///
     /// # Errors
-    /// [`PgError`]; then nothing must be rewound without a person's word.
-    pub async fn salvage(&self, id: &str, timeline: Timeline, from: Lsn) -> Result<Salvaged, PgError> {
+    /// [`PgError`]; then nothing must be rewound without a person's word. WAL that is gone is no error: what is left is
+    /// kept, and [`LossList::unknown`] says it.
+    pub async fn salvage(&self, tail: &Tail<'_>) -> Result<Salvaged, PgError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if id.is_empty() || !id.chars().all(plain) {
-            return Err(PgError::Nonsense(format!("{id:?} cannot name a folder")));
+        if tail.id.is_empty() || !tail.id.chars().all(plain) {
+            return Err(PgError::Nonsense(format!("{:?} cannot name a folder", tail.id)));
         }
-        let dir = self.state_dir.join("salvage").join(id);
+        let dir = self.state_dir.join("salvage").join(tail.id);
         let part = dir.with_extension("part");
-        let (fresh, listing) = (part.clone(), part.join(LISTING));
+        let (fresh, salvages) = (part.clone(), Arc::clone(&self.salvages));
         let begin = move || {
+            // A call that was given up may still work on the folder: it is waited for, or told that its time is over.
+            let mut number = salvages.lock().unwrap_or_else(PoisonError::into_inner);
+            *number += 1;
             disk::remove_folder(&fresh)?;
             disk::io("make", &fresh, fs::create_dir_all(&fresh))?;
-            disk::io("make", &listing, File::create(&listing))
+            let file = |name| {
+                let path = fresh.join(name);
+                disk::io("make", &path, File::create(&path)).map(BufWriter::new)
+            };
+            Ok((file(LISTING)?, file(WAITING)?, *number))
         };
-        let file = self.disk.run("make the salvage folder", disk::SMALL, begin).await?;
-        let sink: Sink = Box::new(Capped { file: BufWriter::new(file), left: LISTING_BYTES });
-        let (tail, segments) = self.lost_into(timeline, from, Some(sink)).await?;
+        let (listing, mut waiting, number) =
+            self.disk.run("make the salvage folder", disk::LARGE, begin).await?;
+        let listing: Sink = Box::new(Capped { file: listing, left: LISTING_BYTES });
+        let entries: EntrySink = Box::new(move |entry| match entry {
+            Some(entry) => loss::keep(&mut waiting, entry),
+            None => waiting.flush(),
+        });
+        let sinks = Sinks { listing: Some(listing), entries: Some(entries) };
+        let reading = self.lost_into(tail.timeline, tail.from, sinks).await?;
+        let names = match tail.names {
+            Some(source) => self.names_of(source, &reading).await,
+            None => Names::default(),
+        };
+        let in_force = self.get("synchronous_standby_names").await.unwrap_or_default();
+        let list = list(tail, &reading, &names, in_force);
+        let (wal, limits) = (self.file("pg_wal"), self.salvage_limits);
+        let keep = Keep { wal, part, dir, reading, names, list, state_dir: self.state_dir.clone(), limits };
+        let salvages = Arc::clone(&self.salvages);
+        let finish = move || {
+            let last = salvages.lock().unwrap_or_else(PoisonError::into_inner);
+            if *last == number {
+                keep.run()
+            } else {
+                Err(PgError::Nonsense("another salvage has begun meanwhile".to_owned()))
+            }
+        };
+        self.disk.run("salvage the WAL", disk::LARGE, finish).await
+    }
 
-        let keep = Keep { wal: self.file("pg_wal"), part, dir: dir.clone(), tail: tail.clone(), segments };
-        let left_out = self.disk.run("salvage the WAL", disk::LARGE, move || keep.run()).await?;
-        Ok(Salvaged { dir, tail, left_out })
+    /// What the new primary calls the relations of the list.
+    async fn names_of(&self, source: &Source, reading: &Reading) -> Names {
+        let totals = &reading.totals;
+        let wanted = totals.rows.keys().chain(&totals.moved).chain(&totals.undecided);
+        let files = wanted.filter(|file| !totals.made.contains(file)).copied().collect();
+        self.names(|dbname| source.session(dbname), &files).await
+    }
+}
+
+/// The head of the list.
+fn list(tail: &Tail<'_>, reading: &Reading, names: &Names, in_force: Option<String>) -> LossList {
+    let (found, totals) = (&reading.tail, &reading.totals);
+    let (tables, catalogue_rows) = loss::tables(totals, names);
+    let mut notes = names.notes.clone();
+    if tables.iter().any(|table| table.table.starts_with("filenode ")) {
+        let why = "tables that are named by filenode were made, emptied or rewritten in the lost part, or the new \
+                   primary does not have them any more; the parts of long values (TOAST) of such a table are listed \
+                   like rows";
+        notes.push(why.into());
+    }
+    if totals.overflowed {
+        notes
+            .push("more subtransactions were open at a time than are kept; some rows are not counted".into());
+    }
+    LossList {
+        format: 1,
+        node: tail.node.clone(),
+        made_at: tail.made_at,
+        under: tail.under,
+        timeline: tail.timeline,
+        from: found.from,
+        end: found.end,
+        bytes: found.bytes,
+        unknown: found.unknown.clone(),
+        notes,
+        synchronous_standby_names: in_force.filter(|names| !names.is_empty()),
+        committed: found.transactions,
+        prepared: found.prepared,
+        probes: found.probes,
+        tables,
+        catalogue_rows,
+        sequences: loss::sequences(totals.moved.iter().copied(), names),
+        transactions: Vec::new(),
     }
 }
 
@@ -67,22 +173,29 @@ struct Keep {
     wal: PathBuf,
     part: PathBuf,
     dir: PathBuf,
-    tail: LostTail,
-    segments: Option<Segments>,
+    reading: Reading,
+    names: Names,
+    list: LossList,
+    state_dir: PathBuf,
+    limits: SalvageLimits,
 }
 
 impl Keep {
-    fn run(self) -> Result<Option<String>, PgError> {
+    fn run(mut self) -> Result<Salvaged, PgError> {
         let mut notes = Vec::new();
         let listed = disk::io("look at", &self.part, fs::metadata(self.part.join(LISTING)))?.len();
         if listed >= LISTING_BYTES {
             notes.push(format!("the listing beyond its first {listed} bytes"));
         }
-        if let Some(segments) = self.segments.as_ref().filter(|_| self.tail.bytes > 0) {
-            notes.extend(self.copy(segments)?);
-        }
+        notes.extend(self.copy()?);
+        self.list.notes.extend(notes.iter().map(|note| format!("left out: {note}")));
+        let (path, waiting) = (self.part.join(LIST), self.part.join(WAITING));
+        let first = disk::io("write", &path, loss::write(&path, &self.list, &waiting, &self.names))?;
+        disk::io("remove", &waiting, fs::remove_file(&waiting))?;
+        let path = self.part.join(README);
+        disk::io("write", &path, fs::write(&path, readme(&self.list)))?;
         let manifest = self.manifest(&notes)?;
-        let path = self.part.join("MANIFEST");
+        let path = self.part.join(MANIFEST);
         disk::io("write", &path, fs::write(&path, manifest))?;
         for entry in disk::io("read", &self.part, fs::read_dir(&self.part))? {
             let path = disk::io("read", &self.part, entry)?.path();
@@ -92,23 +205,37 @@ impl Keep {
         disk::sync_folder_of(&path)?;
         disk::io("rename", &self.part, fs::rename(&self.part, &self.dir))?;
         disk::sync_folder_of(&self.dir)?;
-        Ok((!notes.is_empty()).then(|| notes.join("; ")))
+        match kept_salvage::prune(&self.state_dir, self.limits, self.list.made_at.into()) {
+            Ok(removed) => {
+                removed.iter().for_each(|folder| tracing::warn!(%folder, "an old salvage was removed"))
+            }
+            Err(error) => tracing::warn!(%error, "old salvages cannot be removed"),
+        }
+        let list = LossList { transactions: first, ..self.list };
+        let left_out = (!notes.is_empty()).then(|| notes.join("; "));
+        Ok(Salvaged { dir: self.dir, tail: self.reading.tail, list, left_out })
     }
 
     /// Copies the segments and the timeline's history. Says what there was no room for.
-    fn copy(&self, segments: &Segments) -> Result<Option<String>, PgError> {
+    fn copy(&self) -> Result<Option<String>, PgError> {
+        let (tail, stray) = (&self.reading.tail, &self.reading.stray);
+        let Some(segments) = self.reading.segments.as_ref().filter(|_| tail.bytes > 0 || !stray.is_empty())
+        else {
+            return Ok(None);
+        };
         let first = segments.segment_of(segments.from);
-        let last = segments.segment_of(Lsn(self.tail.end.0.saturating_sub(1))).max(first);
-        let kept = last.min(first + (WAL_BYTES / segments.size).max(1) - 1);
-        for number in first..=kept {
-            self.copy_file(&segments.name(number))?;
+        let last = segments.segment_of(Lsn(tail.end.0.saturating_sub(1))).max(first);
+        let wanted: Vec<u64> =
+            (first..=last).chain(stray.iter().copied().filter(|number| *number > last)).collect();
+        let room = usize::try_from(self.limits.max_bytes / segments.size).unwrap_or(usize::MAX).max(1);
+        for number in wanted.iter().take(room) {
+            self.copy_file(&segments.name(*number))?;
         }
         let history = history::file_name(segments.timeline);
         if self.wal.join(&history).exists() {
             self.copy_file(&history)?;
         }
-        let out = (kept < last).then(|| format!("the WAL from {} on", Lsn((kept + 1) * segments.size)));
-        Ok(out)
+        Ok(wanted.get(room).map(|next| format!("the WAL from {} on", Lsn(next * segments.size))))
     }
 
     fn copy_file(&self, name: &str) -> Result<(), PgError> {
@@ -117,7 +244,7 @@ impl Keep {
     }
 
     fn manifest(&self, notes: &[String]) -> Result<String, PgError> {
-        let tail = &self.tail;
+        let tail = &self.reading.tail;
         let mut text = format!("# WAL from {} to {}: {} bytes\n", tail.from, tail.end, tail.bytes);
         notes.iter().for_each(|note| text.push_str(&format!("# left out: {note}\n")));
         text.push_str("# name, bytes, CRC-32C\n");
@@ -129,6 +256,65 @@ impl Keep {
             let _a_string_takes_all = writeln!(text, "{} {bytes} {sum:08x}", entry.file_name().display());
         }
         Ok(text)
+    }
+}
+
+/// What a person reads who finds the folder.
+fn readme(list: &LossList) -> String {
+    let LossList { node, timeline, from, end, committed, prepared, .. } = list;
+    let unknown = list.unknown.as_ref().map_or(String::new(), |why| {
+        format!("\nNot all of it is known: {why}. The numbers are what could be read.\n")
+    });
+    let names = list.synchronous_standby_names.as_deref();
+    let acknowledged = match names {
+        Some(names) => format!(
+            "Its commits waited for a standby (synchronous_standby_names = {names}), so nobody was told that these were\n\
+             committed, but for sessions that do not wait and waits that were cancelled."
+        ),
+        None => {
+            "Its commits did not wait for a standby: clients were told that these were committed.".to_owned()
+        }
+    };
+    format!(
+        "What {node} had written when another node had already become the primary.\n\
+         \n\
+         {committed} committed and {prepared} prepared transactions, in the WAL of timeline {timeline} from {from} to {end}.\n\
+         {acknowledged}\n{unknown}\n\
+         {LIST}     the transactions: when, which tables, how many rows. One on each line:\n\
+         \x20             grep '\"table\":\"public.orders\"' {LIST}\n\
+         {LISTING}   every record, as pg_waldump prints it\n\
+         0000...       the WAL itself. To look at the records of transaction 747, say:\n\
+         \x20             pg_waldump --path . --timeline {} --start {from} --xid 747\n\
+         {MANIFEST}      sizes and checksums (CRC-32C) of these files\n\
+         \n\
+         The rows themselves are in the WAL, in PostgreSQL's own form. They can be read from a copy of the old data\n\
+         directory: where the node was cloned, it lies beside the data directory, with the ending .locum-old, until the\n\
+         next clone. Copy it, take standby.signal out of the copy, and start that with a socket only: it must not become a\n\
+         primary for anybody.\n",
+        timeline.0
+    )
+}
+
+/// The whole list as facts carry it.
+#[must_use]
+pub fn in_short(salvaged: &Salvaged, under: Stamp) -> crate::model::LostTail {
+    let Salvaged { dir, tail, list, .. } = salvaged;
+    let mut first = list.transactions.clone();
+    for lost in &mut first {
+        lost.tables.truncate(LOST_SHOWN);
+        lost.sequences.truncate(LOST_SHOWN);
+    }
+    crate::model::LostTail {
+        under,
+        from: tail.from,
+        end: tail.end,
+        bytes: tail.bytes,
+        transactions: tail.transactions,
+        salvage: Some(dir.display().to_string()),
+        tables: list.tables.iter().take(LOST_SHOWN).cloned().collect(),
+        first,
+        unknown: tail.unknown.clone(),
+        notes: list.notes.clone(),
     }
 }
 

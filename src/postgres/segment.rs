@@ -1,5 +1,11 @@
 //! WAL segment files: their names, and where a record ends in them (PostgreSQL manual, 30.6; `xlog_internal.h`).
 
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
 use super::{PgError, record::Record};
 use crate::model::{Lsn, Timeline};
 
@@ -60,11 +66,23 @@ impl Present {
         self.run_from(Lsn(first * self.size))
     }
 
+    /// The first segment of those without a gap up to that one.
+    pub(super) fn run_before(&self, number: u64) -> u64 {
+        let at = self.numbers.binary_search(&number).unwrap_or_else(|at| at);
+        let run = self.numbers[..at].iter().rev().zip((0..number).rev());
+        run.take_while(|(have, want)| **have == *want).last().map_or(number, |(have, _)| *have)
+    }
+
+    /// The segments after that one.
+    pub(super) fn after(&self, number: u64) -> impl Iterator<Item = u64> {
+        self.numbers.iter().copied().filter(move |other| *other > number)
+    }
+
     /// What it means that there is no segment: nothing was written if the position is where the next would begin.
     pub(super) fn nothing_from(&self, from: Lsn) -> Result<Lsn, PgError> {
         let ends_there = self.numbers.last().is_some_and(|last| (last + 1) * self.size == from.0);
         let gone =
-            || PgError::Nonsense(format!("the WAL of timeline {} at {from} is not there", self.timeline));
+            || PgError::WalGone(format!("the WAL of timeline {} at {from} is not there", self.timeline));
         if ends_there { Ok(from) } else { Err(gone()) }
     }
 }
@@ -92,6 +110,19 @@ impl Segments {
         // The rest of the segment belongs to the switch.
         if record.is_switch { Lsn(end.0.next_multiple_of(self.size)) } else { end }
     }
+}
+
+/// The timeline and the position that a segment's first page names; None: it was never written (`XLogPageHeaderData`).
+pub(super) fn page_address(segment: &Path) -> io::Result<Option<(Timeline, Lsn)>> {
+    let mut head = [0_u8; 16];
+    match File::open(segment)?.read_exact(&mut head) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    let [.., a, b, c, d, e, f, g, h, i, j, k, l] = head;
+    let timeline = Timeline(u32::from_ne_bytes([a, b, c, d]));
+    let at = Lsn(u64::from_ne_bytes([e, f, g, h, i, j, k, l]));
+    Ok((at != Lsn(0)).then_some((timeline, at)))
 }
 
 /// The position `length` bytes of a record after `start`, page headers skipped, aligned.
@@ -166,6 +197,8 @@ mod tests {
         assert_eq!((run.last, run.end()), (4, Lsn(5 * SIZE)));
         assert_eq!(there.run_from(Lsn(2 * SIZE)), None);
         assert_eq!(there.run_after(Lsn(SIZE)).unwrap().from, Lsn(3 * SIZE));
+        assert_eq!((there.run_before(4), there.run_before(6), there.run_before(9)), (3, 6, 9));
+        assert_eq!(there.after(3).collect::<Vec<_>>(), [4, 6]);
         assert_eq!(there.nothing_from(Lsn(7 * SIZE)).unwrap(), Lsn(7 * SIZE));
         assert!(there.nothing_from(Lsn(7 * SIZE + 8)).is_err());
     }

@@ -1,12 +1,14 @@
 //! What past incidents cost: JSON for programs, text for people. Prints nothing itself, and judges nothing: the
 //! verdicts are the model's.
 
+mod lost;
 mod paint;
 mod printed;
 mod summary;
 mod text;
 mod words;
 
+pub use lost::lost_text;
 pub use paint::Paint;
 pub use printed::{Printed, PrintedObjectives, PrintedRpo, Report};
 pub use words::{bytes, ms};

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Epoch, Incident, IncidentId, IncidentKind, NodeId, Phase, Verdicts};
+use crate::model::{Epoch, Incident, IncidentId, IncidentKind, LostTable, NodeId, Phase, Verdicts};
 
 /// What `locum report --format json` prints.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -77,6 +77,12 @@ pub struct PrintedRpo {
     pub rescued_bytes: Option<u64>,
     /// Where the lost ones are kept.
     pub salvage: Option<String>,
+    /// Why it will not be known what was lost. Null: it is known, or may still be.
+    #[serde(default)]
+    pub lost_unknown: Option<String>,
+    /// The tables that most rows were lost in. `locum report --lost ID` has all of them, and the transactions.
+    #[serde(default)]
+    pub lost_tables: Vec<LostTable>,
 }
 
 /// What the business asked for.
@@ -112,6 +118,8 @@ impl From<&Incident> for Printed {
                 lost_transactions: rpo.lost_transactions,
                 rescued_bytes: rpo.rescued_bytes,
                 salvage: rpo.salvage.clone(),
+                lost_unknown: rpo.lost_unknown.clone(),
+                lost_tables: rpo.lost_tables.clone(),
             },
             objectives: PrintedObjectives {
                 rto_ms: incident.objectives.rto_ms,

@@ -8,9 +8,9 @@ use super::{
 use crate::model::{Incident, IncidentKind, MarkName, NodeId, RpoAtOnset, Verdict};
 
 /// No line is wider.
-const WIDTH: usize = 96;
+pub(super) const WIDTH: usize = 96;
 /// Where a section's text begins: after its label.
-const INDENT: usize = 13;
+pub(super) const INDENT: usize = 13;
 /// The longest bar of the phase timeline.
 const BAR: usize = 30;
 
@@ -102,12 +102,15 @@ fn loss(incident: &Incident) -> Option<String> {
             )
         }
         (false, Some(lost)) => format!("Lost: {}.", count(lost, "transaction")),
+        (false, None) if rpo.lost_unknown.is_some() => {
+            "What was lost is not known, and will not be: WAL of the old primary was gone.".into()
+        }
         (false, None) => "What was lost is not yet known: the old primary's disk has not been read.".into(),
     })
 }
 
 /// What would have been lost, as known before, and how old that knowledge was.
-fn forecast(rpo: &RpoAtOnset) -> String {
+pub(super) fn forecast(rpo: &RpoAtOnset) -> String {
     let Some(at_risk) = rpo.live_bytes else { return "live RPO at the onset: unknown.".into() };
     let time =
         rpo.live_ms.map_or_else(|| "for a time not known".into(), |time| format!("{} of work", ms(time)));
@@ -127,11 +130,14 @@ fn forecast(rpo: &RpoAtOnset) -> String {
 }
 
 /// What was lost, as read from the old primary's disk.
-fn fact(rpo: &RpoAtOnset) -> String {
+pub(super) fn fact(rpo: &RpoAtOnset) -> String {
     let unacknowledged = match rpo.lost_transactions {
         Some(lost) if lost > 0 && rpo.acknowledged_is_safe => ", none of them acknowledged",
         _ => "",
     };
+    if let Some(why) = &rpo.lost_unknown {
+        return full_stop(&format!("lost: unknown, {why}"));
+    }
     let lost = match (rpo.lost_bytes, rpo.lost_transactions) {
         (Some(lost), Some(number)) => format!("{}, {}", bytes(lost), count(number, "transaction")),
         (Some(lost), None) => format!("{}, transactions not yet counted", bytes(lost)),
@@ -250,6 +256,11 @@ impl Page {
         }
         if let Some(salvage) = &incident.rpo.salvage {
             self.section("Salvaged", &format!("What is not in the new primary is kept in {salvage}"));
+        }
+        if incident.rpo.lost_transactions.is_some_and(|lost| lost > 0) && !incident.rpo.lost_first.is_empty()
+        {
+            let list = format!("The lost transactions: locum report --lost {}", incident.id);
+            self.section("List", &list);
         }
     }
 

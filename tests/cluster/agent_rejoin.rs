@@ -1,6 +1,6 @@
 //! The old primary comes back, and what it gave up is counted and kept.
 
-use locum::model::{Command, Reply};
+use locum::model::{Command, Reply, Server};
 
 use super::agent_fixture::{is_down, pair, primary, signal, stamp, standby};
 
@@ -24,9 +24,79 @@ async fn an_old_primary_is_rewound_and_its_lost_tail_is_told() {
     let facts = pair.a.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
     let lost = facts.lost.expect("a lost tail");
     assert_eq!((lost.under, lost.transactions, Some(lost.from)), (stamp(2, 8), 5, switch.map(|s| s.at)));
+    let rows: Vec<_> = lost.tables.iter().map(|table| (table.table.as_str(), table.inserted)).collect();
+    assert_eq!((rows, lost.first.len(), lost.unknown), (vec![("public.rows", 5)], 5, None));
     assert!(lost.bytes > 0 && std::path::Path::new(&lost.salvage.unwrap()).is_dir());
     assert_eq!((facts.unfinished, facts.failed.len(), facts.job), (None, 0, None));
     pair.b.ask("INSERT INTO rows VALUES (100)").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_is_said_to_be_unknown_where_the_wal_is_gone_and_the_node_comes_home() {
+    let pair = pair().await;
+    pair.a.ask("CREATE TABLE rows (n int)").await;
+    pair.b.done(stamp(2, 6), Command::Recruit).await;
+    pair.a.ask("INSERT INTO rows VALUES (1)").await;
+    for entry in std::fs::read_dir(pair.a.cfg.data_dir.join("pg_wal")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    signal(pair.a.postmaster(), "KILL");
+    let gone = |f: &locum::model::AgentFacts| matches!(&f.server.value, Server::Down(down) if down.wal_gone && down.wal_end.is_none());
+    pair.a.until("the end of its WAL that cannot be told", gone).await;
+    pair.a.done(stamp(2, 6), Command::Fence).await;
+    let switch = promoted(&pair).await;
+    let reply = pair.a.agent.order(stamp(2, 8), Command::Rewind(pair.b.upstream_for(&pair.a), switch)).await;
+    assert!(matches!(reply, Reply::Failed(_)), "{reply:?}");
+    pair.a.done(stamp(2, 9), Command::Clone(pair.b.upstream_for(&pair.a), switch)).await;
+    let facts = pair.a.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
+    let unknown = facts.lost.and_then(|lost| lost.unknown);
+    assert!(unknown.as_ref().is_some_and(|why| why.contains("there is no WAL")), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_rewound_while_it_cannot_be_salvaged() {
+    let mut pair = pair().await;
+    pair.a.ask("CREATE TABLE rows (n int)").await;
+    pair.b.done(stamp(2, 6), Command::Recruit).await;
+    pair.a.ask("INSERT INTO rows VALUES (1)").await;
+    pair.a.done(stamp(2, 6), Command::Fence).await;
+    let switch = promoted(&pair).await;
+    // All of PostgreSQL's programs but one.
+    let (programs, all) = (pair._dir.path().join("bin"), pair.a.cfg.bin_dir.clone());
+    std::fs::create_dir(&programs).unwrap();
+    for entry in std::fs::read_dir(&all).unwrap() {
+        let name = entry.unwrap().file_name();
+        if name != "pg_waldump" {
+            std::os::unix::fs::symlink(all.join(&name), programs.join(&name)).unwrap();
+        }
+    }
+    pair.a.cfg.bin_dir.clone_from(&programs);
+    pair.a.restart_agent().await;
+    pair.a.until("its end", is_down).await;
+    let rewind = Command::Rewind(pair.b.upstream_for(&pair.a), switch);
+    for command in [rewind.clone(), Command::Clone(pair.b.upstream_for(&pair.a), switch)] {
+        let reply = pair.a.agent.order(stamp(2, 9), command).await;
+        assert!(matches!(&reply, Reply::Failed(why) if why.contains("pg_waldump")), "{reply:?}");
+    }
+    let facts = pair.a.agent.facts();
+    assert_eq!((facts.unfinished, facts.lost, facts.failed.len()), (None, None, 2));
+    std::os::unix::fs::symlink(all.join("pg_waldump"), programs.join("pg_waldump")).unwrap();
+    pair.a.done(stamp(2, 10), rewind).await;
+    let facts = pair.a.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
+    assert_eq!(facts.lost.map(|lost| lost.transactions), Some(1));
+}
+
+/// Makes the other one the primary, with its slot for the old one. Returns the switch.
+async fn promoted(pair: &super::agent_fixture::Pair) -> Option<locum::model::Switch> {
+    pair.b.done(stamp(2, 7), Command::Promote(vec![])).await;
+    let on_new =
+        |f: &locum::model::AgentFacts| primary(f).is_some_and(|p| p.checkpoint_timeline == p.timeline);
+    pair.b.until("a checkpoint on the new timeline", on_new).await;
+    pair.b.done(stamp(2, 8), Command::KeepSlots(vec![pair.a.id.slot()])).await;
+    pair.b.primary().switch
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -111,6 +111,10 @@ impl Node {
             no_sync: false,
             priority: 0,
             clone_max_rate: None,
+            salvage: locum::postgres::SalvageLimits {
+                max_bytes: 1 << 30,
+                max_age: Duration::from_secs(86_400),
+            },
         };
         let instance = Instance::new(&config, &state_dir).expect("an instance");
         for path in [root.path(), &sockets] {

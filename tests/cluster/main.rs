@@ -43,6 +43,7 @@ mod pair_standby;
 mod pair_switchover;
 mod plain;
 mod postgres_clone;
+mod postgres_loss;
 mod postgres_process;
 mod postgres_promote;
 mod postgres_rewind;

@@ -2,7 +2,10 @@
 
 use locum::model::{IncidentKind, Snapshot};
 
-use crate::pair::{LivePair, Wish, child, family, primary_of, send, status_of};
+use crate::{
+    pair::{LivePair, Wish, child, family, primary_of, send, status_of},
+    plain::locum,
+};
 
 /// Rows that only the primary has when it dies.
 const BEHIND: u64 = 20_000;
@@ -14,7 +17,7 @@ fn lag(snapshot: &Snapshot, standby: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_async_failover_loses_is_within_what_the_record_says() {
     // Without a rescue, as when the host is gone with its disk.
-    let pair = LivePair::wished(&Wish::durability("async").set("policy.rescue_max=0s")).await;
+    let mut pair = LivePair::wished(&Wish::durability("async").set("policy.rescue_max=0s")).await;
     let old = pair.primary().await;
     let standby = pair.other(old).node.name;
     let writer = pair.write().await;
@@ -23,9 +26,30 @@ async fn what_an_async_failover_loses_is_within_what_the_record_says() {
     pair.shows("a lag", |s| lag(s, standby) > BEHIND).await;
     send(family(&pair.host(old).node.config.data_dir)[0], "KILL");
     pair.shows("another primary", |s| primary_of(s) == Some(standby)).await;
+    pair.whole(1).await;
+    let incident = pair.shows("the incident", |s| s.last_incident.is_some()).await.last_incident.unwrap();
+    // Asked at the other node: the list comes from the one that keeps it.
+    let (id, config) = (incident.id.0.as_str(), pair.config_file(standby));
+    let parts = [id, "Forecast", "Fact", "public.t in postgres: ", "lost.json"];
+    locum(&["report", "--lost", id], &config).expect(0, &parts);
+    let list = locum(&["report", "--lost", id, "--json"], &config).expect(0, &[]).json();
+    assert_eq!(
+        (&list["complete"], &list["list"]["committed"]),
+        (&true.into(), &incident.rpo.lost_transactions.into())
+    );
+    let inserted = list["list"]["tables"][0]["inserted"].as_u64().unwrap();
+    let listed = locum(&["salvage", "list", "--json"], &pair.config_file(old)).expect(0, &[]).json();
+    assert_eq!(listed["salvages"][0]["committed"], list["list"]["committed"]);
+    locum(&["salvage", "list"], &config).expect(0, &["Nothing is salvaged on this host."]);
+    // Without the member that keeps it: what the incident itself carries.
+    pair.host_mut(old).member.terminate().await;
+    locum(&["report", "--lost", id], &config)
+        .expect(0, &["public.t in postgres: ", "which keeps the list, does not answer"]);
+    pair.host_mut(old).member.start();
     let ended = pair.ends_with_loss(writer, 1).await;
-    let incident = ended.snapshot.last_incident.unwrap();
+    assert_eq!(ended.snapshot.last_incident.as_ref(), Some(&incident));
     let rpo = &incident.rpo;
+    assert!(ended.missing as u64 <= inserted, "{} lost, and {inserted} are listed", ended.missing);
     let said = rpo.live_bytes.unwrap() + rpo.written_after_bytes.unwrap();
     assert!(rpo.lost_bytes.unwrap() <= said, "{rpo:?}");
     assert!(ended.missing as u64 <= rpo.lost_transactions.unwrap(), "{} lost, and {rpo:?}", ended.missing);

@@ -2,8 +2,8 @@
 
 use locum::{
     model::{
-        Cause, Epoch, Incident, IncidentId, IncidentKind, Mark, MarkName, Mono, NodeId, Objectives,
-        RpoAtOnset,
+        Cause, Epoch, Incident, IncidentId, IncidentKind, LostTable, LostTransaction, Mark, MarkName, Mono,
+        NodeId, Objectives, RpoAtOnset,
     },
     report::{self, Paint},
 };
@@ -55,6 +55,7 @@ pub(crate) fn crash() -> Incident {
             lost_bytes: Some(312),
             lost_transactions: Some(2),
             salvage: Some("/var/lib/locum/seoul/salvage/e2".into()),
+            ..RpoAtOnset::default()
         },
         live: None,
         objectives: Objectives { rto_ms: 5_000.0, rpo_ms: 0.0 },
@@ -114,6 +115,50 @@ Objectives   RTO met: 143 ms of 5 s allowed
 Record       Epoch 2, led and timed by busan.
 ";
     assert_eq!(report::incident_text(&crash()), expected);
+}
+
+#[test]
+fn lost_transactions_are_listed_beside_the_forecast() {
+    let mut incident = crash();
+    incident.rpo.acknowledged_is_safe = false;
+    let table =
+        LostTable { table: "public.orders".into(), inserted: 1_200, deleted: 1, ..LostTable::default() };
+    let emptied = LostTable { table: "public.cart".into(), emptied: true, ..LostTable::default() };
+    incident.rpo.lost_tables = vec![table.clone(), emptied];
+    incident.rpo.lost_first = vec![LostTransaction {
+        xid: 747,
+        at: Some("2026-11-22T08:40:29.5Z".parse().unwrap()),
+        tables: vec![table],
+        sequences: vec!["public.orders_id_seq in shop".into()],
+        bytes: 90_000,
+        partial: true,
+        ..LostTransaction::default()
+    }];
+    let expected = "\
+Incident     20261122-084030-e2: busan took over from seoul
+Forecast     live RPO at the onset: 1,208 B, 0.9 ms of work (read 62 ms before it).
+Fact         lost: 312 B, 2 transactions; 4,096 B written after that reading.
+Salvaged     /var/lib/locum/seoul/salvage/e2 on seoul: the WAL, this list (lost.json), and a README
+Tables       public.orders: 1,200 inserted, 1 deleted
+             public.cart: emptied, dropped or rewritten
+Transactions 747  2026-11-22 08:40:29.500 UTC  committed, 88 KiB; it began before the WAL that was there
+               public.orders: 1,200 inserted, 1 deleted
+               sequence public.orders_id_seq in shop
+             and 1 more; lost.json has them all
+";
+    assert_eq!(report::lost_text(&incident, None), expected);
+}
+
+#[test]
+fn a_loss_that_nobody_will_know_is_said_to_be_unknown() {
+    let mut incident = async_crash_whose_loss_is_not_known();
+    incident.rpo.lost_unknown = Some("WAL of timeline 1 from 0/3000148 on was gone".into());
+    let text = report::incident_text(&incident).split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in
+        ["will not be", "lost: unknown, WAL of timeline 1 from 0/3000148 on was gone.", "RPO not known"]
+    {
+        assert!(text.contains(part), "expected {part:?} in\n{text}");
+    }
 }
 
 #[test]

@@ -560,6 +560,17 @@ fn an_old_primary_with_more_is_rewound_else_cloned_else_quarantined() {
 }
 
 #[test]
+fn an_old_primary_whose_wal_is_gone_or_cannot_be_read_is_not_waited_for_without_end() {
+    let lost = [Finding::StandbyLost { node: seoul() }];
+    let gone = failed_over(Down { wal_end: None, wal_gone: true, ..down(true) });
+    assert!(matches!(orders(&decide(&gone)).as_slice(), [(_, Command::Rewind(..))]));
+    let unread = failed_over(Down { wal_end: None, ..down(true) });
+    let at = |ms| orders(&decide_after(&unread, &Policy::default(), &lost, ms));
+    assert_eq!(at(29_900), vec![]);
+    assert!(matches!(at(30_000).as_slice(), [(_, Command::Rewind(..))]));
+}
+
+#[test]
 fn nothing_is_brought_back_before_the_new_switch_is_stored() {
     let mut view = failed_over(Down { wal_end: Some(Lsn(FLUSHED.0 + 8)), ..down(true) });
     view.intent_mut().switch = None;
