@@ -50,6 +50,9 @@ pub enum Guard {
     Created(String, Revision),
     /// The key exists and was last changed by this revision.
     Modified(String, Revision),
+    /// The key exists and its value is this. Revisions come again in a store that was put back from a copy; a value that names
+    /// its own life does not.
+    Holds(String, String),
 }
 
 /// A write of a transaction.

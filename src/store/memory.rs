@@ -82,6 +82,7 @@ impl State {
             Guard::Absent(key) => entry(key).is_none(),
             Guard::Created(key, revision) => entry(key).is_some_and(|e| e.created == *revision),
             Guard::Modified(key, revision) => entry(key).is_some_and(|e| e.modified == *revision),
+            Guard::Holds(key, value) => entry(key).is_some_and(|e| e.value == *value),
         }
     }
 

@@ -184,10 +184,15 @@ impl Records {
         next: &Intent,
     ) -> Result<Declared, StoreError> {
         let key = self.key("intent");
-        guards.push(match basis {
-            Some((_, revision)) => Guard::Modified(key.clone(), revision),
-            None => Guard::Absent(key.clone()),
-        });
+        match basis {
+            Some((before, revision)) => {
+                guards.push(Guard::Modified(key.clone(), revision));
+                // A store that was put back from a copy counts its revisions anew: one that is still under way from an earlier
+                // life of it must not meet its own again.
+                guards.push(Guard::Holds(self.key("epoch"), json("epoch", &Reign::of(before))?));
+            }
+            None => guards.push(Guard::Absent(key.clone())),
+        }
         let mut writes = vec![put(key, next)?];
         let reign = Reign::of(next);
         if basis.is_none_or(|(before, _)| Reign::of(before) != reign) {
@@ -366,9 +371,13 @@ impl Lease for Records {
 }
 
 fn put<T: Serialize>(key: String, value: &T) -> Result<Write, StoreError> {
-    let value = serde_json::to_string(value)
-        .map_err(|error| StoreError::Refused(format!("{key} cannot be written as JSON: {error}")))?;
+    let value = json(&key, value)?;
     Ok(Write::Put { key, value, lease: None })
+}
+
+fn json<T: Serialize>(what: &str, value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value)
+        .map_err(|error| StoreError::Refused(format!("{what} cannot be written as JSON: {error}")))
 }
 
 fn parse<T: DeserializeOwned>(entry: &Entry) -> Result<T, StoreError> {

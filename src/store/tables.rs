@@ -111,6 +111,7 @@ pub(super) fn holds(db: &Connection, guard: &Guard) -> Result<bool> {
         Guard::Absent(key) => get(db, key)?.is_none(),
         Guard::Created(key, revision) => get(db, key)?.is_some_and(|e| e.created == *revision),
         Guard::Modified(key, revision) => get(db, key)?.is_some_and(|e| e.modified == *revision),
+        Guard::Holds(key, value) => get(db, key)?.is_some_and(|e| e.value == *value),
     })
 }
 

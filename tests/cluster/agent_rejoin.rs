@@ -2,12 +2,21 @@
 
 use locum::model::{Command, Reply, Server};
 
-use super::agent_fixture::{is_down, pair, primary, signal, stamp, standby};
+use super::agent_fixture::{Pair, is_down, pair, primary, signal, stamp, standby};
+
+/// The standby has the table: what is counted as lost later is later.
+async fn has_rows(pair: &Pair) {
+    crate::fixture::until("the table on the standby", || async {
+        (pair.b.ask("SELECT to_regclass('rows') IS NOT NULL").await == "t").then_some(())
+    })
+    .await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_primary_is_rewound_and_its_lost_tail_is_told() {
     let pair = pair().await;
     pair.a.ask("CREATE TABLE rows (n int)").await;
+    has_rows(&pair).await;
     // b is cut; what a writes from now on is lost.
     pair.b.done(stamp(2, 6), Command::Recruit).await;
     for n in 0..5 {
@@ -35,6 +44,7 @@ async fn an_old_primary_is_rewound_and_its_lost_tail_is_told() {
 async fn what_was_lost_is_said_to_be_unknown_where_the_wal_is_gone_and_the_node_comes_home() {
     let pair = pair().await;
     pair.a.ask("CREATE TABLE rows (n int)").await;
+    has_rows(&pair).await;
     pair.b.done(stamp(2, 6), Command::Recruit).await;
     pair.a.ask("INSERT INTO rows VALUES (1)").await;
     for entry in std::fs::read_dir(pair.a.cfg.data_dir.join("pg_wal")).unwrap() {
@@ -60,6 +70,7 @@ async fn what_was_lost_is_said_to_be_unknown_where_the_wal_is_gone_and_the_node_
 async fn nothing_is_rewound_while_it_cannot_be_salvaged() {
     let mut pair = pair().await;
     pair.a.ask("CREATE TABLE rows (n int)").await;
+    has_rows(&pair).await;
     pair.b.done(stamp(2, 6), Command::Recruit).await;
     pair.a.ask("INSERT INTO rows VALUES (1)").await;
     pair.a.done(stamp(2, 6), Command::Fence).await;

@@ -138,7 +138,8 @@ fn lost_transactions_are_listed_beside_the_forecast() {
 Incident     20261122-084030-e2: busan took over from seoul
 Forecast     live RPO at the onset: 1,208 B, 0.9 ms of work (read 62 ms before it).
 Fact         lost: 312 B, 2 transactions; 4,096 B written after that reading.
-Salvaged     /var/lib/locum/seoul/salvage/e2 on seoul: the WAL, this list (lost.json), and a README
+Salvaged     /var/lib/locum/seoul/salvage/e2 on seoul: the WAL, this list (lost.json), and a
+             README
 Tables       public.orders: 1,200 inserted, 1 deleted
              public.cart: emptied, dropped or rewritten
 Transactions 747  2026-11-22 08:40:29.500 UTC  committed, 88 KiB; it began before the WAL that was there

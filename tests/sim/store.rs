@@ -122,7 +122,9 @@ impl Store {
 
     /// The same without leading, and never for another reign.
     pub(crate) fn amend(&mut self, basis: (&Intent, i64), next: &Intent, bug: Option<Bug>) -> Option<i64> {
-        let based = self.intent.as_ref().is_some_and(|(_, revision)| *revision == basis.1);
+        let based = self.intent.as_ref().is_some_and(|(standing, revision)| {
+            *revision == basis.1 && Reign::of(standing) == Reign::of(basis.0)
+        });
         let allowed = based || bug == Some(Bug::AmendBlind);
         (allowed && Reign::of(basis.0) == Reign::of(next)).then(|| self.replace(next))
     }

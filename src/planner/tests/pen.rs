@@ -11,8 +11,9 @@ fn asynchronous(view: &mut View) {
     (intent.sync, intent.sync_next, intent.durability) = (vec![], vec![], Durability::Async);
 }
 
+/// Without a rescue: `rescue.rs` has those.
 fn in_async() -> Policy {
-    Policy { durability: Durability::Async, ..Policy::default() }
+    Policy { durability: Durability::Async, rescue_max: std::time::Duration::ZERO, ..Policy::default() }
 }
 
 #[test]

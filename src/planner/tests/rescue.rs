@@ -115,13 +115,15 @@ fn in_sync_without_a_set_a_rescue_makes_the_standby_whole() {
 #[test]
 fn a_loss_that_is_too_much_is_allowed_only_as_long_as_a_rescue_may_undo_it() {
     let strict = Policy { max_data_loss: 64, ..policy() };
-    let decide = |view: &View| plan(view, &Memory::default(), &strict, NOW);
+    let decide = |view: &View| crate::planner::plan(view, &Memory::default(), &strict, NOW);
     let mut alive = behind(None);
-    *alive.intent_mut() =
-        Intent { epoch: Epoch(3), primary: Some(seoul()), previous: None, ..alive.intent_mut().clone() };
+    *alive.intent_mut() = Intent { primary: Some(seoul()), previous: None, ..alive.intent_mut().clone() };
     alive.standby_mut(&tokyo()).recruited = None;
     alive.server(&seoul(), Server::Down(down(true)));
-    assert!(declared(&decide(&alive)).is_some_and(|next| next.primary.is_none()), "the epoch ends");
+    let served = alive.intent_mut().stamp();
+    alive.agent_mut(&seoul()).primary_since = Some(served);
+    let plan = decide(&alive);
+    assert!(declared(&plan).is_some_and(|next| next.primary.is_none()), "the epoch ends: {plan:?}");
     alive.nodes.get_mut(&seoul()).expect("seoul").heard = ago(600);
     assert_eq!(declared(&decide(&alive)), None, "nobody is there who could hand anything over");
 

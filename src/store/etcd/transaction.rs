@@ -56,6 +56,7 @@ impl Transaction {
         let ended = |guard: &Guard| match guard {
             Guard::Absent(key) | Guard::Modified(key, _) if self.puts(key) => true,
             Guard::Modified(key, _) | Guard::Created(key, _) => self.deletes(key),
+            Guard::Holds(key, value) => self.deletes(key) || self.replaces(key, value),
             Guard::Absent(_) => false,
         };
         if self.writes.is_empty() || self.guards.iter().any(ended) { Again::Harmless } else { Again::Harmful }
@@ -63,6 +64,10 @@ impl Transaction {
 
     fn puts(&self, key: &str) -> bool {
         matches!(self.writes.get(key), Some(Kind::Put { .. }))
+    }
+
+    fn replaces(&self, key: &str, value: &str) -> bool {
+        matches!(self.writes.get(key), Some(Kind::Put { value: next, .. }) if next != value)
     }
 
     fn deletes(&self, key: &str) -> bool {
@@ -84,6 +89,10 @@ impl Transaction {
                 }
                 Guard::Modified(key, at) => {
                     compares.push(Compare::mod_revision(key.as_str(), CompareOp::Equal, at.0));
+                    compares.push(Compare::version(key.as_str(), CompareOp::Greater, 0));
+                }
+                Guard::Holds(key, value) => {
+                    compares.push(Compare::value(key.as_str(), CompareOp::Equal, value.as_str()));
                     compares.push(Compare::version(key.as_str(), CompareOp::Greater, 0));
                 }
             }
@@ -133,7 +142,7 @@ fn operation(key: &str, kind: &Kind) -> TxnOp {
 impl Guard {
     fn key(&self) -> &str {
         match self {
-            Self::Absent(key) | Self::Created(key, _) | Self::Modified(key, _) => key,
+            Self::Absent(key) | Self::Created(key, _) | Self::Modified(key, _) | Self::Holds(key, _) => key,
         }
     }
 }
@@ -202,6 +211,11 @@ mod tests {
         );
         assert_eq!(again(vec![Guard::Modified("a".into(), at)], vec![put("b")]), Again::Harmful);
         assert_eq!(again(vec![Guard::Absent("a".into())], vec![Write::Delete("a".into())]), Again::Harmful);
+        let holds = |value: &str| vec![Guard::Holds("a".into(), value.into())];
+        let Write::Put { value: same, .. } = put("a") else { panic!("a put") };
+        assert_eq!(again(holds("another"), vec![put("a")]), Again::Harmless);
+        assert_eq!(again(holds(&same), vec![put("a")]), Again::Harmful, "it holds still");
+        assert_eq!(again(holds("another"), vec![put("b")]), Again::Harmful);
         assert_eq!(again(vec![], vec![put("a")]), Again::Harmful);
         assert_eq!(again(vec![], vec![]), Again::Harmless);
     }

@@ -136,6 +136,7 @@ contract! {
     a_guard_that_fails_writes_nothing_at_all
     the_guard_absent_holds_only_without_the_key
     the_guard_modified_refuses_a_stale_basis
+    the_guard_holds_goes_by_the_value
     the_guard_created_outlives_changes_but_not_deletion
     revisions_grow_with_every_change_and_only_then
     writes_of_one_transaction_happen_in_order
@@ -189,6 +190,18 @@ async fn the_guard_modified_refuses_a_stale_basis(b: Bench) {
     committed(&*b.one, basis(second), vec![put("a", "4")]).await;
     let missing = b.one.commit(vec![Guard::Modified("b".into(), Revision(0))], vec![put("b", "")]).await;
     assert_eq!(missing.expect("commit"), Outcome::GuardFailed);
+}
+
+async fn the_guard_holds_goes_by_the_value(b: Bench) {
+    let holds = |value: &str| vec![Guard::Holds("a".into(), value.into())];
+    let missing = b.one.commit(holds(""), vec![put("b", "")]).await;
+    assert_eq!(missing.expect("commit"), Outcome::GuardFailed, "there is no such key");
+    committed(&*b.one, vec![], vec![put("a", "1")]).await;
+    committed(&*b.two, holds("1"), vec![put("a", "2")]).await;
+    let stale = b.one.commit(holds("1"), vec![put("a", "3")]).await.expect("commit");
+    assert_eq!(stale, Outcome::GuardFailed);
+    committed(&*b.two, holds("2"), vec![put("a", "1")]).await;
+    committed(&*b.one, holds("1"), vec![put("b", "the value is back, whatever the revision")]).await;
 }
 
 async fn the_guard_created_outlives_changes_but_not_deletion(b: Bench) {
