@@ -109,6 +109,10 @@ async fn play(args: &DemoArgs, stage: &Stage, voice: &Voice) -> Result<(Judgemen
     let judgement = outcome::judge(&found, args.durability());
     let incidents: Vec<_> = found.faults.iter().map(|fault| fault.incident.clone()).collect();
     voice.print(&format!("\n{}", report::text(&incidents)));
+    for incident in incidents.iter().filter(|incident| incident.rpo.lost_transactions > Some(0)) {
+        voice.print(&format!("What was lost, as `locum report --lost {}` lists it:\n", incident.id));
+        voice.print(&report::lost_text(incident, None));
+    }
     voice.print(&outcome::to_text(&found, &judgement, &floor));
     let json = outcome::to_json(args, &stage.machine.version, &found, &judgement, &floor);
     let json = serde_json::to_string_pretty(&json).context("write the JSON")?;
