@@ -432,6 +432,31 @@ pub enum SalvageVerb {
         #[arg(long)]
         json: bool,
     },
+    /// Start the saved state of a salvage read-only, to copy rows from it
+    #[command(
+        after_help = "What is started is a copy beside the data directory, with a socket of its own and no port: nobody takes it for the\ndatabase, and the salvage stays as it is. It runs until it is stopped.\n\nExamples:\n  locum salvage open seoul-1-2-6\n  locum salvage open seoul-1-2-6 --stop      stop it, and remove the copy"
+    )]
+    Open(SalvageOpenArgs),
+}
+
+/// `locum salvage open`.
+#[derive(Clone, Debug, Args)]
+pub struct SalvageOpenArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// Which, as `locum salvage list` names it
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Stop it, and remove the copy that was started
+    #[arg(long)]
+    pub stop: bool,
+    /// How long its recovery may take
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `locum check`.

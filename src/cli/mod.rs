@@ -84,7 +84,7 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Resume(args) => Ok(pause::execute(&args, pause::Verb::Resume).await?.into()),
         Verb::Rejoin(args) => Ok(rejoin::execute(&args).await?.into()),
         Verb::Report(args) => Ok(report::execute(&args).await?.into()),
-        Verb::Salvage(args) => Ok(salvage::execute(&args)?.into()),
+        Verb::Salvage(args) => Ok(salvage::execute(&args).await?.into()),
         Verb::Store(args) => Ok(store::execute(&args).await?.into()),
         Verb::Certs(args) => Ok(certs::execute(&args)?.into()),
         Verb::Check(args) => Ok(check::execute(&args).await?.into()),

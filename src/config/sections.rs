@@ -41,6 +41,9 @@ const RTO: Duration = Duration::from_secs(5);
 const APP_INTERVAL: Duration = Duration::from_millis(200);
 /// Less: the WAL of a large loss is not kept whole. More: more of the disk that the state directory is on.
 const SALVAGE_BYTES: u64 = 10 << 30;
+/// Less: rows of a larger database cannot be copied out of what it gave up. More: it comes home later, by some seconds for
+/// each GiB.
+const SALVAGE_COPY: u64 = 1 << 30;
 /// Shorter: gone before somebody has looked into it. Longer: kept although nobody will.
 const SALVAGE_AGE: Duration = Duration::from_secs(90 * 86_400);
 /// Deadline of one.
@@ -295,8 +298,9 @@ fn salvage(reader: &mut Reader) -> SalvageLimits {
     let mut section = reader.section("salvage");
     let max_bytes = section.or("max_bytes", SALVAGE_BYTES, parse::size, show_size);
     let max_age = section.or("max_age", SALVAGE_AGE, parse::duration, show_duration);
+    let max_copy = section.or("max_copy", SALVAGE_COPY, parse::size, show_size);
     section.finish();
-    SalvageLimits { max_bytes, max_age }
+    SalvageLimits { max_bytes, max_age, max_copy }
 }
 
 /// A connection string without the password that should not be in it.

@@ -33,6 +33,8 @@ pub struct SalvageLimits {
     pub max_bytes: u64,
     /// The age of a folder.
     pub max_age: Duration,
+    /// Bytes of a data directory that is copied whole before it is given up; 0: none is.
+    pub max_copy: u64,
 }
 
 /// Where the folders of a state directory are.
@@ -67,8 +69,9 @@ pub fn kept(state_dir: &Path) -> io::Result<Vec<KeptSalvage>> {
 fn size(dir: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(dir)? {
-        let meta = entry?.metadata()?;
-        bytes += if meta.is_file() { meta.len() } else { 0 };
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        bytes += if meta.is_dir() { size(&entry.path())? } else { meta.len() };
     }
     Ok(bytes)
 }
@@ -154,8 +157,11 @@ mod tests {
         }
         fs::create_dir_all(place(dir.path()).join("e.part")).unwrap();
         assert_eq!(ids(dir.path()), ["a", "b", "c", "d"]);
-        let limits =
-            |max_bytes, days: u64| SalvageLimits { max_bytes, max_age: Duration::from_secs(days * 86_400) };
+        let limits = |max_bytes, days: u64| SalvageLimits {
+            max_bytes,
+            max_age: Duration::from_secs(days * 86_400),
+            max_copy: 0,
+        };
         let removed = prune(dir.path(), limits(10_000, 30), now()).unwrap();
         assert!(removed.len() == 1 && removed[0].contains("a: is 40 days old"), "{removed:?}");
         let removed = prune(dir.path(), limits(1_500, 30), now()).unwrap();

@@ -17,6 +17,7 @@ use super::{
     kept_salvage::{self, SalvageLimits},
     loss,
     names::Names,
+    old_data,
     wal::{EntrySink, Reading, Sink, Sinks},
 };
 use crate::model::{LOST_SHOWN, LossList, Lsn, NodeId, Stamp, Timeline};
@@ -29,6 +30,8 @@ const LISTING: &str = "listing.txt";
 pub(super) const LIST: &str = "lost.json";
 const README: &str = "README";
 pub(super) const MANIFEST: &str = "MANIFEST";
+/// The data directory as it was, where it was copied.
+pub const DATA: &str = "data";
 
 /// Transactions that wait for the names of their tables; not in a folder that is whole.
 const WAITING: &str = "waiting.tmp";
@@ -109,7 +112,8 @@ impl Instance {
         let in_force = self.get("synchronous_standby_names").await.unwrap_or_default();
         let list = list(tail, &reading, &names, in_force);
         let (wal, limits) = (self.file("pg_wal"), self.salvage_limits);
-        let keep = Keep { wal, part, dir, reading, names, list, state_dir: self.state_dir.clone(), limits };
+        let (data_dir, state_dir) = (self.data_dir.clone(), self.state_dir.clone());
+        let keep = Keep { wal, part, dir, reading, names, list, data_dir, state_dir, limits };
         let salvages = Arc::clone(&self.salvages);
         let finish = move || {
             let last = salvages.lock().unwrap_or_else(PoisonError::into_inner);
@@ -176,6 +180,7 @@ struct Keep {
     reading: Reading,
     names: Names,
     list: LossList,
+    data_dir: PathBuf,
     state_dir: PathBuf,
     limits: SalvageLimits,
 }
@@ -188,6 +193,10 @@ impl Keep {
             notes.push(format!("the listing beyond its first {listed} bytes"));
         }
         notes.extend(self.copy()?);
+        if self.list.committed + self.list.prepared > 0 {
+            let (from, to) = (&self.data_dir, self.part.join(DATA));
+            notes.extend(disk::io("copy", from, old_data::keep(from, &to, self.limits.max_copy))?);
+        }
         self.list.notes.extend(notes.iter().map(|note| format!("left out: {note}")));
         let (path, waiting) = (self.part.join(LIST), self.part.join(WAITING));
         let first = disk::io("write", &path, loss::write(&path, &self.list, &waiting, &self.names))?;
@@ -200,6 +209,10 @@ impl Keep {
         for entry in disk::io("read", &self.part, fs::read_dir(&self.part))? {
             let path = disk::io("read", &self.part, entry)?.path();
             disk::io("sync", &path, File::open(&path).and_then(|file| file.sync_all()))?;
+        }
+        if self.part.join(DATA).exists() {
+            let synced = File::open(&self.part).and_then(|file| Ok(rustix::fs::syncfs(file)?));
+            disk::io("sync", &self.part, synced)?;
         }
         disk::remove_folder(&self.dir)?;
         disk::sync_folder_of(&path)?;
@@ -251,7 +264,7 @@ impl Keep {
         let entries = disk::io("read", &self.part, fs::read_dir(&self.part).and_then(Iterator::collect))?;
         let mut entries: Vec<fs::DirEntry> = entries;
         entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
+        for entry in entries.iter().filter(|entry| entry.path().is_file()) {
             let (bytes, sum) = disk::io("read", &entry.path(), checksum(&entry.path()))?;
             let _a_string_takes_all = writeln!(text, "{} {bytes} {sum:08x}", entry.file_name().display());
         }
@@ -287,10 +300,9 @@ fn readme(list: &LossList) -> String {
          \x20             pg_waldump --path . --timeline {} --start {from} --xid 747\n\
          {MANIFEST}      sizes and checksums (CRC-32C) of these files\n\
          \n\
-         The rows themselves are in the WAL, in PostgreSQL's own form. They can be read from a copy of the old data\n\
-         directory: where the node was cloned, it lies beside the data directory, with the ending .locum-old, until the\n\
-         next clone. Copy it, take standby.signal out of the copy, and start that with a socket only: it must not become a\n\
-         primary for anybody.\n",
+         {DATA}/         the data directory as it was, where it was copied (not under MANIFEST; it has checksums of its own).\n\
+         \x20             `locum salvage open` starts a copy of it, read-only, for nobody but this host's people; then\n\
+         \x20             rows can be copied from it with psql or pg_dump.\n",
         timeline.0
     )
 }

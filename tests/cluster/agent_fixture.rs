@@ -215,7 +215,11 @@ pub(crate) fn settings(dir: &Path, name: &str) -> (config::Postgres, PathBuf) {
         no_sync: false,
         priority: 0,
         clone_max_rate: None,
-        salvage: locum::postgres::SalvageLimits { max_bytes: 1 << 30, max_age: Duration::from_secs(86_400) },
+        salvage: locum::postgres::SalvageLimits {
+            max_bytes: 1 << 30,
+            max_age: Duration::from_secs(86_400),
+            max_copy: 1 << 30,
+        },
     };
     (cfg, dir.join(format!("{name}.state")))
 }

@@ -114,6 +114,7 @@ impl Node {
             salvage: locum::postgres::SalvageLimits {
                 max_bytes: 1 << 30,
                 max_age: Duration::from_secs(86_400),
+                max_copy: 1 << 30,
             },
         };
         let instance = Instance::new(&config, &state_dir).expect("an instance");

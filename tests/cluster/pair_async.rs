@@ -1,8 +1,12 @@
 //! In async mode a crash may cost rows: never more than what was said, and never beyond what was allowed.
 
-use locum::model::{IncidentKind, Snapshot};
+use locum::{
+    model::{IncidentKind, Snapshot},
+    postgres::Psql,
+};
 
 use crate::{
+    fixture::missing,
     pair::{LivePair, Wish, child, family, primary_of, send, status_of},
     plain::locum,
 };
@@ -41,6 +45,23 @@ async fn what_an_async_failover_loses_is_within_what_the_record_says() {
     let listed = locum(&["salvage", "list", "--json"], &pair.config_file(old)).expect(0, &[]).json();
     assert_eq!(listed["salvages"][0]["committed"], list["list"]["committed"]);
     locum(&["salvage", "list"], &config).expect(0, &["Nothing is salvaged on this host."]);
+    // What was lost can be read, and copied from there; nothing can be written to it.
+    let id_of_salvage = listed["salvages"][0]["id"].as_str().unwrap().to_owned();
+    let kept = pair.config_file(old);
+    locum(&["salvage", "open", "nothing"], &kept).expect(1, &["there is no salvage nothing", &id_of_salvage]);
+    let opened = locum(&["salvage", "open", &id_of_salvage, "--json"], &kept).expect(0, &[]).json();
+    let at = ["host", "port", "user"].map(|key| format!("{key}={}", opened[key].as_str().unwrap())).join(" ");
+    let (at, psql) = (format!("{at} dbname=postgres"), Psql::of(&pair.host(old).node.instance));
+    let rows = psql.ask(&at, "SELECT id FROM t;").await.unwrap();
+    let rows: Vec<i64> = rows.lines().map(|row| row.parse().unwrap()).collect();
+    let lost = missing(&pair.host(standby).node, &rows).await;
+    assert_eq!(lost as u64, inserted, "what the list says is what only the old state has");
+    let written = psql.ask(&at, "INSERT INTO t VALUES (-1);").await.unwrap_err();
+    assert!(written.to_string().contains("read-only"), "{written}");
+    assert_eq!(psql.ask(&at, "SELECT pg_is_in_recovery();").await.unwrap().trim(), "f");
+    locum(&["salvage", "open", &id_of_salvage], &kept).expect(0, &["is open", "pg_dump", "--stop"]);
+    locum(&["salvage", "open", &id_of_salvage, "--stop"], &kept).expect(0, &["The salvage stays"]);
+    locum(&["salvage", "open", &id_of_salvage, "--stop"], &kept).expect(1, &["is not open"]);
     // Without the member that keeps it: what the incident itself carries.
     pair.host_mut(old).member.terminate().await;
     locum(&["report", "--lost", id], &config)

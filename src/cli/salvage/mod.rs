@@ -1,6 +1,8 @@
 //! `locum salvage`: what this host keeps of the WAL that it had to give up. Needs no member.
 
-use std::fmt::Write as _;
+mod open;
+
+use std::{fmt::Write as _, path::Path};
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -21,10 +23,16 @@ use crate::{
 type Seen = (KeptSalvage, Option<LossList>);
 
 /// Looks into the state directory.
-pub(super) fn execute(args: &SalvageArgs) -> Result<Exit, Failure> {
-    let SalvageVerb::List { source, json } = &args.verb;
-    let seen = look(source)?;
-    let text = if *json {
+pub(super) async fn execute(args: &SalvageArgs) -> Result<Exit, Failure> {
+    match &args.verb {
+        SalvageVerb::List { source, json } => list(source, *json),
+        SalvageVerb::Open(args) => open::execute(args).await,
+    }
+}
+
+fn list(source: &ConfigSource, json: bool) -> Result<Exit, Failure> {
+    let seen = look(&config::load(&source.sources())?.config.state_dir)?;
+    let text = if json {
         let folder = |(kept, list): &Seen| {
             json!({
                 "id": kept.id,
@@ -47,15 +55,14 @@ pub(super) fn execute(args: &SalvageArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn look(source: &ConfigSource) -> Result<Vec<Seen>, Failure> {
-    let state_dir = config::load(&source.sources())?.config.state_dir;
+fn look(state_dir: &Path) -> Result<Vec<Seen>, Failure> {
     let failed = |error: std::io::Error| {
         let what = format!("the salvages of {} cannot be read: {error}", state_dir.display());
         Failure::refused(what, &["Is this the user that the member runs as? Nothing was changed."])
     };
-    let kept = postgres::kept(&state_dir).map_err(failed)?;
+    let kept = postgres::kept(state_dir).map_err(failed)?;
     let list = |kept: KeptSalvage| {
-        let list = postgres::read_list(&state_dir, &kept.id, 0).unwrap_or_else(|error| {
+        let list = postgres::read_list(state_dir, &kept.id, 0).unwrap_or_else(|error| {
             output::talk(&format!("note: the list of {} cannot be read: {error}", kept.dir.display()));
             None
         });
