@@ -25,10 +25,6 @@ pub(super) fn plan(
     {
         return false;
     }
-    if let Some(node) = case.others(Some(old)).into_iter().find(|node| is_under_way(case, intent, node)) {
-        case.underway(format!("{node} gets the WAL that only {old} has"));
-        return true;
-    }
     let open: Vec<(NodeId, Lsn)> =
         standing.iter().filter(|(node, _)| !is_in_vain(case, intent, node)).cloned().collect();
     let Some((node, lsn)) = candidate::best(case, &open) else { return false };
@@ -47,6 +43,20 @@ pub(super) fn plan(
     let command = command(case, old);
     case.order(intent, node, command);
     true
+}
+
+/// Who is being rescued, as long as that is waited for.
+pub(super) fn awaited(case: &Case<'_>, intent: &Intent) -> Option<NodeId> {
+    if is_over(case, intent) {
+        return None;
+    }
+    let old = intent.previous.as_ref();
+    case.others(old).into_iter().find(|node| is_under_way(case, intent, node)).cloned()
+}
+
+fn is_over(case: &Case<'_>, intent: &Intent) -> bool {
+    let limit = case.policy.rescue_max;
+    case.rescue_began(intent.epoch).is_some_and(|began| case.now.since(began) >= limit)
 }
 
 fn command(case: &Case<'_>, old: &NodeId) -> Command {
@@ -75,12 +85,10 @@ pub(super) fn has(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
 
 /// The old primary's own agent says that its server is down, and there is time left.
 fn is_possible(case: &Case<'_>, intent: &Intent, old: &NodeId) -> bool {
-    let limit = case.policy.rescue_max;
-    let over = case.rescue_began(intent.epoch).is_some_and(|began| case.now.since(began) >= limit);
     let whole = case
         .heard(old)
         .is_some_and(|agent| agent.unfinished.is_none() && matches!(agent.server.value, Server::Down(_)));
-    !limit.is_zero() && !over && whole
+    !case.policy.rescue_max.is_zero() && !is_over(case, intent) && whole
 }
 
 /// What this standby lacks was brought to it, or may still be: it says nothing about a loss.

@@ -28,6 +28,11 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
             return reinstate(case, intent);
         }
     };
+    // Whoever is being rescued will have more than it is known to have: another one that is declared now would leave it with
+    // WAL of its own.
+    if let Some(node) = rescue::awaited(case, intent) {
+        return case.underway(format!("{node} gets the WAL that only the old primary has"));
+    }
     // After a recruit nothing acknowledged is missing, and what the old primary had is not known where it is not heard.
     if let Pen::Fenced { wal_end } = pen
         && rescue::plan(case, intent, &standing, wal_end)

@@ -99,7 +99,8 @@ async fn a_quarantined_node_comes_back_when_a_person_has_mended_it() {
     let in_vain = pair.over(&pair.ask("/v1/rejoin", json!({ "node": old })).await).await;
     assert_eq!(in_vain.state, OperationState::Failed, "{in_vain:?}");
     assert!(in_vain.messages.iter().any(|why| why.contains("no_such_setting_at_all")), "{in_vain:?}");
-    pair.shows("a quarantine again", |s| finds(s, "quarantined")).await;
+    let over = |s: &Snapshot| s.intent.as_ref().is_some_and(|intent| intent.rejoin.is_none());
+    pair.shows("a quarantine again", |s| finds(s, "quarantined") && over(s)).await;
     std::fs::write(&file, good).unwrap();
     let operation = pair.ask("/v1/rejoin", json!({ "node": old })).await;
     let ended = pair.over(&operation).await;

@@ -162,3 +162,25 @@ fn the_most_advanced_is_rescued() {
     assert_eq!(orders(&plan), vec![(busan, command())]);
     assert_eq!(declared(&plan), None);
 }
+
+#[test]
+fn nobody_else_is_declared_while_one_is_being_rescued_however_the_pen_was_taken() {
+    let osaka = node("osaka");
+    let mut view = vacant();
+    let third = view.nodes[&tokyo()].clone();
+    view.nodes.insert(osaka.clone(), third);
+    let both = set(&[osaka.clone(), tokyo()]);
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next) = (both.clone(), both);
+    intent.promotable = vec![osaka.clone(), tokyo()];
+    recruit(&mut view);
+    let stamp = view.intent_mut().stamp();
+    view.standby_mut(&osaka).recruited = Some(stamp);
+    assert_eq!(chosen(&decide(&view)), Some(osaka.clone()), "every member is recruited, and none has more");
+    // Its attest is being taken back, which is not seen yet.
+    let under_way = key(&mut view);
+    view.underway.insert(under_way);
+    assert_eq!(chosen(&decide(&view)), None);
+    let too_long = Memory { rescue: Some((Epoch(4), ago(2_000))), ..Memory::default() };
+    assert_eq!(chosen(&plan(&view, &too_long, &policy(), NOW)), Some(osaka));
+}
