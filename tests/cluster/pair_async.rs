@@ -113,7 +113,7 @@ async fn beyond_max_data_loss_the_standby_is_not_promoted() {
 
 /// Failovers of one try: there and back by default.
 fn runs() -> u64 {
-    std::env::var("LOCUM_RESCUE_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
+    std::env::var("TEST_RESCUE_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
 }
 
 /// Kills the postmaster again and again while its standby lacks WAL. The RTO of each run, and how many bytes were rescued.

@@ -19,7 +19,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use crate::fixture::{Node, Pair, SOON, until};
 
 /// How many lossy failovers one run takes; more for a person.
-const ROUNDS: &str = "LOCUM_LOSS_ROUNDS";
+const ROUNDS: &str = "TEST_LOSS_ROUNDS";
 
 /// Rows inserted, updated, deleted by table.
 type Rows = BTreeMap<String, (u64, u64, u64)>;
