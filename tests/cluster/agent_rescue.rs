@@ -53,6 +53,9 @@ async fn dies(pair: &Pair) -> Lsn {
 
 async fn rescued_and_promoted(rows: u32) -> Duration {
     let pair = pair().await;
+    // The old primary begins to stream at the segment of the switch, and its slot is made after the promotion's checkpoint.
+    pair.b.ask("ALTER SYSTEM SET wal_keep_size = '512MB'").await;
+    pair.b.ask("SELECT pg_reload_conf()").await;
     let written = behind(&pair, rows).await;
     let end = dies(&pair).await;
     pair.b.done(stamp(2, 6), Command::Recruit).await;
