@@ -63,11 +63,6 @@ impl Member {
         Ok(Self { http, base, token_file, source })
     }
 
-    /// The member whose API is at `address`.
-    pub(super) fn of_api(connect: &Connect, address: &str) -> Result<Self, Failure> {
-        Self::find(&Connect { api: Some(address.to_owned()), ..connect.clone() })
-    }
-
     /// Another member, with the same credentials.
     pub(super) fn at(&self, address: &str) -> Result<Self, Failure> {
         let source = "its registration".to_owned();

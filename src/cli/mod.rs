@@ -8,6 +8,7 @@ mod certs;
 mod check;
 mod client;
 mod config;
+mod confirm;
 pub mod demo;
 mod explain;
 mod failure;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Exit, Failure, client::Member};
+use super::{Exit, Failure, client::Member, output};
 use crate::model::{Operation, OperationState};
 
 /// Time between two looks: short, because a switchover takes some 100 ms.
@@ -83,6 +83,17 @@ pub(super) async fn wait(
         format!("timed out after {}: {last}", humantime::format_duration(limit)),
         &["Its outcome is not known here; the leader goes on with it, or rolls it back.", &look],
     ))
+}
+
+/// Tells what is said of an operation whenever it changes; nothing unless it is wanted.
+pub(super) fn talker(wanted: bool) -> impl FnMut(&Operation) {
+    let mut told = Vec::new();
+    move |operation| {
+        if wanted && operation.messages != told {
+            operation.messages.iter().for_each(|message| output::talk(&format!("  {message}")));
+            told.clone_from(&operation.messages);
+        }
+    }
 }
 
 /// What to say of a request that was not fulfilled.

@@ -6,10 +6,11 @@ use super::{
     Exit, Failure,
     args::RejoinArgs,
     client::Member,
+    confirm,
     operation::{self, Ended},
     output,
 };
-use crate::model::{Operation, Snapshot};
+use crate::model::Snapshot;
 
 const PATH: &str = "/v1/rejoin";
 
@@ -42,13 +43,7 @@ pub(super) async fn execute(args: &RejoinArgs) -> Result<Exit, Failure> {
     if args.no_wait {
         return accepted(args, &member, id);
     }
-    let mut told = Vec::new();
-    let progress = |operation: &Operation| {
-        if !args.json && operation.messages != told {
-            operation.messages.iter().for_each(|message| output::talk(&format!("  {message}")));
-            told.clone_from(&operation.messages);
-        }
-    };
+    let progress = operation::talker(!args.json);
     match operation::wait(&member, id, args.timeout, progress).await? {
         Ended::Done(operation) => {
             output::data(&match args.json {
@@ -80,21 +75,13 @@ fn what(args: &RejoinArgs) -> String {
 
 /// A clone costs redundancy for as long as it takes, and a copy of the data.
 async fn confirm(args: &RejoinArgs, member: &Member) -> Result<(), Failure> {
-    if !output::can_ask() {
-        return Err(Failure::refused(
-            "nobody can be asked here, and a clone replaces the data of the node",
-            &["Nothing was changed. Add --yes if that is meant, or --dry-run to see what stands in the way."],
-        ));
-    }
+    confirm::askable("a clone replaces the data of the node", "what stands in the way")?;
     let now: Snapshot = member.get("/v1/status").await?;
     let question = format!(
         "Clone {} of {} anew? Its data directory is put aside, and it is no standby until that has ended. [y/N]",
         args.node, now.cluster
     );
-    match output::ask(&question).as_deref() {
-        Some("y" | "Y" | "yes" | "Yes") => Ok(()),
-        _ => Err(Failure::refused("not confirmed", &["Nothing was changed."])),
-    }
+    confirm::agreed(&question)
 }
 
 fn accepted(args: &RejoinArgs, member: &Member, id: &str) -> Result<Exit, Failure> {

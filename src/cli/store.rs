@@ -6,6 +6,7 @@ use super::{
     Exit, Failure,
     args::{StoreArgs, StoreVerb},
     client::Member,
+    confirm,
     operation::{self, CONTROL_WAIT, Ended},
     output,
 };
@@ -61,19 +62,11 @@ fn dry_run(as_json: bool, wanted: bool, answer: &Value) -> Result<Exit, Failure>
 }
 
 fn confirm(now: &Snapshot) -> Result<(), Failure> {
-    if !output::can_ask() {
-        return Err(Failure::refused(
-            "nobody can be asked here, and what the store has forgotten is not to be had again",
-            &["Nothing was changed. Add --yes if that is meant, or --dry-run to see what stands in the way."],
-        ));
-    }
+    confirm::askable("what the store has forgotten is not to be had again", "what stands in the way")?;
     let question = format!(
         "Believe the store of {} although members remember more than it holds? The running primary keeps its place, \
          and nothing is promised until the sync set is proven anew. [y/N]",
         now.cluster
     );
-    match output::ask(&question).as_deref() {
-        Some("y" | "Y" | "yes" | "Yes") => Ok(()),
-        _ => Err(Failure::refused("not confirmed", &["Nothing was changed."])),
-    }
+    confirm::agreed(&question)
 }

@@ -6,6 +6,7 @@ use super::{
     Exit, Failure,
     args::SwitchoverArgs,
     client::Member,
+    confirm,
     operation::{self, Ended},
     output,
 };
@@ -71,12 +72,7 @@ fn to(args: &SwitchoverArgs) -> String {
 
 /// Asks the person, once it is known that it would be possible.
 async fn confirm(args: &SwitchoverArgs, member: &mut Member) -> Result<(), Failure> {
-    if !output::can_ask() {
-        return Err(Failure::refused(
-            "nobody can be asked here, and a switchover moves the primary",
-            &["Nothing was changed. Add --yes if that is meant, or --dry-run to see what stands in the way."],
-        ));
-    }
+    confirm::askable("a switchover moves the primary", "what stands in the way")?;
     let now: Snapshot = member.get("/v1/status").await?;
     let answer = ask_blockers(args, member).await?;
     if let Some(refusal) =
@@ -91,10 +87,7 @@ async fn confirm(args: &SwitchoverArgs, member: &mut Member) -> Result<(), Failu
         "Hand over the primary of {}{from}{to}? Connections to it are cut when their transaction has ended. [y/N]",
         now.cluster
     );
-    match output::ask(&question).as_deref() {
-        Some("y" | "Y" | "yes" | "Yes") => Ok(()),
-        _ => Err(Failure::refused("not confirmed", &["Nothing was changed."])),
-    }
+    confirm::agreed(&question)
 }
 
 fn accepted(args: &SwitchoverArgs, member: &Member, id: &str) -> Result<Exit, Failure> {

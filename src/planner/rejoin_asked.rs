@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Memory, case::Case, health, health::Health};
+use super::{Memory, case::Case, health, health::Health, requests};
 use crate::model::{
     AgentFacts, Command, Durability, Finding, Intent, Member, Mono, NodeId, Policy, Server, StandbyName,
     Step, Unfinished, Upstream, View,
@@ -47,16 +47,7 @@ pub(super) fn admit(
 }
 
 fn general_blockers(case: &Case<'_>, intent: &Intent) -> Vec<String> {
-    let mut blockers = Vec::new();
-    if !case.view.leading {
-        blockers.push("this member does not lead".into());
-    }
-    if intent.paused {
-        blockers.push("automatic action is paused; `locum resume` lifts it".into());
-    }
-    if let Some(handover) = &intent.handover {
-        blockers.push(format!("a switchover to {} is under way", handover.to));
-    }
+    let mut blockers = requests::blockers(case, intent);
     if let Some(asked) = &intent.rejoin {
         blockers.push(format!("{} is being brought back, as was asked before", asked.node));
     }

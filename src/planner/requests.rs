@@ -52,3 +52,18 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) -> bool {
     }
     case.declares()
 }
+
+/// What stands in the way of anything that a leader is asked to do by itself.
+pub(super) fn blockers(case: &Case<'_>, intent: &Intent) -> Vec<String> {
+    let mut blockers = Vec::new();
+    if !case.view.leading {
+        blockers.push("this member does not lead".into());
+    }
+    if intent.paused {
+        blockers.push("automatic action is paused; `locum resume` lifts it".into());
+    }
+    if let Some(handover) = &intent.handover {
+        blockers.push(format!("a switchover to {} is under way", handover.to));
+    }
+    blockers
+}

@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 
-use super::{Memory, candidate, case::Case, sync_set, vacancy};
+use super::{Memory, candidate, case::Case, requests, sync_set, vacancy};
 use crate::model::{
     Cause, Command, Control, ControlState, Down, EndpointKind, Hold, Intent, Mode, Mono, NodeId, Policy,
     Primary, RouteOrder, Server, Standby, Step, View,
@@ -51,16 +51,7 @@ pub(super) fn admit(
 }
 
 fn general_blockers(case: &Case<'_>, intent: &Intent) -> Vec<String> {
-    let mut blockers = Vec::new();
-    if !case.view.leading {
-        blockers.push("this member does not lead".into());
-    }
-    if intent.paused {
-        blockers.push("automatic action is paused; `locum resume` lifts it".into());
-    }
-    if let Some(handover) = &intent.handover {
-        blockers.push(format!("a switchover to {} is under way", handover.to));
-    }
+    let mut blockers = requests::blockers(case, intent);
     if intent.sync != intent.sync_next {
         blockers.push("the sync set is changing at this moment; try again in a second".into());
     }

@@ -105,7 +105,10 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, PgError> {
 
 impl Owner {
     /// Makes a file this user's, where this process may do that.
-    pub(super) fn give(&self, path: &Path) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn give(&self, path: &Path) -> io::Result<()> {
         if self.is_other() { chown(path, Some(self.uid), Some(self.gid)) } else { Ok(()) }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{MetadataExt as _, chown, symlink},
+    os::unix::fs::{MetadataExt as _, chown},
     path::{Path, PathBuf},
 };
 
@@ -66,8 +66,6 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let meta = fs::metadata(&entry)?;
         if meta.is_dir() {
             copy(&entry, &target)?;
-        } else if fs::symlink_metadata(&entry)?.is_symlink() && !meta.is_file() {
-            symlink(fs::read_link(&entry)?, &target)?;
         } else {
             fs::copy(&entry, &target)?;
             give(&target, &meta)?;
@@ -88,6 +86,8 @@ fn give(path: &Path, like: &fs::Metadata) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::{
     Exit, Failure,
     args::AdoptArgs,
+    confirm,
     nodes::{self, Names, Node},
     output,
 };
@@ -256,14 +257,8 @@ fn confirm(args: &AdoptArgs, plan: &Plan) -> Result<(), Failure> {
     for action in &plan.actions {
         output::talk(&format!("  {}: {}", action.what, action.command));
     }
-    if !output::can_ask() {
-        let hint = "Nothing was changed. Add --yes if that is meant, or --dry-run to see what would be done.";
-        return Err(Failure::refused("nobody can be asked here, and this changes the node", &[hint]));
-    }
-    match output::ask("Do that? [y/N]").as_deref() {
-        Some("y" | "Y" | "yes" | "Yes") => Ok(()),
-        _ => Err(Failure::refused("not confirmed", &["Nothing was changed."])),
-    }
+    confirm::askable("this changes the node", "what would be done")?;
+    confirm::agreed("Do that? [y/N]")
 }
 
 async fn perform(

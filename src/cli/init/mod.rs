@@ -7,7 +7,7 @@ use std::{path::Path, time::Duration};
 
 use serde_json::json;
 
-use super::{Exit, Failure, args::InitArgs, nodes, output};
+use super::{Exit, Failure, args::InitArgs, confirm, nodes, output};
 use crate::{
     agent::{self, Memory},
     config::{self, Config, Postgres},
@@ -202,14 +202,8 @@ fn confirm(args: &InitArgs, steps: &[String]) -> Result<(), Failure> {
         return Ok(());
     }
     steps.iter().for_each(|step| output::talk(&format!("  {step}")));
-    if !output::can_ask() {
-        let hint = "Nothing was changed. Add --yes if that is meant, or --dry-run to see what would be done.";
-        return Err(Failure::refused("nobody can be asked here, and this makes a node", &[hint]));
-    }
-    match output::ask("Do that? [y/N]").as_deref() {
-        Some("y" | "Y" | "yes" | "Yes") => Ok(()),
-        _ => Err(Failure::refused("not confirmed", &["Nothing was changed."])),
-    }
+    confirm::askable("this makes a node", "what would be done")?;
+    confirm::agreed("Do that? [y/N]")
 }
 
 async fn make_standby(args: &InitArgs, config: &Config, instance: &Instance) -> Result<Exit, Failure> {

@@ -96,9 +96,11 @@ async fn cluster(config: &Config) -> Result<Cluster, Failure> {
 
 /// Any member that answers knows the leader.
 async fn leader(connect: &Connect, cluster: &Cluster) -> Result<Member, Failure> {
+    // This host's own does not run yet; it lends its credentials.
+    let own = Member::find(connect)?;
     let mut why = "the store knows no member of it".to_owned();
     for registered in cluster.members.iter().filter(|member| !cluster.intent.removed.contains(&member.node)) {
-        let mut member = Member::of_api(connect, &registered.api_address)?;
+        let mut member = own.at(&registered.api_address)?;
         match member.try_get::<Snapshot>("/v1/status").await {
             Ok(Ok(_)) => {
                 member.toward_leader().await;

@@ -8,10 +8,11 @@ use super::{
     Exit, Failure,
     args::{AboutNode, NodeArgs, NodeVerb},
     client::Member,
+    confirm,
     operation::{self, Ended},
     output,
 };
-use crate::model::{Operation, Snapshot};
+use crate::model::Snapshot;
 
 /// How long it may take until nothing rests on a node: a change of the sync set, with its proof, and a note on the
 /// primary's disk.
@@ -93,13 +94,7 @@ async fn change(about: &AboutNode, change: &Change) -> Result<Exit, Failure> {
         confirm(&question(about, &member.get("/v1/status").await?))?;
     }
     let (_, answer) = member.post(change.path, &json!({ "node": about.node })).await?;
-    let mut told = Vec::new();
-    let progress = |operation: &Operation| {
-        if !about.json && operation.messages != told {
-            operation.messages.iter().for_each(|message| output::talk(&format!("  {message}")));
-            told.clone_from(&operation.messages);
-        }
-    };
+    let progress = operation::talker(!about.json);
     match operation::wait(&member, operation::id(&answer)?, DRAINED, progress).await? {
         Ended::Done(operation) => {
             output::data(&match about.json {
@@ -113,14 +108,6 @@ async fn change(about: &AboutNode, change: &Change) -> Result<Exit, Failure> {
 }
 
 fn confirm(question: &str) -> Result<(), Failure> {
-    if !output::can_ask() {
-        return Err(Failure::refused(
-            "nobody can be asked here, and this changes what the cluster can bear",
-            &["Nothing was changed. Add --yes if that is meant, or --dry-run to see what stands in the way."],
-        ));
-    }
-    match output::ask(question).as_deref() {
-        Some("y" | "Y" | "yes" | "Yes") => Ok(()),
-        _ => Err(Failure::refused("not confirmed", &["Nothing was changed."])),
-    }
+    confirm::askable("this changes what the cluster can bear", "what stands in the way")?;
+    confirm::agreed(question)
 }

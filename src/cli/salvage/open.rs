@@ -7,7 +7,7 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, chown},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -116,7 +116,7 @@ fn make(copy: &Copy<'_>, saved: &Path) -> Result<(), Failure> {
         }
         let private = |path: &Path| {
             fs::DirBuilder::new().mode(0o700).create(path)?;
-            give(path, copy.owner)
+            copy.owner.owner().give(path)
         };
         private(&part)?;
         private(&part.join(SOCKETS))?;
@@ -125,18 +125,13 @@ fn make(copy: &Copy<'_>, saved: &Path) -> Result<(), Failure> {
         // Nobody but the owner of its folder gets to the socket.
         let hba = part.join(HBA);
         fs::File::create(&hba)?.write_all(b"local all all trust\n")?;
-        give(&hba, copy.owner)?;
+        copy.owner.owner().give(&hba)?;
         fs::rename(&part, copy.place)
     })();
     made.map_err(|error| {
         let hint = "The salvage is as it was. Is there room beside the data directory, and is this the user that the member runs as?";
         Failure::refused(format!("{} cannot be made: {error}", copy.place.display()), &[hint])
     })
-}
-
-fn give(path: &Path, instance: &Instance) -> io::Result<()> {
-    let owner = instance.owner();
-    if rustix::process::geteuid().is_root() { chown(path, Some(owner.uid), Some(owner.gid)) } else { Ok(()) }
 }
 
 fn instance(copy: &Copy<'_>) -> Result<Instance, Failure> {
