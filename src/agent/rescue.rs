@@ -1,6 +1,6 @@
 //! WAL rescue: what only a fenced node still has is fetched from its agent before this standby is promoted.
 //!
-//! Asked for: pages from the one that holds the last byte applied here, of the standby's own timeline. What it has
+//! Asked for: pages from the one that holds the last record applied here, of the standby's own timeline. What it has
 //! itself must be there byte for byte, or nothing is taken. The attest of the recruit is taken back before the first
 //! byte is written, since its position no longer stands still, and given anew at the new position.
 
@@ -15,7 +15,7 @@ use super::{inner::Inner, orders::Unable};
 use crate::{
     model::{Lsn, NodeId, Rescued, Server, Stamp, SystemId},
     ports::{Member, WalAsk},
-    postgres::{WalPlace, fitting, page_before, sql::Sql},
+    postgres::{WalPlace, belongs, is_blank, sql::Sql},
 };
 
 /// One statement of this file.
@@ -63,12 +63,16 @@ impl Inner {
         let sql = self.sql().await?;
         let generation = self.board.read(|s| s.generation);
         let own = self.own(&sql).await?;
+        // Applied up to the end of a segment that was left by a switch, it has blank pages there, which compare to nothing.
+        let last = self.instance.last_page(own.place, own.replayed).await?;
+        let last =
+            last.ok_or_else(|| Unable::Refused(format!("its own WAL before {} is gone", own.replayed)))?;
         let ask = WalAsk {
             stamp,
             system: own.system,
             timeline: own.place.timeline,
             segment: own.place.segment,
-            from: page_before(own.replayed),
+            from: last,
         };
         let copy = self.copy(&*peer, ask, &own, &writing);
         let copied = timeout(within, copy).await.unwrap_or_else(|_| {
@@ -132,7 +136,7 @@ impl Inner {
             let came = peer.wal(ask.clone()).await.map_err(|error| Unable::Failed(error.to_string()))?;
             let room = own.place.room(at);
             let bytes = came.len() as u64;
-            if bytes > room || fitting(&came, at, own.place.timeline, at == start) != came.len() {
+            if bytes > room || !belongs(&came, at, own.place.timeline, at == start) {
                 return Err(Unable::Failed(format!("what came for {at} is not the WAL of that place")));
             }
             let here = self.instance.read_wal(own.place, at, bytes).await?;
@@ -149,11 +153,21 @@ impl Inner {
                 break;
             }
         }
-        if ask.from == start || ask.from < own.end {
+        if ask.from == start || !self.is_all(own, ask.from).await? {
             let why = format!("the other node has no WAL at {}, which this one has", ask.from);
             return Err(Unable::Refused(why));
         }
         Ok(())
+    }
+
+    /// True if what it has itself ends there, but for what a switch has left blank.
+    async fn is_all(&self, own: &Own, at: Lsn) -> Result<bool, Unable> {
+        let more = own.end.bytes_since(at);
+        if more == 0 || more > own.place.left(at) {
+            return Ok(more == 0);
+        }
+        let more = self.instance.read_wal(own.place, at, more).await?;
+        Ok(!more.is_empty() && is_blank(&more))
     }
 
     /// From here on the position of the recruit does not stand still.

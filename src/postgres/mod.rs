@@ -51,7 +51,7 @@ pub use kept_salvage::{KeptSalvage, SalvageLimits, kept, read_list};
 pub use kill::{KillError, Killed};
 pub use old_data::copy as copy_data;
 pub use owner::Owner;
-pub use pages::{CHUNK, WalPlace, fitting, page_before};
+pub use pages::{CHUNK, WalPlace, belongs, is_blank};
 pub use process::Postmaster;
 pub use promote::{PromoteError, promote};
 pub use psql::{Psql, PsqlError};

@@ -47,8 +47,14 @@ impl WalPlace {
     /// How much of it one chunk from there holds at most: none goes beyond its segment.
     #[must_use]
     pub const fn room(self, at: Lsn) -> u64 {
-        let left = self.segment - self.offset(at);
+        let left = self.left(at);
         if left < CHUNK { left } else { CHUNK }
+    }
+
+    /// Bytes from there to the end of the segment.
+    #[must_use]
+    pub const fn left(self, at: Lsn) -> u64 {
+        self.segment - self.offset(at)
     }
 
     /// PostgreSQL allows segments of 1 MiB to 1 GiB.
@@ -57,17 +63,29 @@ impl WalPlace {
     }
 }
 
-/// The page that holds the last byte before a position: it can be compared with what somebody else has there.
-#[must_use]
-pub const fn page_before(at: Lsn) -> Lsn {
+/// The page that holds the last byte before a position.
+const fn page_before(at: Lsn) -> Lsn {
     let last = at.0.saturating_sub(1);
     Lsn(last - last % PAGE)
 }
 
-/// How many bytes of `bytes`, which begin at `at`, are whole pages of that place and of `timeline`. The first one may be
-/// of an earlier timeline if `compared` says that somebody compares it.
+/// True if nothing was written there: as the rest of a segment that was left by a switch (`pg_switch_wal`,
+/// `archive_timeout`, the end of a base backup).
 #[must_use]
-pub fn fitting(bytes: &[u8], at: Lsn, timeline: Timeline, compared: bool) -> usize {
+pub fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
+/// True if `bytes`, which begin at `at`, are whole pages of that place and of `timeline`, or of these and then blank ones. The
+/// first one may be of an earlier timeline if `compared` says that somebody compares it.
+#[must_use]
+pub fn belongs(bytes: &[u8], at: Lsn, timeline: Timeline, compared: bool) -> bool {
+    let written = fitting(bytes, at, timeline, compared);
+    (bytes.len() as u64).is_multiple_of(PAGE) && is_blank(&bytes[written..])
+}
+
+/// How many bytes are such pages, the blank ones not counted.
+fn fitting(bytes: &[u8], at: Lsn, timeline: Timeline, compared: bool) -> usize {
     let page_bytes = usize::try_from(PAGE).unwrap_or(usize::MAX);
     let fits = |(number, page): &(usize, &[u8])| {
         let here = at.0 + (number * page_bytes) as u64;
@@ -81,8 +99,30 @@ pub fn fitting(bytes: &[u8], at: Lsn, timeline: Timeline, compared: bool) -> usi
 }
 
 impl Instance {
-    /// The pages from `at` on that belong there, no more than [`WalPlace::room`]. Empty: there is none. Only of a server
-    /// of which no process is left.
+    /// The last page before `end` on which something is written: it can be compared with what somebody else has there.
+    /// None: its segment is not there.
+    ///
+    /// # Errors
+    /// [`PgError`]
+    pub async fn last_page(&self, place: WalPlace, end: Lsn) -> Result<Option<Lsn>, PgError> {
+        let folder = self.file("pg_wal");
+        let read = move || {
+            let mut at = page_before(end);
+            let path = place.file(&folder, at);
+            while is_blank(&disk::io("read", &path, read_at(&path, place, at, PAGE))?) {
+                if place.offset(at) == 0 {
+                    return Ok(None);
+                }
+                at.0 -= PAGE;
+            }
+            Ok(Some(at))
+        };
+        self.disk.run("read WAL", disk::SMALL, read).await
+    }
+
+    /// The pages from `at` on that belong there, no more than [`WalPlace::room`]. Empty: there is none. Where the segment
+    /// was left by a switch and WAL goes on in the next one, its blank pages belong to it. Only of a server of which no
+    /// process is left.
     ///
     /// # Errors
     /// [`PgError`]; also if there is WAL of a later timeline: the server had left this one.
@@ -99,7 +139,10 @@ impl Instance {
             }
             let path = place.file(&folder, at);
             let mut bytes = disk::io("read", &path, read_at(&path, place, at, place.room(at)))?;
-            bytes.truncate(fitting(&bytes, at, place.timeline, true));
+            let written = fitting(&bytes, at, place.timeline, true);
+            if !is_blank(&bytes[written..]) || !goes_on(&folder, place, at)? {
+                bytes.truncate(written);
+            }
             Ok(bytes)
         };
         self.disk.run("read WAL", deadline, read).await
@@ -148,6 +191,14 @@ impl Instance {
         };
         self.disk.run("write WAL", disk::SMALL, write).await
     }
+}
+
+/// True if the segment after that of `at` has WAL of this timeline.
+fn goes_on(folder: &Path, place: WalPlace, at: Lsn) -> Result<bool, PgError> {
+    let next = Lsn(at.0 - place.offset(at) + place.segment);
+    let path = place.file(folder, next);
+    let page = disk::io("read", &path, read_at(&path, place, next, PAGE))?;
+    Ok(fitting(&page, next, place.timeline, false) > 0)
 }
 
 fn later_timeline(folder: &Path, timeline: Timeline) -> io::Result<Option<Timeline>> {
@@ -228,6 +279,17 @@ mod tests {
             two / 2,
             "only the first may be of an earlier one"
         );
+    }
+
+    #[test]
+    fn blank_pages_belong_behind_written_ones() {
+        let at = Lsn(5 * SEGMENT);
+        let blank = vec![0; 2 * PAGE as usize];
+        let one = Timeline(3);
+        assert!(belongs(&[page(at.0, 3), blank.clone()].concat(), at, one, false));
+        assert!(!belongs(&[page(at.0, 3), blank.clone(), page(at.0 + 3 * PAGE, 3)].concat(), at, one, false));
+        assert!(!belongs(&[page(at.0, 2), blank.clone()].concat(), at, one, false), "of another timeline");
+        assert!(!belongs(&[page(at.0, 3), blank[..100].to_vec()].concat(), at, one, false), "half a page");
     }
 
     #[test]
