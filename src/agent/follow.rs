@@ -42,7 +42,9 @@ impl Inner {
             Server::Starting => Err(Unable::Failed("a server that is no standby is starting".into())),
             Server::Standby(_) => {
                 let postmaster = self.running_standby()?;
-                self.lead(upstream, Some(&postmaster)).await
+                self.lead(upstream, Some(&postmaster)).await?;
+                // It may have been about to be promoted.
+                self.drop_slots_of_a_former_term().await
             }
             Server::Down(_) => {
                 self.lead(upstream, None).await?;

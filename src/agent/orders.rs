@@ -75,7 +75,7 @@ impl From<Result<(), Unable>> for Reply {
 const fn deadline(command: &Command) -> Duration {
     match command {
         Command::Fence => FENCE,
-        Command::Recruit | Command::Promote(_) => TAKE_OVER,
+        Command::Recruit | Command::Promote { .. } => TAKE_OVER,
         Command::Rescue { within, .. } => TAKE_OVER.saturating_add(*within),
         Command::Checkpoint => CHECKPOINT,
         Command::Stop => STOP,
@@ -96,7 +96,7 @@ const fn deadline(command: &Command) -> Duration {
 const fn urgency(command: &Command) -> u8 {
     match command {
         Command::Fence => 2,
-        Command::Recruit | Command::Rescue { .. } | Command::Promote(_) => 1,
+        Command::Recruit | Command::Rescue { .. } | Command::Promote { .. } => 1,
         _ => 0,
     }
 }
@@ -167,7 +167,7 @@ impl Inner {
         let promised = self.held().await.promise;
         match promised {
             Some(higher) if higher > stamp => return Err(Unable::Refused(outdated(stamp, higher))),
-            None if matches!(command, Command::Promote(_)) => {
+            None if matches!(command, Command::Promote { .. }) => {
                 let why = "this node has no promise file: it may have forgotten a higher epoch, so it is not promoted";
                 return Err(Unable::Refused(why.into()));
             }
@@ -186,7 +186,7 @@ impl Inner {
             Command::Fence => self.fence(stamp).await,
             Command::Recruit => self.recruit(stamp).await,
             Command::Rescue { from, within } => self.rescue(stamp, from, *within).await,
-            Command::Promote(names) => self.promote(stamp, names).await,
+            Command::Promote { names, slots } => self.promote(stamp, names, slots).await,
             Command::Serve => self.serve(stamp).await,
             Command::Checkpoint => self.checkpoint(stamp).await,
             Command::Stop => self.stop_clean(stamp).await,
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn nothing_is_more_urgent_than_a_fence() {
-        assert!(urgency(&Command::Fence) > urgency(&Command::Promote(vec![])));
+        assert!(urgency(&Command::Fence) > urgency(&Command::Promote { names: vec![], slots: vec![] }));
         assert!(urgency(&Command::Recruit) > urgency(&Command::ProveNames));
     }
 }

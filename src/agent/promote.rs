@@ -33,7 +33,12 @@ const WRITE: &str = "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; \
 
 impl Inner {
     /// Promotes the standby that was recruited in this epoch, or that a hand-over has left with everything.
-    pub(super) async fn promote(self: &Arc<Self>, stamp: Stamp, names: &[StandbyName]) -> Result<(), Unable> {
+    pub(super) async fn promote(
+        self: &Arc<Self>,
+        stamp: Stamp,
+        names: &[StandbyName],
+        slots: &[String],
+    ) -> Result<(), Unable> {
         let held = self.held().await;
         if let Some(unfinished) = held.unfinished {
             return Err(Unable::Refused(format!("a {unfinished:?} of the data directory has not ended")));
@@ -49,7 +54,8 @@ impl Inner {
         }
         self.keep_word(stamp).await?;
         let postmaster = self.running_standby()?;
-        self.claim(stamp).await?;
+        let (claimed, ()) = tokio::join!(self.claim(stamp), self.make_first_slots(slots));
+        claimed?;
         // Inherited names may name itself; nothing leads it anywhere any more.
         let names = format_names(names).map_err(Unable::Refused)?;
         let settings = [

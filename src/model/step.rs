@@ -33,9 +33,15 @@ pub enum Command {
         /// How long the copy may take; what was copied is applied all the same.
         within: Duration,
     },
-    /// Promote the recruited standby. Its sync names are set to these before it is one: those it inherited may name
-    /// itself. Empty, but where commits must never be acknowledged by one node alone.
-    Promote(Vec<StandbyName>),
+    /// Promote the recruited standby.
+    Promote {
+        /// Its sync names are set to these before it is primary: those it inherited may name itself. Empty, but where
+        /// commits must never be acknowledged by one node alone.
+        names: Vec<StandbyName>,
+        /// The physical slots it makes before it is primary, for who will follow it: its first checkpoint removes WAL that
+        /// no slot keeps.
+        slots: Vec<String>,
+    },
     /// Start a stopped primary in place, or attest that it runs, under the stamp's epoch.
     Serve,
     /// Write a checkpoint now, so that the stop that follows is short.
@@ -74,7 +80,7 @@ impl Command {
             Self::Fence => "fence",
             Self::Recruit => "recruit",
             Self::Rescue { .. } => "rescue",
-            Self::Promote(_) => "promote",
+            Self::Promote { .. } => "promote",
             Self::Serve => "serve",
             Self::Checkpoint => "checkpoint",
             Self::Stop => "stop",

@@ -72,7 +72,8 @@ fn install(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     match &agent.server.value {
         Server::Standby(_) => {
             let names = sync_set::names(&[], case, intent);
-            case.order(intent, node, Command::Promote(names));
+            let slots = rejoin::first_slots(case, intent, node);
+            case.order(intent, node, Command::Promote { names, slots });
         }
         Server::Primary(_) | Server::Down(_) => case.order(intent, node, Command::Serve),
         Server::Starting | Server::Unknown => case.underway(format!("{node} is starting")),

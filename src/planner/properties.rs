@@ -267,7 +267,7 @@ fn check_order(view: &View, intent: &Intent, node: &NodeId, command: &Command) -
     let standby = matches!(view.agent(node).map(|agent| &agent.server.value), Some(Server::Standby(_)));
     prop_assert!(!intent.paused, "{} while paused", command.name());
     match command {
-        Command::Promote(_)
+        Command::Promote { .. }
         | Command::Serve
         | Command::Checkpoint
         | Command::SetNames(_)

@@ -3,7 +3,7 @@
 //! SAFETY, "The returning primary": divergence is judged by system identifier and by the switch position in the
 //! timeline history, never by the timeline number alone.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{case::Case, health, rejoin_asked};
 use crate::model::{
@@ -61,6 +61,16 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, 
             }
         }
     }
+}
+
+/// The slots that a standby makes before it is promoted: for everybody who may follow it, as far as is known by then. What is
+/// surplus goes when it is primary.
+pub(super) fn first_slots(case: &Case<'_>, intent: &Intent, candidate: &NodeId) -> Vec<String> {
+    let mut nodes: BTreeSet<&NodeId> = case.others(Some(candidate)).into_iter().collect();
+    // Its host may be lost: whoever leads since then has not heard of it.
+    nodes.extend(intent.previous.iter().filter(|previous| *previous != candidate));
+    let kept = |node: &&NodeId| case.stood_before(&Finding::SlotGivenUp { node: (*node).clone() }).is_none();
+    nodes.into_iter().filter(kept).map(NodeId::slot).collect()
 }
 
 /// Slots keep the WAL that an absent standby will need, up to a limit. The one of a node that nobody heard of is not made

@@ -67,6 +67,11 @@ pub(crate) fn stamp(epoch: u64, version: u64) -> Stamp {
     Stamp { incarnation: Incarnation(1), epoch: Epoch(epoch), version: Version(version) }
 }
 
+/// A promotion that nobody follows.
+pub(crate) fn promote() -> Command {
+    Command::Promote { names: vec![], slots: vec![] }
+}
+
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number").port()
 }

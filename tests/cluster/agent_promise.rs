@@ -5,7 +5,7 @@ use locum::{
     model::{Command, NodeId, Reply},
 };
 
-use super::agent_fixture::{folder, initdb, is_down, pair, primary, settings, stamp, standby};
+use super::agent_fixture::{folder, initdb, is_down, pair, primary, promote, settings, stamp, standby};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_order_is_refused_and_nothing_is_done() {
@@ -42,7 +42,7 @@ async fn a_missing_promise_is_not_zero_and_is_not_promoted() {
     pair.b.restart_agent().await;
     pair.b.until("a standby", |f| standby(f).is_some()).await;
     assert_eq!(pair.b.agent.facts().promise, None);
-    let reply = pair.b.agent.order(stamp(2, 1), Command::Promote(vec![])).await;
+    let reply = pair.b.agent.order(stamp(2, 1), promote()).await;
     assert!(matches!(reply, Reply::Refused(_)), "{reply:?}");
     assert_eq!(pair.b.agent.facts().promise, None, "a refused order leaves no promise");
 }

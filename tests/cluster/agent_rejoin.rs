@@ -2,7 +2,7 @@
 
 use locum::model::{Command, Reply, Server};
 
-use super::agent_fixture::{Pair, is_down, pair, primary, signal, stamp, standby};
+use super::agent_fixture::{Pair, is_down, pair, primary, promote, signal, stamp, standby};
 
 /// The standby has the table: what is counted as lost later is later.
 async fn has_rows(pair: &Pair) {
@@ -23,7 +23,7 @@ async fn an_old_primary_is_rewound_and_its_lost_tail_is_told() {
         pair.a.ask(&format!("INSERT INTO rows VALUES ({n})")).await;
     }
     pair.a.done(stamp(2, 6), Command::Fence).await;
-    pair.b.done(stamp(2, 7), Command::Promote(vec![])).await;
+    pair.b.done(stamp(2, 7), promote()).await;
     let on_new =
         |f: &locum::model::AgentFacts| primary(f).is_some_and(|p| p.checkpoint_timeline == p.timeline);
     pair.b.until("a checkpoint on the new timeline", on_new).await;
@@ -102,7 +102,7 @@ async fn nothing_is_rewound_while_it_cannot_be_salvaged() {
 
 /// Makes the other one the primary, with its slot for the old one. Returns the switch.
 async fn promoted(pair: &super::agent_fixture::Pair) -> Option<locum::model::Switch> {
-    pair.b.done(stamp(2, 7), Command::Promote(vec![])).await;
+    pair.b.done(stamp(2, 7), promote()).await;
     let on_new =
         |f: &locum::model::AgentFacts| primary(f).is_some_and(|p| p.checkpoint_timeline == p.timeline);
     pair.b.until("a checkpoint on the new timeline", on_new).await;

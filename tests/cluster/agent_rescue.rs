@@ -11,7 +11,7 @@ use locum::{
     ports::WalAsk,
 };
 
-use super::agent_fixture::{Node, Pair, is_down, pair, signal, stamp};
+use super::agent_fixture::{Node, Pair, is_down, pair, promote, signal, stamp};
 
 fn rescue(from: &Node) -> Command {
     Command::Rescue { from: from.id.clone(), within: Duration::from_secs(10) }
@@ -53,9 +53,6 @@ async fn dies(pair: &Pair) -> Lsn {
 
 async fn rescued_and_promoted(rows: u32) -> Duration {
     let pair = pair().await;
-    // The old primary begins to stream at the segment of the switch, and its slot is made after the promotion's checkpoint.
-    pair.b.ask("ALTER SYSTEM SET wal_keep_size = '512MB'").await;
-    pair.b.ask("SELECT pg_reload_conf()").await;
     let written = behind(&pair, rows).await;
     let end = dies(&pair).await;
     pair.b.done(stamp(2, 6), Command::Recruit).await;
@@ -71,7 +68,9 @@ async fn rescued_and_promoted(rows: u32) -> Duration {
     // Repeated, as by a new leader: nothing moves.
     pair.b.done(stamp(2, 6), rescue(&pair.a)).await;
     assert_eq!(pair.b.standby().replayed, end);
-    pair.b.done(stamp(2, 7), Command::Promote(vec![])).await;
+    // Made before the promotion: its checkpoint leaves the segment that the old primary begins to stream with.
+    let slots = vec![pair.a.id.slot()];
+    pair.b.done(stamp(2, 7), Command::Promote { names: vec![], slots: slots.clone() }).await;
     assert_eq!(pair.b.ask("SELECT count(*) FROM t").await, written);
     assert_eq!(pair.b.primary().switch.unwrap().at, end, "the old primary can follow as it is");
     // Too late: it is refused, and changes nothing.
@@ -79,7 +78,7 @@ async fn rescued_and_promoted(rows: u32) -> Duration {
     assert!(matches!(pair.b.agent.order(stamp(2, 7), rescue(&pair.a)).await, Reply::Refused(_)));
     eprintln!("{} bytes rescued in {took:?}", rescued.bytes);
     // It lost nothing, so it streams without a rewind.
-    pair.b.done(stamp(2, 9), Command::KeepSlots(vec![pair.a.id.slot()])).await;
+    pair.b.done(stamp(2, 9), Command::KeepSlots(slots)).await;
     pair.a.done(stamp(2, 9), Command::Follow(pair.b.upstream_for(&pair.a))).await;
     pair.a.until("a stream", |f| super::agent_fixture::standby(f).is_some_and(|s| s.streaming)).await;
     assert_eq!(pair.a.ask("SELECT count(*) FROM t").await, written);
@@ -106,6 +105,39 @@ async fn nothing_is_missing_and_nothing_is_written() {
     // What was shown at the recruit may be a moment older than where it stood.
     assert!(pair.b.agent.facts().rescued.unwrap().bytes <= lacks);
     assert_eq!(pair.b.standby().replayed, end);
+}
+
+/// The rest of a segment that was left by a switch is blank.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_stands_behind_a_switch_is_rescued() {
+    let pair = pair().await;
+    let switched = pair.a.ask("SELECT pg_switch_wal()").await.parse::<Lsn>().unwrap();
+    let at = Lsn(switched.0.next_multiple_of(16 << 20));
+    pair.b.until("the switch", |f| super::agent_fixture::standby(f).is_some_and(|s| s.replayed >= at)).await;
+    signal(walsender(&pair.a), "STOP");
+    pair.a.ask("CREATE TABLE t (n int)").await;
+    let end = dies(&pair).await;
+    assert!(end > at, "nothing was written after the switch");
+    pair.b.done(stamp(2, 6), Command::Recruit).await;
+    pair.b.done(stamp(2, 6), rescue(&pair.a)).await;
+    assert_eq!(pair.b.standby().replayed, end);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rescue_goes_on_behind_switches() {
+    let pair = pair().await;
+    behind(&pair, 100).await;
+    for n in 0..3 {
+        pair.a.ask("SELECT pg_switch_wal()").await;
+        pair.a.ask(&format!("INSERT INTO t VALUES (-{n})")).await;
+    }
+    let written = pair.a.ask("SELECT count(*) FROM t").await;
+    let end = dies(&pair).await;
+    pair.b.done(stamp(2, 6), Command::Recruit).await;
+    pair.b.done(stamp(2, 6), rescue(&pair.a)).await;
+    assert_eq!(pair.b.standby().replayed, end);
+    pair.b.done(stamp(2, 7), promote()).await;
+    assert_eq!(pair.b.ask("SELECT count(*) FROM t").await, written);
 }
 
 fn ask(pair: &Pair, epoch: u64, from: Lsn, timeline: u32) -> WalAsk {
@@ -161,7 +193,7 @@ async fn a_torn_page_ends_the_copy_and_the_standby_is_whole() {
     pair.b.done(stamp(2, 6), rescue(&pair.a)).await;
     let reached = pair.b.standby().replayed;
     assert!(reached > before && reached.0 <= hole, "{before} {reached} {}", Lsn(hole));
-    pair.b.done(stamp(2, 7), Command::Promote(vec![])).await;
+    pair.b.done(stamp(2, 7), promote()).await;
     assert_eq!(pair.b.ask("SELECT count(*) FROM t").await, "0", "its transaction never ended");
     pair.b.ask("INSERT INTO t VALUES (-1, '')").await;
 }
@@ -183,7 +215,7 @@ async fn another_history_gives_nothing() {
     let after = pair.b.standby();
     assert_eq!((after.replayed, after.recruited), (before.replayed, before.recruited));
     assert_eq!(pair.b.agent.facts().rescued, None);
-    pair.b.done(stamp(2, 7), Command::Promote(vec![])).await;
+    pair.b.done(stamp(2, 7), promote()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,6 +249,6 @@ async fn agents_killed_in_mid_rescue_leave_a_standby_that_can_be_rescued_and_pro
         .await;
     pair.b.done(stamp(2, 6), rescue(&pair.a)).await;
     assert_eq!(pair.b.standby().replayed, end);
-    pair.b.done(stamp(2, 7), Command::Promote(vec![])).await;
+    pair.b.done(stamp(2, 7), promote()).await;
     assert_eq!(pair.b.ask("SELECT count(*) FROM t").await, written);
 }

@@ -11,7 +11,7 @@ use std::{
 
 use locum::model::{Command, Reply};
 
-use super::agent_fixture::{Node, is_down, pair, signal, stamp, standby};
+use super::agent_fixture::{Node, is_down, pair, promote, signal, stamp, standby};
 
 /// Writes numbered rows and keeps what was acknowledged, until the connection ends or nobody wants more.
 async fn write(node: &Node, writer: i32, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<BTreeSet<i32>> {
@@ -56,7 +56,7 @@ async fn recruit_and_promote_under_writers_lose_nothing() {
     assert_eq!(seen.recruited, Some(stamp(2, 6)));
     assert!(!seen.streaming && seen.upstream.is_none());
     let begun = Instant::now();
-    pair.b.done(stamp(2, 7), Command::Promote(vec![])).await;
+    pair.b.done(stamp(2, 7), promote()).await;
     eprintln!("recruit {recruited:?}, promote {:?}", begun.elapsed());
     stop.store(true, Ordering::Relaxed);
     let mut total = 0;
@@ -78,7 +78,7 @@ async fn recruit_and_promote_under_writers_lose_nothing() {
     };
     pair.b.until("a checkpoint on the new timeline", behind).await;
     // Repeated, as by a new leader: it is so already.
-    pair.b.done(stamp(2, 8), Command::Promote(vec![])).await;
+    pair.b.done(stamp(2, 8), promote()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +90,7 @@ async fn a_crashed_primary_is_replaced_at_once() {
     let begun = Instant::now();
     pair.b.done(stamp(2, 6), Command::Recruit).await;
     let recruited = begun.elapsed();
-    pair.b.done(stamp(2, 7), Command::Promote(vec![])).await;
+    pair.b.done(stamp(2, 7), promote()).await;
     let took = begun.elapsed();
     eprintln!("after a crash: recruit {recruited:?}, both {took:?}");
     assert!(took < Duration::from_millis(1500), "{took:?}");
@@ -99,7 +99,7 @@ async fn a_crashed_primary_is_replaced_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_streaming_standby_is_not_promoted() {
     let pair = pair().await;
-    let reply = pair.b.agent.order(stamp(2, 6), Command::Promote(vec![])).await;
+    let reply = pair.b.agent.order(stamp(2, 6), promote()).await;
     assert!(matches!(reply, Reply::Refused(_)), "{reply:?}");
     assert!(standby(&pair.b.agent.facts()).is_some());
 }
@@ -118,7 +118,7 @@ async fn a_handover_needs_no_rewind() {
     pair.b.until("all of it", |f| standby(f).is_some_and(|s| s.replayed >= end && !s.streaming)).await;
     assert!(end > control.checkpoint);
     let begun = Instant::now();
-    pair.b.done(stamp(2, 8), Command::Promote(vec![])).await;
+    pair.b.done(stamp(2, 8), promote()).await;
     eprintln!("promote in a hand-over {:?}", begun.elapsed());
     pair.b.done(stamp(2, 9), Command::KeepSlots(vec![pair.a.id.slot()])).await;
     pair.a.done(stamp(2, 9), Command::Follow(pair.b.upstream_for(&pair.a))).await;

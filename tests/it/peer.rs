@@ -80,7 +80,7 @@ impl Member for Fake {
         self.finished.send_modify(|count| *count += 1);
         match command {
             Command::Fence => Err(NoAnswer("the agent is being closed".into())),
-            Command::Promote(_) => panic!("a bug in the agent"),
+            Command::Promote { .. } => panic!("a bug in the agent"),
             _ => Ok(Answer { reply: Reply::Done, facts: self.facts() }),
         }
     }
@@ -289,7 +289,10 @@ async fn an_order_whose_outcome_is_not_known_is_not_called_done() {
     let remote = port.remote();
     let error = remote.order(stamp(), Command::Fence).await.expect_err("it cannot say");
     assert!(error.to_string().contains("the agent is being closed"), "{error}");
-    let error = remote.order(stamp(), Command::Promote(vec![])).await.expect_err("it broke off");
+    let error = remote
+        .order(stamp(), Command::Promote { names: vec![], slots: vec![] })
+        .await
+        .expect_err("it broke off");
     assert!(error.to_string().contains("it broke off"), "{error}");
     assert!(remote.order(stamp(), Command::Stop).await.is_ok(), "the port goes on");
 }

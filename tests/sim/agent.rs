@@ -137,7 +137,7 @@ impl Reach<'_> {
 fn urgency(command: &Command) -> u8 {
     match command {
         Command::Fence => 2,
-        Command::Recruit | Command::Rescue { .. } | Command::Promote(_) => 1,
+        Command::Recruit | Command::Rescue { .. } | Command::Promote { .. } => 1,
         _ => 0,
     }
 }
@@ -358,7 +358,7 @@ impl Agent {
             reach.log.say(|| format!("agent {}: {} {stamp} refused", self.host, command.name()));
             return vec![(asker, refusal)];
         }
-        if self.disk.promise.is_none() && matches!(command, Command::Promote(_)) {
+        if self.disk.promise.is_none() && matches!(command, Command::Promote { .. }) {
             return vec![(asker, Reply::Refused("no promise file".into()))];
         }
         if self.disk.promise < Some(stamp) {

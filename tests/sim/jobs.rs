@@ -106,7 +106,7 @@ impl Job {
                 let within = u64::try_from(within.as_millis() / 10).unwrap_or(Tick::MAX);
                 self.rescue(agent, r, &from, within)
             }
-            Command::Promote(names) => self.promote(agent, r, names),
+            Command::Promote { names, .. } => self.promote(agent, r, names),
             Command::Serve => self.serve(agent, r),
             Command::Checkpoint => self.checkpoint(agent, r),
             Command::Stop => self.stop(agent, r),

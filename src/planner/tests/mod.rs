@@ -379,7 +379,8 @@ fn a_declared_standby_is_promoted_and_then_clients_are_led_to_it() {
     let mut view = vacant();
     recruit(&mut view);
     *view.intent_mut() = view.intent_mut().declared(tokyo());
-    assert!(orders(&decide(&view)).contains(&(tokyo(), Command::Promote(vec![]))));
+    let slots = vec![seoul().slot()];
+    assert!(orders(&decide(&view)).contains(&(tokyo(), Command::Promote { names: vec![], slots })));
 
     let stamp = view.intent_mut().stamp();
     let promoted = Primary {
