@@ -3,6 +3,7 @@
 use locum::model::{Command, Reply, Server};
 
 use super::agent_fixture::{Pair, is_down, pair, primary, promote, signal, stamp, standby};
+use crate::fixture::Small;
 
 /// The standby has the table: what is counted as lost later is later.
 async fn has_rows(pair: &Pair) {
@@ -95,6 +96,32 @@ async fn nothing_is_rewound_while_it_cannot_be_salvaged() {
     let facts = pair.a.agent.facts();
     assert_eq!((facts.unfinished, facts.lost, facts.failed.len()), (None, None, 2));
     std::os::unix::fs::symlink(all.join("pg_waldump"), programs.join("pg_waldump")).unwrap();
+    pair.a.done(stamp(2, 10), rewind).await;
+    let facts = pair.a.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
+    assert_eq!(facts.lost.map(|lost| lost.transactions), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_rewound_while_there_is_no_room_for_the_salvage() {
+    let pair = pair().await;
+    pair.a.ask("CREATE TABLE rows (n int)").await;
+    has_rows(&pair).await;
+    pair.b.done(stamp(2, 6), Command::Recruit).await;
+    pair.a.ask("INSERT INTO rows VALUES (1)").await;
+    pair.a.done(stamp(2, 6), Command::Fence).await;
+    let switch = promoted(&pair).await;
+    let salvages = pair.a.state_dir.join("salvage");
+    std::fs::create_dir_all(&salvages).unwrap();
+    // One segment of WAL takes 16 MiB.
+    let Some(small) = Small::mount(&salvages, 6) else { return };
+    let rewind = Command::Rewind(pair.b.upstream_for(&pair.a), switch);
+    for command in [rewind.clone(), Command::Clone(pair.b.upstream_for(&pair.a), switch)] {
+        let reply = pair.a.agent.order(stamp(2, 9), command).await;
+        assert!(matches!(&reply, Reply::Failed(why) if why.contains("No space left")), "{reply:?}");
+    }
+    let facts = pair.a.agent.facts();
+    assert_eq!((facts.unfinished, facts.lost, facts.failed.len()), (None, None, 2));
+    small.grow(100);
     pair.a.done(stamp(2, 10), rewind).await;
     let facts = pair.a.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
     assert_eq!(facts.lost.map(|lost| lost.transactions), Some(1));

@@ -107,6 +107,31 @@ async fn nothing_is_missing_and_nothing_is_written() {
     assert_eq!(pair.b.standby().replayed, end);
 }
 
+/// A pipe that nobody writes to: whoever opens it to read waits, as on a disk that hangs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_primarys_disk_that_hangs_is_not_waited_for() {
+    let pair = pair().await;
+    behind(&pair, 4_000).await;
+    dies(&pair).await;
+    pair.b.done(stamp(2, 6), Command::Recruit).await;
+    let before = pair.b.standby();
+    let wal = segment(&pair.a, before.replayed);
+    std::fs::rename(&wal, wal.with_extension("away")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &wal, 0o666.into()).unwrap();
+    let within = Duration::from_millis(300);
+    let command = Command::Rescue { from: pair.a.id.clone(), within };
+    let reply = pair.b.agent.order(stamp(2, 6), command).await;
+    assert!(matches!(&reply, Reply::Failed(why) if why.contains("did not come within")), "{reply:?}");
+    let after = pair.b.standby();
+    assert_eq!((after.replayed, after.recruited), (before.replayed, before.recruited));
+    pair.b.done(stamp(2, 7), promote()).await;
+    assert_eq!(pair.b.ask("SELECT count(*) FROM t").await, "0");
+    // The hung read lets go of what a later fence needs.
+    pair.a.done(stamp(3, 8), Command::Fence).await;
+    // Whoever still waits there goes on.
+    std::fs::OpenOptions::new().read(true).write(true).open(&wal).unwrap();
+}
+
 /// The rest of a segment that was left by a switch is blank.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_that_stands_behind_a_switch_is_rescued() {

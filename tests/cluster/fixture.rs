@@ -9,6 +9,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -331,4 +332,36 @@ pub(crate) async fn missing(node: &Node, ids: &[i64]) -> usize {
     let rows = node.connect().await.query("SELECT id FROM t", &[]).await.expect("rows");
     let there: std::collections::BTreeSet<i64> = rows.iter().map(|row| row.get(0)).collect();
     ids.iter().filter(|id| !there.contains(id)).count()
+}
+
+/// A small file system, taken away again.
+pub(crate) struct Small(PathBuf);
+
+impl Small {
+    /// Over an empty folder, with so many MiB. None, and a word about it, where this user may not do so.
+    pub(crate) fn mount(folder: &Path, mib: u32) -> Option<Self> {
+        let size = format!("size={mib}m");
+        let done = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder).output();
+        if done.is_ok_and(|done| done.status.success()) {
+            return Some(Self(folder.to_owned()));
+        }
+        println!("skipped: a small file system cannot be mounted here");
+        None
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// What is in it stays.
+    pub(crate) fn grow(&self, mib: u32) {
+        let size = format!("remount,size={mib}m");
+        assert!(Command::new("mount").args(["-o", &size]).arg(&self.0).status().expect("mount").success());
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
 }

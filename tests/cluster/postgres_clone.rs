@@ -1,10 +1,10 @@
 //! A new copy in the place of an old one.
 
-use std::{fs, os::unix::fs::MetadataExt, process::Command, sync::Mutex};
+use std::{fs, os::unix::fs::MetadataExt, sync::Mutex};
 
 use locum::postgres::{CloneError, CloneFrom, OLD_SUFFIX};
 
-use crate::fixture::{Node, Pair};
+use crate::fixture::{Node, Pair, Small};
 
 fn from(node: &Node, slot: Option<&str>) -> CloneFrom {
     CloneFrom { source: node.source(), slot: slot.map(str::to_owned), max_rate: None }
@@ -79,25 +79,11 @@ async fn an_upstream_with_tablespaces_is_refused_before_anything_is_touched() {
     pair.standby.start().await;
 }
 
-/// A small file system, taken away again.
-struct Small(tempfile::TempDir);
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_is_said_and_leaves_what_was_there() {
-    let mount = Small(tempfile::tempdir_in("/tmp").unwrap());
-    let done =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=60m", "tmpfs"]).arg(mount.0.path()).output();
-    if !done.is_ok_and(|done| done.status.success()) {
-        println!("skipped: a small file system cannot be mounted here");
-        return;
-    }
-    let node = Node::in_folder("alpha", tempfile::tempdir_in(mount.0.path()).unwrap());
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    let Some(small) = Small::mount(folder.path(), 60) else { return };
+    let node = Node::in_folder("alpha", tempfile::tempdir_in(small.path()).unwrap());
     let upstream = Node::new("gamma");
     for node in [&node, &upstream] {
         node.init(16).await;

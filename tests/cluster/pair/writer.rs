@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -20,6 +20,10 @@ use crate::fixture::until;
 const PACE: Duration = Duration::from_millis(3);
 /// An attempt is given up after this, its outcome unknown.
 const GIVE_UP: Duration = Duration::from_secs(20);
+
+/// Numbers that the writers of one run have for themselves: those of an earlier run may be there.
+const EACH: i64 = 10_000_000;
+static NUMBERS: AtomicI64 = AtomicI64::new(0);
 
 /// An acknowledged row.
 #[derive(Clone, Copy, Debug)]
@@ -45,11 +49,12 @@ impl Writer {
     pub(crate) async fn start(ports: &[u16]) -> Self {
         let (acks, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let mut tasks = JoinSet::new();
+        let first = NUMBERS.fetch_add(EACH, Ordering::Relaxed);
         for (client, port) in ports.iter().copied().enumerate() {
             let (acks, stop) = (Arc::clone(&acks), Arc::clone(&stop));
             let step = i64::try_from(ports.len()).expect("a few");
             tasks.spawn(async move {
-                let (mut id, mut session) = (i64::try_from(client).expect("a few"), None);
+                let (mut id, mut session) = (first + i64::try_from(client).expect("a few"), None);
                 while !stop.load(Ordering::Relaxed) {
                     let sent = Instant::now();
                     if let Ok(Some(open)) = timeout(GIVE_UP, insert(session.take(), port, id)).await {
