@@ -7,7 +7,7 @@ use locum::{
 
 use crate::{
     fixture::missing,
-    pair::{LivePair, Wish, child, family, primary_of, send, status_of},
+    pair::{LivePair, Wish, family, primary_of, send, status_of},
     plain::locum,
 };
 
@@ -25,9 +25,7 @@ async fn what_an_async_failover_loses_is_within_what_the_record_says() {
     let old = pair.primary().await;
     let standby = pair.other(old).node.name;
     let writer = pair.write().await;
-    // What is not sent is not in any buffer either.
-    send(child(&pair.host(old).node.config.data_dir, "walsender"), "STOP");
-    pair.shows("a lag", |s| lag(s, standby) > BEHIND).await;
+    pair.falls_behind(old, BEHIND).await;
     send(family(&pair.host(old).node.config.data_dir)[0], "KILL");
     pair.shows("another primary", |s| primary_of(s) == Some(standby)).await;
     pair.whole(1).await;
@@ -85,8 +83,7 @@ async fn beyond_max_data_loss_the_standby_is_not_promoted() {
     let old = pair.primary().await;
     let standby = pair.other(old).node.name;
     let writer = pair.write().await;
-    // What is not sent is not in any buffer either.
-    send(child(&pair.host(old).node.config.data_dir, "walsender"), "STOP");
+    pair.falls_behind(old, BEHIND).await;
     let session = pair.host(old).node.connect().await;
     session.batch_execute("INSERT INTO t SELECT -n FROM generate_series(1, 5000) n").await.unwrap();
     pair.shows("a lag that is too much", |s| {
@@ -125,8 +122,7 @@ async fn killed_while_behind(rescue_max: &str, lost: bool) -> Vec<(f64, Option<u
     for promotions in 1..=runs() {
         let old = pair.primary().await;
         let standby = pair.other(old).node.name;
-        // What is not sent is not in any buffer either.
-        send(child(&pair.host(old).node.config.data_dir, "walsender"), "STOP");
+        pair.falls_behind(old, BEHIND).await;
         let known = |s: &Snapshot| s.rpo.as_ref().is_some_and(|rpo| rpo.bytes > Some(BEHIND));
         pair.shows("a lag", |s| lag(s, standby) > BEHIND && known(s)).await;
         send(family(&pair.host(old).node.config.data_dir)[0], "KILL");

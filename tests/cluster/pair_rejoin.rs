@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     fixture::until,
-    pair::{LivePair, Wish, child, family, finds, of_folder, primary_of, send, status_of},
+    pair::{LivePair, Wish, family, finds, of_folder, primary_of, send, status_of},
 };
 
 /// So slow that a clone of an empty cluster (some 25 MB) takes seconds: there is time to break it.
@@ -160,8 +160,7 @@ async fn lose_with_rows(pair: &mut LivePair) -> &'static str {
     let old = pair.primary().await;
     let standby = pair.other(old).node.name;
     let data_dir = pair.host(old).node.config.data_dir.clone();
-    send(child(&data_dir, "walsender"), "STOP");
-    pair.shows("a lag", |s| status_of(s, standby).lag_bytes > Some(20_000)).await;
+    pair.falls_behind(old, 20_000).await;
     pair.host_mut(old).member.kill();
     family(&data_dir).into_iter().for_each(|pid| send(pid, "KILL"));
     pair.shows("another primary", |s| primary_of(s) == Some(standby)).await;

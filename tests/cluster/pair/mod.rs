@@ -17,7 +17,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use locum::model::{Durability, Mode, NodeStatus, Operation, OperationState, Role, Snapshot};
+use locum::model::{Durability, Lsn, Mode, NodeStatus, Operation, OperationState, Role, Snapshot};
 
 use crate::fixture::{Node, Pair, SOON, free_ports, until};
 
@@ -263,6 +263,24 @@ impl LivePair {
             (code == 202).then(|| answer["operation"].as_str().expect("an operation").to_owned())
         })
         .await
+    }
+
+    /// The standby gets nothing more of this primary's WAL, and lacks more than so many bytes of what the writers go on
+    /// to write.
+    pub(crate) async fn falls_behind(&self, primary: &str, bytes: u64) {
+        let node = &self.host(primary).node;
+        send(child(&node.config.data_dir, "walsender"), "STOP");
+        // What was sent by now may still arrive; nothing that is written from now on is in any buffer.
+        let position = async |function: &str| {
+            let lsn = node.ask(&format!("SELECT {function}()")).await;
+            lsn.parse::<Lsn>().expect("a position")
+        };
+        let sent = position("pg_current_wal_insert_lsn").await;
+        until("a standby that lacks WAL", || async {
+            let flushed = position("pg_current_wal_flush_lsn").await;
+            (flushed.bytes_since(sent) > bytes).then_some(())
+        })
+        .await;
     }
 
     /// Writers through both endpoints.
