@@ -136,6 +136,7 @@ impl Running {
                 cluster: &config.cluster,
                 node: &config.node,
                 state_dir: &config.state_dir,
+                may_serve: right_of(agent.clone(), clock.clone()),
                 clock: clock.clone(),
             };
             let opened = Driven::open(driven, &around).map_err(anyhow::Error::msg)?;
@@ -174,6 +175,14 @@ impl Running {
         self.host.stop().await;
         self.servers.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// Whether this node's PostgreSQL has the right to serve.
+fn right_of(agent: Option<Arc<Agent>>, clock: Arc<dyn Clock>) -> Arc<dyn Fn() -> bool + Send + Sync> {
+    Arc::new(move || {
+        let until = agent.as_ref().and_then(|agent| agent.facts().serves_until);
+        until.is_some_and(|until| until > clock.now())
+    })
 }
 
 /// What admits this member to others and others to this one.

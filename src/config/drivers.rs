@@ -281,11 +281,13 @@ pub(super) fn check(driven: &Driven, handover: Duration, problems: &mut Vec<Prob
             if pgbouncer.databases.is_empty() {
                 error("databases", "lists none".into(), "List the databases that lead to the primary.");
             }
-            if pgbouncer.databases.iter().any(|name| name.contains(['"', '\n', '\r', '\0'])) {
+            // What a key of PgBouncer's own file may consist of.
+            let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.');
+            if let Some(name) = pgbouncer.databases.iter().find(|name| !name.chars().all(plain)) {
                 error(
                     "databases",
-                    "holds a name with a quote or a line break".into(),
-                    "Rename it in PgBouncer.",
+                    format!("holds {name:?}, which PgBouncer could not have in its file"),
+                    "Use letters, digits, '_', '-' and '.'; \"*\" cannot be paused, so list the databases.",
                 );
             }
             if pgbouncer.options.contains(['\n', '\r']) {

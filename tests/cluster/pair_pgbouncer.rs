@@ -86,7 +86,7 @@ async fn a_pgbouncer_that_leads_straight_to_the_servers_is_told_where_they_are()
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), open).unwrap();
     let include = folder.path().join("locum.ini");
-    std::fs::write(&include, format!("[databases]\n\"{DATABASE}\" = host=127.0.0.1 port=1\n")).unwrap();
+    std::fs::write(&include, format!("[databases]\n{DATABASE} = host=127.0.0.1 port=1\n")).unwrap();
     let more = format!("file = \"{}\"\noptions = \"dbname=postgres pool_size=9\"", include.display());
     let pooler = Pooler::start(port, &format!("%include {}", include.display())).await;
     let pair = LivePair::wished(&Wish::default().more([endpoint(port, &more), String::new()])).await;

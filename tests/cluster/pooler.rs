@@ -25,6 +25,9 @@ pub(crate) const DATABASE: &str = "orders";
 /// The pause between two transactions of a client.
 const PACE: Duration = Duration::from_millis(2);
 
+/// The first of their numbers: other clients of a test have lower ones.
+const FIRST: i64 = 10_000_000;
+
 /// Ends with its value.
 pub(crate) struct Pooler {
     child: Child,
@@ -99,7 +102,8 @@ fn run(folder: &tempfile::TempDir, file: &PathBuf) -> Child {
 impl Drop for Pooler {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("---- PgBouncer's log:\n{}", self.log());
+            let started = fs::read_to_string(self.folder.path().join("started")).unwrap_or_default();
+            eprintln!("---- PgBouncer's log:\n{started}{}", self.log());
         }
         let _gone_already = self.child.kill();
         let _collected = self.child.wait();
@@ -128,7 +132,7 @@ impl Pooled {
         for client in 0..clients {
             let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
             tasks.spawn(async move {
-                let (mut id, mut session) = (client, None);
+                let (mut id, mut session) = (FIRST + client, None);
                 while !stop.load(Ordering::Relaxed) {
                     match transaction(session.take(), port, id).await {
                         Ok(open) => {

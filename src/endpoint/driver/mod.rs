@@ -8,6 +8,7 @@ mod console;
 mod driven;
 mod exec;
 mod pgbouncer;
+mod vip;
 mod webhook;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -75,6 +76,8 @@ pub struct Surroundings<'a> {
     pub node: &'a NodeId,
     /// Where notes survive the member.
     pub state_dir: &'a Path,
+    /// Whether this node's PostgreSQL has the right to serve as the primary at this moment.
+    pub may_serve: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -91,7 +94,7 @@ impl Driven {
             }
             DrivenBy::Webhook(settings) => Arc::new(webhook::Hook::new(settings, config, around)?),
             DrivenBy::Exec(command) => Arc::new(exec::Program::new(command, config, around)),
-            DrivenBy::Vip(_) => return Err("the driver vip is not built in yet".into()),
+            DrivenBy::Vip(settings) => Arc::new(vip::Vip::new(settings, config.target, around)),
         };
         let which: Which = config.driver();
         Ok(Self::start(config, which, driver, Arc::clone(&around.clock)))

@@ -226,7 +226,7 @@ fn include(settings: &config::Pgbouncer, host: &str, port: &str) -> String {
     let mut text =
         "; Written by Locum, which replaces it with every change of primary.\n[databases]\n".to_owned();
     for name in &settings.databases {
-        let line = format!("{} = host={host} port={port} {}", quoted(name), settings.options);
+        let line = format!("{name} = host={host} port={port} {}", settings.options);
         text.push_str(line.trim_end());
         text.push('\n');
     }

@@ -78,6 +78,8 @@ pub(crate) struct Host {
     pub(crate) node: Node,
     /// Its public API.
     pub(crate) api: Api,
+    /// The port of it.
+    pub(crate) public: u16,
     /// Where clients of the database connect.
     pub(crate) database: u16,
     /// Where clients of the app server connect.
@@ -98,7 +100,7 @@ impl Host {
         let mut set = vec![PATIENT.to_owned()];
         set.extend(wish.set.clone());
         let member = Member::new(node.name, file, log, set);
-        Self { member, node, api: Api::new(public), database, web }
+        Self { member, node, api: Api::new(public), public, database, web }
     }
 
     /// Ends what its member has begun: only the pair's own hosts are looked after.
