@@ -125,13 +125,13 @@ async fn an_address_moves_with_the_primary_and_is_given_up_by_a_host_that_is_cut
     vips.move_to(&third).await;
     vips.answers(&third).await;
     until("the address given up by who is cut off", || async {
-        (vips.holders(vips.four) == [third.clone()]).then_some(())
+        (vips.holders(vips.four) == std::slice::from_ref(&third)).then_some(())
     })
     .await;
     run::words(&format!("ip -n {cut} link set eth0 up")).unwrap();
     trial.whole().await;
     vips.answers(&third).await;
-    assert_eq!(vips.holders(vips.four), [third.clone()]);
+    assert_eq!(vips.holders(vips.four), std::slice::from_ref(&third));
     trial.ends().await;
 }
 
@@ -171,7 +171,7 @@ async fn an_address_that_somebody_else_holds_is_reported_and_holds_nothing_up() 
         run::words(&format!("ip -n {clients} addr del {ip} dev eth0")).unwrap();
     }
     until("the address, now that it is free", || async {
-        (vips.holders(vips.four) == [second.clone()]).then_some(())
+        (vips.holders(vips.four) == std::slice::from_ref(&second)).then_some(())
     })
     .await;
     vips.answers(&second).await;

@@ -72,7 +72,8 @@ async fn a_switchover_through_pgbouncer_fails_no_transaction() {
         let began = Instant::now();
         let incident = hand_over(&pair, promotions).await;
         clients.goes_on().await;
-        println!("gap {:?}, RTO {:?} ms, {:?}", clients.gap(began), incident.rto_ms(), incident.phases());
+        let phases: Vec<_> = incident.phases().iter().map(|p| format!("{} {:.0}", p.name, p.ms)).collect();
+        println!("gap {:?}, RTO {:?} ms: {}", clients.gap(began), incident.rto_ms(), phases.join(", "));
         assert_eq!(clients.failed(), Vec::<String>::new());
         let line = line(&incident).unwrap();
         assert!(line.after_ms.is_some() && line.error.is_none(), "{line:?}");
