@@ -1,6 +1,17 @@
 //! A PgBouncer in front: clients of a switchover wait for a moment and lose nothing; nothing stays paused.
 
-use locum::model::{Driver, Incident, OperationState, Repointed, Snapshot};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+
+use locum::{
+    clock::SystemClock,
+    config::{self, DrivenBy},
+    endpoint::{Driven, Surroundings},
+    model::{
+        ClusterName, Driver, EndpointKind, EndpointName, Epoch, Incarnation, Incident, NodeId,
+        OperationState, Reply, Repointed, RouteOrder, Snapshot, Stamp, Version,
+    },
+    ports::Endpoint as _,
+};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -174,4 +185,80 @@ async fn a_pause_is_undone_when_the_switchover_is_rolled_back_and_when_the_membe
     assert!(!pooler.is_paused().await);
     clients.goes_on().await;
     clients.finish().await;
+}
+
+/// A driver of its own, without a member around it.
+fn driver(port: u16, pause_max: Duration, folder: &Path) -> Arc<Driven> {
+    let config = config::Driven {
+        name: EndpointName::new("pooler").unwrap(),
+        target: EndpointKind::Primary,
+        timeout: Duration::from_secs(5),
+        give_up: Duration::from_secs(30),
+        by: DrivenBy::Pgbouncer(config::Pgbouncer {
+            console: format!("host=127.0.0.1 port={port} user=locum"),
+            password_file: None,
+            databases: vec![DATABASE.into()],
+            file: None,
+            options: String::new(),
+            pause_max,
+        }),
+    };
+    let around = Surroundings {
+        cluster: &ClusterName::new("pairs").unwrap(),
+        node: &NodeId::new("alpha").unwrap(),
+        state_dir: folder,
+        may_serve: Arc::new(|| true),
+        clock: Arc::new(SystemClock),
+    };
+    Driven::open(&config, &around).unwrap()
+}
+
+fn stamp(version: u64) -> Stamp {
+    Stamp { incarnation: Incarnation(1), epoch: Epoch(1), version: Version(version) }
+}
+
+async fn resumed(pooler: &Pooler) {
+    until("PgBouncer goes on", || async { (!pooler.is_paused().await).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_ends_by_its_limit_and_with_the_next_life_of_a_member_that_died() {
+    let [port] = free_ports();
+    let pooler = Pooler::start(port, &format!("[databases]\n{DATABASE} = host=127.0.0.1 port=1")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let long = Duration::from_secs(3600);
+
+    // Its life ends without a word, and nobody orders anything in the next one.
+    let dies = driver(port, long, folder.path());
+    assert_eq!(dies.order(stamp(1), RouteOrder::Hold), Reply::Done);
+    assert_eq!(dies.park(stamp(1), BTreeSet::new()).await, Reply::Done);
+    assert!(pooler.is_paused().await);
+    drop(dies);
+    assert!(pooler.is_paused().await);
+    let next = driver(port, long, folder.path());
+    resumed(&pooler).await;
+
+    // A late order pauses nothing; a vacancy in the middle of a switchover ends it; so does the end of a member in order.
+    next.order(stamp(3), RouteOrder::Hold);
+    assert!(matches!(next.park(stamp(2), BTreeSet::new()).await, Reply::Refused(_)));
+    assert!(!pooler.is_paused().await);
+    assert_eq!(next.park(stamp(3), BTreeSet::new()).await, Reply::Done);
+    next.order(stamp(4), RouteOrder::Cut);
+    resumed(&pooler).await;
+    next.order(stamp(5), RouteOrder::Hold);
+    assert_eq!(next.park(stamp(5), BTreeSet::new()).await, Reply::Done);
+    next.close().await;
+    assert!(!pooler.is_paused().await);
+
+    let short = driver(port, Duration::from_secs(1), folder.path());
+    short.order(stamp(6), RouteOrder::Hold);
+    assert_eq!(short.park(stamp(6), BTreeSet::new()).await, Reply::Done);
+    resumed(&pooler).await;
+    let told = || short.facts().problem.is_some_and(|problem| problem.contains("pause_max"));
+    until("the reason", || async { told().then_some(()) }).await;
+    let point = RouteOrder::Point { node: NodeId::new("beta").unwrap(), address: "127.0.0.1:1".into() };
+    short.order(stamp(7), point);
+    let well =
+        || short.facts().problem.is_none() && short.facts().repoint.is_some_and(|r| r.confirmed.is_some());
+    until("an endpoint that is well", || async { well().then_some(()) }).await;
 }
