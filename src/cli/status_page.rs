@@ -6,8 +6,8 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::{
     model::{
-        AppStatus, Durability, EndpointKind, EndpointStatus, Incident, Mode, NodeId, NodeStatus, Role,
-        RpoStatus, Snapshot, Verdict,
+        AppStatus, Driver, Durability, EndpointKind, EndpointStatus, Incident, Mode, NodeId, NodeStatus,
+        Role, RpoStatus, Snapshot, Verdict,
     },
     report::{Paint, bytes, ms},
 };
@@ -196,7 +196,10 @@ fn endpoints(endpoints: &[EndpointStatus]) -> String {
         };
         let target = endpoint.target.as_ref();
         table.add_row([
-            format!("{}@{}", endpoint.name, endpoint.member),
+            match endpoint.driver {
+                Driver::Proxy => format!("{}@{}", endpoint.name, endpoint.member),
+                driver => format!("{}@{} ({})", endpoint.name, endpoint.member, driver.as_str()),
+            },
             endpoint.listen.clone(),
             target.map_or_else(|| "nobody".into(), |node| format!("{kind} of {node}")),
             match endpoint.mode {
@@ -210,7 +213,13 @@ fn endpoints(endpoints: &[EndpointStatus]) -> String {
         ]);
     }
     align(&mut table, &[4, 5]);
-    trimmed(&table)
+    let mut page = trimmed(&table);
+    for endpoint in endpoints {
+        if let Some(problem) = &endpoint.problem {
+            page.push_str(&format!("  {}@{}: {problem}\n", endpoint.name, endpoint.member));
+        }
+    }
+    page
 }
 
 fn findings(out: &mut String, snapshot: &Snapshot, paint: Paint) {
