@@ -40,21 +40,22 @@ pub(super) async fn serve(board: Arc<Switchboard>, stream: TcpStream) {
                 if wait.waited() {
                     board.count_served();
                 }
-                return settled(visitor, reached, &first, passed).await;
+                return settled(visitor, reached, first, passed).await;
             }
         }
     }
 }
 
-async fn settled(visitor: Visitor, reached: Reached, first: &[u8], passed: usize) {
-    let (Visitor { mut stream, said }, Reached { mut server, link, scout }) = (visitor, reached);
+async fn settled(visitor: Visitor, reached: Reached, first: Vec<u8>, passed: usize) {
+    let (Visitor { mut stream, mut said }, Reached { mut server, link, scout }) = (visitor, reached);
     drop(scout);
     link.settle();
     // An error as the first answer (a wrong password, no connection left) is no service: it is not counted as a byte.
-    if !first.is_empty() && !startup::is_error(first) {
+    if !first.is_empty() && !startup::is_error(&first) {
         link.heard();
     }
-    let end = relay(&mut stream, &mut server, &link, &said[passed..], first).await;
+    said.drain(..passed);
+    let end = relay(&mut stream, &mut server, &link, said, first).await;
     if end == End::Severed {
         socket::abandon(&server);
     }
