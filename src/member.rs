@@ -90,7 +90,7 @@ impl Host {
 
     /// Stops the endpoints and the agent. PostgreSQL goes on.
     pub async fn stop(&self) {
-        self.endpoints.values().for_each(|proxy| proxy.close());
+        futures_util::future::join_all(self.endpoints.values().map(|proxy| proxy.drain())).await;
         if let Some(agent) = &self.agent {
             agent.stop().await;
         }

@@ -15,7 +15,7 @@ use crate::{
     clock::SystemClock,
     config::{self, Config},
     controller::{self, Deps, Feed, Remembered},
-    endpoint::Proxy,
+    endpoint::{self, Proxy},
     fence_command::FenceCommand,
     guard,
     member::Host,
@@ -137,11 +137,17 @@ impl Running {
                 proxy.order(promise, RouteOrder::Hold);
             }
         }
+        let balanced = endpoints.clone();
         let host = Host::new(config.node.clone(), agent, endpoints, remembered.watch(), clock.clone());
         let (console, loop_task) =
             controller::start(deps(config, &host, &peers, records.clone(), (history, remembered), clock));
         let console: Arc<dyn Console> = Arc::new(console);
         let snapshots = console.snapshots();
+        for endpoint in &config.endpoints {
+            if let Some(proxy) = balanced.get(&endpoint.name) {
+                endpoint::follow(proxy, endpoint, snapshots.clone());
+            }
+        }
         let local: Arc<dyn Local> = host.clone();
         let servers = vec![
             serve(api::serve(public, console, config.api.token.clone(), wait(stopped.clone()))),

@@ -347,7 +347,7 @@ fn endpoints(config: &Config, problems: &mut Vec<Problem>) {
             let what = "is the name of two endpoints";
             problems.push(Problem::error(format!("endpoint[{name}].name"), what, "Give each its own name."));
         }
-        if *target == EndpointKind::App && config.app.is_none() {
+        if matches!(target, EndpointKind::App | EndpointKind::Apps) && config.app.is_none() {
             problems.push(Problem::error(
                 format!("endpoint[{name}].target"),
                 "is \"app\", but this file has no [app]",

@@ -5,6 +5,7 @@
 //! started or changed before it succeeds.
 
 mod check;
+mod endpoint;
 mod host;
 mod load;
 mod parse;
@@ -18,6 +19,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
+pub use endpoint::{Balance, Tuning};
 pub(crate) use load::token;
 pub use load::{Client, Draft, EXAMPLE, Loaded, client, load, load_new, read};
 pub use problem::{Problem, Problems, Severity};
@@ -158,6 +160,8 @@ pub struct Endpoint {
     pub max_held: usize,
     /// How long one may wait at most.
     pub hold: Duration,
+    /// How it behaves.
+    pub tuning: Tuning,
 }
 
 /// The app server of a host.

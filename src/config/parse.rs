@@ -132,7 +132,7 @@ pub(super) fn path(value: &Value) -> Result<PathBuf, String> {
 }
 
 /// One of a few words.
-fn choice<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, String> {
+pub(super) fn choice<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, String> {
     let given = text(value)?;
     words.iter().find(|(word, _)| *word == given).map(|(_, value)| *value).ok_or_else(|| {
         let known: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
@@ -162,7 +162,12 @@ pub(super) fn guard(value: &Value) -> Result<GuardMode, String> {
 
 /// What an endpoint leads to.
 pub(super) fn target(value: &Value) -> Result<EndpointKind, String> {
-    choice(value, &[("primary", EndpointKind::Primary), ("app", EndpointKind::App)])
+    let choices = [
+        ("primary", EndpointKind::Primary),
+        ("standbys", EndpointKind::Standbys),
+        ("app", EndpointKind::App),
+    ];
+    choice(value, &choices)
 }
 
 fn kind(value: &Value) -> String {

@@ -407,19 +407,21 @@ fn endpoint(reader: &mut Reader, index: usize, dict: Dict) -> Option<Endpoint> {
     );
     let target = section.need(
         "target",
-        "Say what it leads to: target = \"primary\" or target = \"app\".",
+        "Say what it leads to: target = \"primary\", \"standbys\" or \"app\".",
         parse::target,
         |kind| {
             quote(match kind {
                 EndpointKind::Primary => "primary",
-                EndpointKind::App => "app",
+                EndpointKind::Standbys => "standbys",
+                EndpointKind::App | EndpointKind::Apps => "app",
             })
         },
     );
     let hold = section.or("hold", HOLD, parse::duration, show_duration);
     let max_held = section.or("max_held", MAX_HELD, parse::count, usize::to_string);
+    let (tuning, target) = super::endpoint::read(&mut section, target);
     section.finish();
-    Some(Endpoint { name: name?, target: target?, listen: listen?, max_held, hold })
+    Some(Endpoint { name: name?, target: target?, listen: listen?, max_held, hold, tuning })
 }
 
 /// None: it is there and bad. `Some(None)`: this host has no app server.

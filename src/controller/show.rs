@@ -152,6 +152,10 @@ fn endpoints(view: &View) -> Vec<EndpointStatus> {
         open: facts.open,
         held: facts.held,
         stamp: facts.stamp,
+        cut_total: facts.cut_total,
+        held_total: facts.held_total,
+        refused_total: facts.refused_total,
+        traffic: facts.traffic.clone(),
     })
     .collect()
 }

@@ -304,8 +304,8 @@ fn onset(view: &View, kind: EndpointKind, target: Option<&NodeId>) -> Option<Mon
     let served = facts.filter(|facts| facts.kind == kind).filter_map(byte).max();
     let agent = view.agent(target?);
     let probed = agent.and_then(|agent| match kind {
-        EndpointKind::App => agent.app.as_ref()?.last_ok,
-        EndpointKind::Primary => match &agent.server.value {
+        EndpointKind::App | EndpointKind::Apps => agent.app.as_ref()?.last_ok,
+        EndpointKind::Primary | EndpointKind::Standbys => match &agent.server.value {
             Server::Primary(primary) => primary.probe.last_ok,
             Server::Down(down) => down.since,
             _ => None,

@@ -63,12 +63,12 @@ pub(super) async fn greet(board: &Switchboard, visitor: &mut Visitor, reached: &
                     Ok(0) => "closed without an answer".to_owned(),
                     Ok(_) if startup::cannot_connect_now(&first) => "cannot connect now".to_owned(),
                     Ok(_) => {
-                        link.life.accepts();
+                        board.accepts(link.life());
                         return Greeting::Settled { first, passed };
                     }
                     Err(error) => error.to_string(),
                 };
-                refused(board, &link.life, &error);
+                refused(board, link.life(), &error);
                 return Greeting::Again;
             }
             step = onward(visitor, passed, link.gate(), &mut to_server) => match step {
@@ -78,12 +78,12 @@ pub(super) async fn greet(board: &Switchboard, visitor: &mut Visitor, reached: &
                 Onward::Ended => return Greeting::Settled { first: Vec::new(), passed },
                 Onward::Stopped(Stopped::Severed) => return Greeting::Again,
                 Onward::Stopped(Stopped::Deaf) => {
-                    refused(board, &link.life, "reset");
+                    refused(board, link.life(), "reset");
                     return Greeting::Again;
                 }
             },
             () = &mut patience, if scout.is_some() => {
-                link.life.accepts();
+                board.accepts(link.life());
                 *scout = None;
             }
         }

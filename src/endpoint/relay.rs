@@ -21,11 +21,12 @@ use tokio::{
 
 use super::{
     gate::{Stopped, Way},
+    idle::Idle,
     switchboard::Link,
 };
 
 /// Bytes read at once. Also the most that is kept for a side that does not read.
-pub(super) const BUFFER: usize = 32 * 1024;
+const BUFFER: usize = 32 * 1024;
 
 thread_local! {
     /// Never held over a point where the task may wait.
@@ -41,6 +42,8 @@ pub(super) enum End {
     ServerDone,
     /// The client has gone.
     ClientGone,
+    /// Neither said anything for too long.
+    Idle,
 }
 
 /// Copies both ways. `said` is what the client has said and the server has not got; `first` the other way round.
@@ -52,6 +55,7 @@ pub(super) async fn relay(
     first: Vec<u8>,
 ) -> End {
     let (mut up, mut down) = (Half::new(Way::Up, said), Half::new(Way::Down, first));
+    let mut idle = link.idle().map(Idle::new);
     poll_fn(|cx| {
         if link.gate().poll_severed(cx).is_ready() {
             return Poll::Ready(End::Severed);
@@ -59,7 +63,13 @@ pub(super) async fn relay(
         if let Poll::Ready(end) = poll_down(&mut down, cx, server, client, link) {
             return Poll::Ready(end);
         }
-        poll_up(&mut up, cx, client, server, link)
+        if let Poll::Ready(end) = poll_up(&mut up, cx, client, server, link) {
+            return Poll::Ready(end);
+        }
+        match &mut idle {
+            Some(idle) => idle.poll_over(cx, up.carried + down.carried).map(|()| End::Idle),
+            None => Poll::Pending,
+        }
     })
     .await
 }
@@ -113,6 +123,8 @@ struct Half {
     left: Vec<u8>,
     /// How much of that has been written.
     written: usize,
+    /// Bytes read so far.
+    carried: u64,
     /// The sending side has said all.
     ended: bool,
     /// The receiving side was told, or takes nothing more.
@@ -131,7 +143,7 @@ enum Carried {
 
 impl Half {
     fn new(way: Way, left: Vec<u8>) -> Self {
-        Self { way, left, written: 0, ended: false, closed: false }
+        Self { way, left, written: 0, carried: 0, ended: false, closed: false }
     }
 
     /// Carries what there is. Pending: nothing more now.
@@ -165,8 +177,11 @@ impl Half {
                 if self.ended {
                     continue;
                 }
-                if self.way == Way::Down {
-                    link.heard();
+                let count = bytes.len() as u64;
+                self.carried += count;
+                match self.way {
+                    Way::Up => link.said(count),
+                    Way::Down => link.heard(count),
                 }
                 match link.gate().poll_write(self.way, || Pin::new(&mut *to).poll_write(cx, bytes)) {
                     Poll::Ready(Ok(n)) if n == bytes.len() => {}

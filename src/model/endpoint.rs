@@ -10,8 +10,12 @@ use super::{Mono, NodeId, Stamp};
 pub enum EndpointKind {
     /// The writable primary's PostgreSQL.
     Primary,
+    /// The PostgreSQL of every standby that is close enough behind the primary.
+    Standbys,
     /// The active app server.
     App,
+    /// Every app server that is healthy.
+    Apps,
 }
 
 /// Whether an endpoint lets new connections through.
@@ -53,6 +57,34 @@ pub struct EndpointFacts {
     pub last_server_byte: Option<Mono>,
     /// When the server of the target *before this one* last sent a byte: the onset of an outage that a repoint ended.
     pub last_byte_before: Option<Mono>,
+    /// What has passed.
+    #[serde(default)]
+    pub traffic: Traffic,
+}
+
+/// What has passed through an endpoint since its member started.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// The longest time between the last byte of a target's server and the first byte of the next one's, in
+    /// microseconds: what those clients saw who ask all the time. None: it never moved on.
+    pub longest_gap_us: Option<u64>,
+    /// Each node that it leads to or has led to, in the order of their names.
+    pub targets: Vec<TargetTraffic>,
+}
+
+/// What has passed between clients and one node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetTraffic {
+    /// The node.
+    pub node: NodeId,
+    /// New connections go to it.
+    pub serving: bool,
+    /// Connections that are open to it.
+    pub open: u64,
+    /// Bytes from clients to it, so far.
+    pub bytes_up: u64,
+    /// Bytes from it to clients, so far.
+    pub bytes_down: u64,
 }
 
 /// An order to an endpoint. Each travels with a stamp.

@@ -24,7 +24,7 @@ mod time;
 mod view;
 
 pub use app::AppFacts;
-pub use endpoint::{EndpointFacts, EndpointKind, Mode, RouteOrder};
+pub use endpoint::{EndpointFacts, EndpointKind, Mode, RouteOrder, TargetTraffic, Traffic};
 pub use epoch::{Epoch, Incarnation, Stamp, Version};
 pub use facts::{
     AgentFacts, Control, ControlState, Down, MemberFacts, Primary, Probe, ReplayState, Rescued, Server, Slot,

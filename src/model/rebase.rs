@@ -211,6 +211,8 @@ fn endpoint(facts: EndpointFacts, shift: Shift) -> EndpointFacts {
         refused_total,
         last_server_byte,
         last_byte_before,
+        // Lengths of time, no instants.
+        traffic,
     } = facts;
     EndpointFacts {
         kind,
@@ -225,6 +227,7 @@ fn endpoint(facts: EndpointFacts, shift: Shift) -> EndpointFacts {
         refused_total,
         last_server_byte: shift.maybe(last_server_byte),
         last_byte_before: shift.maybe(last_byte_before),
+        traffic,
     }
 }
 
@@ -319,6 +322,7 @@ mod tests {
             refused_total: 0,
             last_server_byte: Some(at[5]),
             last_byte_before: Some(at[6]),
+            traffic: Default::default(),
         };
         let endpoints = BTreeMap::from([(EndpointName::new("db").expect("good name"), endpoint)]);
         MemberFacts { node, sent_at, remembered: None, agent: Some(agent), endpoints }

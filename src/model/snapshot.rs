@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ClusterName, EndpointKind, EndpointName, Finding, Incident, Intent, Lsn, Mode, NodeId, Stamp, Timeline,
+    Traffic,
 };
 
 /// The cluster, as one member sees it.
@@ -150,6 +151,18 @@ pub struct EndpointStatus {
     pub held: u64,
     /// The stamp of its last order.
     pub stamp: Stamp,
+    /// Connections cut by orders, since its member started.
+    #[serde(default)]
+    pub cut_total: u64,
+    /// Connections that waited and were then served.
+    #[serde(default)]
+    pub held_total: u64,
+    /// Connections given up: too many waited, or for too long.
+    #[serde(default)]
+    pub refused_total: u64,
+    /// What has passed.
+    #[serde(default)]
+    pub traffic: Traffic,
 }
 
 /// The live RPO, for people and load balancers.

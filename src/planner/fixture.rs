@@ -155,6 +155,7 @@ fn endpoint(kind: EndpointKind, stamp: Stamp) -> EndpointFacts {
         refused_total: 0,
         last_server_byte: Some(ago(5)),
         last_byte_before: None,
+        traffic: crate::model::Traffic::default(),
     }
 }
 

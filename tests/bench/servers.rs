@@ -180,6 +180,7 @@ pub(crate) fn serve(listen: SocketAddr, target: &str) -> Result<()> {
             listen,
             max_held: 20_000,
             hold: SOON,
+            tuning: config::Tuning::default(),
         };
         let proxy = Proxy::bind(&config, Arc::new(SystemClock))?;
         let stamp = Stamp { incarnation: Incarnation(1), epoch: Epoch(1), version: Version(1) };

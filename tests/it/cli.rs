@@ -164,6 +164,10 @@ fn snapshot() -> Snapshot {
             open: 4,
             held: 0,
             stamp: Stamp::default(),
+            cut_total: 0,
+            held_total: 0,
+            refused_total: 0,
+            traffic: locum::model::Traffic::default(),
         }],
         rpo: Some(RpoStatus {
             bytes: Some(1_208),

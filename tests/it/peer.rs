@@ -127,6 +127,7 @@ impl Local for Fake {
             refused_total: 0,
             last_server_byte: Some(Mono(now.0 - 250_000)),
             last_byte_before: None,
+            traffic: locum::model::Traffic::default(),
         };
         let endpoints = BTreeMap::from([(endpoint_name(), endpoint)]);
         MemberFacts { node: self.node.clone(), sent_at: now, remembered: None, agent: None, endpoints }

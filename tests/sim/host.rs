@@ -143,6 +143,7 @@ impl Host {
             refused_total: 0,
             last_server_byte: None,
             last_byte_before: None,
+            traffic: locum::model::Traffic::default(),
         }
     }
 }

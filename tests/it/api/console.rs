@@ -172,6 +172,10 @@ pub(super) fn pair() -> Snapshot {
         open: 7,
         held: 2,
         stamp: Stamp::default(),
+        cut_total: 0,
+        held_total: 0,
+        refused_total: 0,
+        traffic: locum::model::Traffic::default(),
     };
     let rpo = RpoStatus {
         bytes: Some(4096),
