@@ -294,7 +294,11 @@ impl Switchboard {
             refused_total: self.refused_total.load(Ordering::Relaxed),
             last_server_byte: state.lives().filter_map(|life| life.last_byte()).max(),
             last_byte_before: state.last_byte_before,
-            traffic: Traffic { longest_gap_us: state.longest_gap_us(), targets: state.targets() },
+            traffic: Traffic {
+                longest_gap_us: state.longest_gap_us(),
+                last_gap_us: state.last_gap_us(),
+                targets: state.targets(),
+            },
         }
     }
 }
@@ -364,10 +368,13 @@ impl State {
         self.life.iter().chain(self.pool.iter().map(|chair| &chair.life))
     }
 
+    fn last_gap_us(&self) -> Option<u64> {
+        let first = self.life.as_ref()?.first_byte()?;
+        Some(first.0.saturating_sub(self.last_byte_before?.0))
+    }
+
     fn longest_gap_us(&self) -> Option<u64> {
-        let first = self.life.as_ref().and_then(|life| life.first_byte());
-        let gap = first.zip(self.last_byte_before).map(|(first, last)| first.0.saturating_sub(last.0));
-        gap.max(self.longest_gap_us)
+        self.last_gap_us().max(self.longest_gap_us)
     }
 
     fn targets(&self) -> Vec<TargetTraffic> {

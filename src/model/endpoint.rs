@@ -68,6 +68,8 @@ pub struct Traffic {
     /// The longest time between the last byte of a target's server and the first byte of the next one's, in
     /// microseconds: what those clients saw who ask all the time. None: it never moved on.
     pub longest_gap_us: Option<u64>,
+    /// The same, of the last time that it moved on.
+    pub last_gap_us: Option<u64>,
     /// Each node that it leads to or has led to, in the order of their names.
     pub targets: Vec<TargetTraffic>,
 }

@@ -49,6 +49,10 @@ pub struct Printed {
     pub connections_cut: u64,
     /// Connections that waited and were then served.
     pub connections_held: u64,
+    /// Connections that were given up: too many waited, or for too long.
+    pub connections_refused: u64,
+    /// The longest time without a byte from a server at an endpoint that was in use. Null: not known.
+    pub longest_gap_ms: Option<f64>,
     /// What went otherwise than planned.
     pub deviations: Vec<String>,
     /// Why it was given up or rolled back, if it was.
@@ -130,6 +134,8 @@ impl From<&Incident> for Printed {
             leader: incident.leader.clone(),
             connections_cut: incident.connections_cut,
             connections_held: incident.connections_held,
+            connections_refused: incident.connections_refused,
+            longest_gap_ms: incident.longest_gap_ms,
             deviations: incident.deviations.clone(),
             abandoned: incident.abandoned.clone(),
         }

@@ -221,6 +221,8 @@ pub(super) fn incident(id: &str, kind: IncidentKind, rto_ms: u64) -> Incident {
         objectives: Objectives { rto_ms: 5000.0, rpo_ms: 0.0 },
         connections_cut: 3,
         connections_held: 4,
+        connections_refused: 0,
+        longest_gap_ms: None,
         deviations: Vec::new(),
         abandoned: None,
         closed: true,

@@ -128,7 +128,7 @@ async fn what_passes_is_counted_for_each_target_and_the_gap_between_two() {
     ask(&mut second, "1").await.unwrap();
     let facts = proxy.facts();
     let gap = facts.last_server_byte.unwrap().0 - last.0;
-    assert_eq!(facts.traffic.longest_gap_us, Some(gap));
+    assert_eq!((facts.traffic.longest_gap_us, facts.traffic.last_gap_us), (Some(gap), Some(gap)));
     let shown: Vec<_> = facts
         .traffic
         .targets
