@@ -15,7 +15,7 @@ use crate::{
     clock::SystemClock,
     config::{self, Config},
     controller::{self, Deps, Feed, Remembered},
-    endpoint::{Driven, Proxy, Surroundings},
+    endpoint::{self, Driven, Proxy, Surroundings},
     fence_command::FenceCommand,
     guard,
     member::Host,
@@ -102,8 +102,11 @@ impl Running {
         let history =
             RpoHistory::open(&config.state_dir.join("history.db")).context("open the RPO history")?;
         let mut endpoints: BTreeMap<EndpointName, Arc<dyn Endpoint>> = BTreeMap::new();
+        let mut proxies = Vec::new();
         for endpoint in &config.endpoints {
-            endpoints.insert(endpoint.name.clone(), Proxy::bind(endpoint, clock.clone())?);
+            let proxy = Proxy::bind(endpoint, clock.clone())?;
+            proxies.push((Arc::clone(&proxy), endpoint));
+            endpoints.insert(endpoint.name.clone(), proxy);
         }
         let peers =
             PeerBook::open(config.node.clone(), &config.state_dir, connect(config, access.clone(), &clock));
@@ -153,6 +156,9 @@ impl Running {
             controller::start(deps(config, &host, &peers, records.clone(), (history, remembered), clock));
         let console: Arc<dyn Console> = Arc::new(console);
         let snapshots = console.snapshots();
+        for (proxy, endpoint) in &proxies {
+            endpoint::follow(proxy, endpoint, snapshots.clone());
+        }
         let local: Arc<dyn Local> = host.clone();
         let servers = vec![
             serve(api::serve(public, console, config.api.token.clone(), wait(stopped.clone()))),

@@ -187,12 +187,19 @@ fn notes(out: &mut String, snapshot: &Snapshot) {
     }
 }
 
+fn several(endpoint: &EndpointStatus, kind: &str) -> String {
+    let serving = endpoint.traffic.targets.iter().filter(|target| target.serving);
+    let nodes: Vec<_> = serving.map(|target| target.node.as_str()).collect();
+    if nodes.is_empty() { "nobody".into() } else { format!("{kind} of {}", nodes.join(", ")) }
+}
+
 fn endpoints(endpoints: &[EndpointStatus]) -> String {
     let mut table = plain(["endpoint", "listens at", "leads to", "new connections", "open", "waiting"]);
     for endpoint in endpoints {
         let kind = match endpoint.kind {
             EndpointKind::Primary => "PostgreSQL",
-            EndpointKind::App => "app server",
+            EndpointKind::Standbys => "standby",
+            EndpointKind::App | EndpointKind::Apps => "app server",
         };
         let target = endpoint.target.as_ref();
         table.add_row([
@@ -201,7 +208,12 @@ fn endpoints(endpoints: &[EndpointStatus]) -> String {
                 driver => format!("{}@{} ({})", endpoint.name, endpoint.member, driver.as_str()),
             },
             endpoint.listen.clone(),
-            target.map_or_else(|| "nobody".into(), |node| format!("{kind} of {node}")),
+            match endpoint.kind {
+                EndpointKind::Primary | EndpointKind::App => {
+                    target.map_or_else(|| "nobody".into(), |node| format!("{kind} of {node}"))
+                }
+                EndpointKind::Standbys | EndpointKind::Apps => several(endpoint, kind),
+            },
             match endpoint.mode {
                 Mode::Open => "get through",
                 Mode::Holding => "wait",

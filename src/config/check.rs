@@ -26,6 +26,10 @@ const HANDOVER_MIN: Duration = Duration::from_secs(1);
 const CLONE_RATES: std::ops::RangeInclusive<u64> = 32 << 10..=1 << 30;
 /// Connections that wait are given this long at least.
 const HOLD_MIN: Duration = Duration::from_millis(100);
+/// A connection across a network takes some of this.
+const CONNECT_MIN: Duration = Duration::from_millis(50);
+/// A stop is cut short after ten seconds, and the rest of it wants its time.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(8);
 
 /// What Locum itself adds to a replication connection.
 const OWN_REPLICATION_KEYS: [&str; 5] = ["host", "hostaddr", "port", "application_name", "replication"];
@@ -342,16 +346,30 @@ fn loss(config: &Config, settings: &[Setting], problems: &mut Vec<Problem>) {
 
 fn endpoints(config: &Config, problems: &mut Vec<Problem>) {
     let mut names = BTreeSet::new();
-    for Endpoint { name, target, hold, .. } in &config.endpoints {
+    for Endpoint { name, target, hold, tuning, .. } in &config.endpoints {
         if !names.insert(name) {
             let what = "is the name of two endpoints";
             problems.push(Problem::error(format!("endpoint[{name}].name"), what, "Give each its own name."));
         }
-        if *target == EndpointKind::App && config.app.is_none() {
+        if matches!(target, EndpointKind::App | EndpointKind::Apps) && config.app.is_none() {
             problems.push(Problem::error(
                 format!("endpoint[{name}].target"),
                 "is \"app\", but this file has no [app]",
                 "Add [app] with its health URL, or remove the endpoint.",
+            ));
+        }
+        if tuning.connect < CONNECT_MIN {
+            problems.push(Problem::error(
+                format!("endpoint[{name}].connect"),
+                "is too short for a connection across a network",
+                "Set it to \"2s\", for example.",
+            ));
+        }
+        if tuning.shutdown > SHUTDOWN_MAX {
+            problems.push(Problem::error(
+                format!("endpoint[{name}].shutdown"),
+                "is longer than a member may take to stop",
+                "Set it to \"8s\" or less.",
             ));
         }
         if *hold < HOLD_MIN {

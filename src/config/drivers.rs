@@ -251,6 +251,10 @@ pub(super) fn check(driven: &Driven, handover: Duration, problems: &mut Vec<Prob
     if driven.give_up < driven.timeout {
         error("give_up", "is shorter than timeout: not even one try could end".into(), "Lengthen it.");
     }
+    if driven.target == EndpointKind::Standbys {
+        let what = format!("is \"standbys\", and {} leads to one place only", driven.driver().as_str());
+        error("target", what, "Use the proxy for that: it balances. Or write target = \"primary\".");
+    }
     match &driven.by {
         DrivenBy::Pgbouncer(pgbouncer) => {
             if driven.target == EndpointKind::App {

@@ -6,6 +6,7 @@
 
 mod check;
 mod drivers;
+mod endpoint;
 mod host;
 mod load;
 mod parse;
@@ -21,6 +22,7 @@ use secrecy::SecretString;
 
 pub(crate) use check::chain;
 pub use drivers::{Address, Driven, DrivenBy, Pgbouncer, Vip, Webhook, shown};
+pub use endpoint::{Balance, Tuning};
 pub(crate) use load::token;
 pub use load::{Client, Draft, EXAMPLE, Loaded, client, load, load_new, read};
 pub use problem::{Problem, Problems, Severity};
@@ -163,6 +165,8 @@ pub struct Endpoint {
     pub max_held: usize,
     /// How long one may wait at most.
     pub hold: Duration,
+    /// How it behaves.
+    pub tuning: Tuning,
 }
 
 /// The app server of a host.

@@ -162,7 +162,12 @@ pub(super) fn guard(value: &Value) -> Result<GuardMode, String> {
 
 /// What an endpoint leads to.
 pub(super) fn target(value: &Value) -> Result<EndpointKind, String> {
-    choice(value, &[("primary", EndpointKind::Primary), ("app", EndpointKind::App)])
+    let choices = [
+        ("primary", EndpointKind::Primary),
+        ("standbys", EndpointKind::Standbys),
+        ("app", EndpointKind::App),
+    ];
+    choice(value, &choices)
 }
 
 fn kind(value: &Value) -> String {

@@ -14,10 +14,7 @@ use super::{
     reader::{Reader, Section},
 };
 use crate::{
-    model::{
-        ClusterName, Driver, Durability, EndpointKind, EndpointName, GuardMode, NodeId, Objectives, OnCrash,
-        Policy,
-    },
+    model::{ClusterName, Driver, Durability, EndpointName, GuardMode, NodeId, Objectives, OnCrash, Policy},
     postgres::SalvageLimits,
     tls,
 };
@@ -418,14 +415,9 @@ fn endpoint(reader: &mut Reader, index: usize, dict: Dict) -> Option<Either> {
     let driver = section.or("driver", Driver::Proxy, drivers::driver, |driver| quote(driver.as_str()));
     let target = section.need(
         "target",
-        "Say what it leads to: target = \"primary\" or target = \"app\".",
+        "Say what it leads to: target = \"primary\", \"standbys\" or \"app\".",
         parse::target,
-        |kind| {
-            quote(match kind {
-                EndpointKind::Primary => "primary",
-                EndpointKind::App => "app",
-            })
-        },
+        |kind| quote(kind.as_str()),
     );
     if driver != Driver::Proxy {
         return drivers::read(section, driver, (name, target)).map(Either::Driven);
@@ -438,8 +430,9 @@ fn endpoint(reader: &mut Reader, index: usize, dict: Dict) -> Option<Either> {
     );
     let hold = section.or("hold", HOLD, parse::duration, show_duration);
     let max_held = section.or("max_held", MAX_HELD, parse::count, usize::to_string);
+    let (tuning, target) = super::endpoint::read(&mut section, target);
     section.finish();
-    Some(Either::Proxy(Endpoint { name: name?, target: target?, listen: listen?, max_held, hold }))
+    Some(Either::Proxy(Endpoint { name: name?, target: target?, listen: listen?, max_held, hold, tuning }))
 }
 
 /// None: it is there and bad. `Some(None)`: this host has no app server.

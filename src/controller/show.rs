@@ -154,6 +154,10 @@ fn endpoints(view: &View) -> Vec<EndpointStatus> {
         stamp: facts.stamp,
         driver: facts.driver,
         problem: facts.problem.clone(),
+        cut_total: facts.cut_total,
+        held_total: facts.held_total,
+        refused_total: facts.refused_total,
+        traffic: facts.traffic.clone(),
     })
     .collect()
 }

@@ -23,8 +23,8 @@ pub(super) struct Tracker {
     pending: Vec<Incident>,
     recorded: Option<Incident>,
     wall: (Mono, Timestamp),
-    /// Connections cut and served late by all endpoints when the incident began.
-    counts: (u64, u64),
+    /// Connections cut, served late and given up by all endpoints when the incident began.
+    counts: [u64; 3],
 }
 
 impl Tracker {
@@ -38,7 +38,7 @@ impl Tracker {
             pending: Vec::new(),
             recorded: None,
             wall,
-            counts: (0, 0),
+            counts: [0; 3],
         }
     }
 
@@ -202,6 +202,8 @@ impl Tracker {
             connections_cut: 0,
             connections_held: 0,
             repoints: Vec::new(),
+            connections_refused: 0,
+            longest_gap_ms: None,
             deviations: Vec::new(),
             abandoned: None,
             closed: false,
@@ -238,10 +240,13 @@ impl Tracker {
             settle_times(incident, self.wall);
         }
         if incident.rto_ms().is_none() {
-            let (cut, held) = counts(view);
-            incident.connections_cut = cut.saturating_sub(counts_before.0);
-            incident.connections_held = held.saturating_sub(counts_before.1);
+            let now = counts(view);
+            let [cut, held, refused] = std::array::from_fn(|i| now[i].saturating_sub(counts_before[i]));
+            incident.connections_cut = cut;
+            incident.connections_held = held;
+            incident.connections_refused = refused;
         }
+        incident.longest_gap_ms = longest_gap_ms(incident, view).or(incident.longest_gap_ms);
         let given_up =
             incident.abandoned.is_some() && (incident.marks.is_empty() || incident.rto_ms().is_some());
         let known = loss_is_known(incident, view);
@@ -307,8 +312,8 @@ fn onset(view: &View, kind: EndpointKind, target: Option<&NodeId>) -> Option<Mon
     let served = facts.filter(|facts| facts.kind == kind).filter_map(byte).max();
     let agent = view.agent(target?);
     let probed = agent.and_then(|agent| match kind {
-        EndpointKind::App => agent.app.as_ref()?.last_ok,
-        EndpointKind::Primary => match &agent.server.value {
+        EndpointKind::App | EndpointKind::Apps => agent.app.as_ref()?.last_ok,
+        EndpointKind::Primary | EndpointKind::Standbys => match &agent.server.value {
             Server::Primary(primary) => primary.probe.last_ok,
             Server::Down(down) => down.since,
             _ => None,
@@ -326,9 +331,33 @@ fn is_safe(next: &Intent, live: Option<&LiveRpo>) -> bool {
     }
 }
 
-fn counts(view: &View) -> (u64, u64) {
-    let all = view.nodes.values().flat_map(|node| node.endpoints.values());
-    all.fold((0, 0), |(cut, held), seen| (cut + seen.value.cut_total, held + seen.value.held_total))
+fn counts(view: &View) -> [u64; 3] {
+    let all = view.nodes.values().flat_map(|node| node.endpoints.values()).map(|seen| &seen.value);
+    all.fold([0; 3], |[cut, held, refused], facts| {
+        [cut + facts.cut_total, held + facts.held_total, refused + facts.refused_total]
+    })
+}
+
+/// How long the servers behind the endpoints were silent: between the last byte of the one before and the first of the
+/// one after. Endpoints that had been silent for long before the onset say nothing of the outage.
+fn longest_gap_ms(incident: &Incident, view: &View) -> Option<f64> {
+    const IN_USE: Duration = Duration::from_secs(1);
+    let (onset, to) = (incident.at(MarkName::Onset)?, incident.to.as_ref()?);
+    let kind = match incident.kind {
+        IncidentKind::AppFailover => EndpointKind::App,
+        IncidentKind::Failover | IncidentKind::Switchover | IncidentKind::Restart => EndpointKind::Primary,
+    };
+    let facts = view.nodes.values().flat_map(|node| node.endpoints.values()).map(|seen| &seen.value);
+    let in_use = |facts: &&EndpointFacts| {
+        let last = facts.last_byte_before;
+        // An endpoint that has yet to move on shows the gap of an earlier incident.
+        facts.kind == kind
+            && facts.target.as_ref() == Some(to)
+            && facts.stamp.epoch >= incident.epoch
+            && last.is_some_and(|last| last >= onset.back(IN_USE))
+    };
+    let longest = facts.filter(in_use).filter_map(|facts| facts.traffic.last_gap_us).max()?;
+    Some(Duration::from_micros(longest).as_secs_f64() * 1000.0)
 }
 
 /// What is seen, and since when a member must have been heard for its endpoints to count.

@@ -16,7 +16,6 @@ use super::{
     switchboard::Switchboard,
     wait::{Reached, Visitor, Wait},
 };
-use crate::model::EndpointKind;
 
 /// Serves one client to its end.
 pub(super) async fn serve(board: Arc<Switchboard>, stream: TcpStream) {
@@ -24,14 +23,16 @@ pub(super) async fn serve(board: Arc<Switchboard>, stream: TcpStream) {
         // It is gone already, in all likelihood; reading will tell.
         tracing::debug!(%error, "set client socket options");
     }
-    let mut visitor = Visitor { stream, said: Vec::new() };
+    let addresses = stream.peer_addr().ok().zip(stream.local_addr().ok());
+    let mut visitor = Visitor { stream, said: Vec::new(), addresses };
     let mut wait = Wait::new(Arc::clone(&board));
     loop {
         let Some(mut reached) = wait.reach(&mut visitor).await else { return };
-        let greeting = match board.kind {
-            EndpointKind::Primary => greet(&board, &mut visitor, &mut reached).await,
+        let greeting = if board.speaks_postgresql() {
+            greet(&board, &mut visitor, &mut reached).await
+        } else {
             // A request may have been acted on before the first byte of its answer.
-            EndpointKind::App => Greeting::Settled { first: Vec::new(), passed: 0 },
+            Greeting::Settled { first: Vec::new(), passed: 0 }
         };
         match greeting {
             Greeting::Again => socket::abandon(&reached.server),
@@ -40,21 +41,23 @@ pub(super) async fn serve(board: Arc<Switchboard>, stream: TcpStream) {
                 if wait.waited() {
                     board.count_served();
                 }
-                return settled(visitor, reached, &first, passed).await;
+                return settled(visitor, reached, first, passed).await;
             }
         }
     }
 }
 
-async fn settled(visitor: Visitor, reached: Reached, first: &[u8], passed: usize) {
-    let (Visitor { mut stream, said }, Reached { mut server, link, scout }) = (visitor, reached);
+async fn settled(visitor: Visitor, reached: Reached, first: Vec<u8>, passed: usize) {
+    let (Visitor { mut stream, mut said, .. }, Reached { mut server, link, scout }) = (visitor, reached);
     drop(scout);
     link.settle();
     // An error as the first answer (a wrong password, no connection left) is no service: it is not counted as a byte.
-    if !first.is_empty() && !startup::is_error(first) {
-        link.heard();
+    if !first.is_empty() && !startup::is_error(&first) {
+        link.heard(first.len() as u64);
     }
-    let end = relay(&mut stream, &mut server, &link, &said[passed..], first).await;
+    link.said(said.len() as u64);
+    said.drain(..passed);
+    let end = relay(&mut stream, &mut server, &link, said, first).await;
     if end == End::Severed {
         socket::abandon(&server);
     }

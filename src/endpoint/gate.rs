@@ -3,10 +3,11 @@
 use std::{
     future::poll_fn,
     io,
+    sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
-use tokio::sync::watch;
+use futures_util::task::AtomicWaker;
 
 /// What may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub(super) enum Way {
 }
 
 /// The connection was severed by an order, or the write failed.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stopped {
     /// By an order.
     Severed,
@@ -37,75 +38,87 @@ pub(super) enum Stopped {
     Deaf,
 }
 
-/// The side that orders turn.
+/// Between the orders and the one task that serves the connection. Only that task may wait at it: one is woken.
+///
+/// The lock is taken at every write and is free but for the moment of an order.
 #[derive(Debug)]
-pub(super) struct Gate(watch::Sender<Flow>);
+pub(super) struct Gate {
+    flow: Mutex<Flow>,
+    task: AtomicWaker,
+}
 
 impl Gate {
     pub(super) fn new() -> Self {
-        Self(watch::Sender::new(Flow::Through))
+        Self { flow: Mutex::new(Flow::Through), task: AtomicWaker::new() }
     }
 
-    /// Sets the flow, unless it is severed. When this returns, every write that began before has ended: a write goes
-    /// on under the watch's read lock, and this takes its write lock. True if it has changed.
+    fn flow(&self) -> MutexGuard<'_, Flow> {
+        self.flow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the flow, unless it is severed. When this returns, every write that began before has ended: a write goes on
+    /// under the lock that this takes. True if it has changed.
     pub(super) fn set(&self, flow: Flow) -> bool {
-        self.0.send_if_modified(|present| {
-            let change = *present != Flow::Severed && *present != flow;
-            if change {
-                *present = flow;
-            }
-            change
-        })
+        let mut present = self.flow();
+        let change = *present != Flow::Severed && *present != flow;
+        if change {
+            *present = flow;
+        }
+        drop(present);
+        if change {
+            self.task.wake();
+        }
+        change
     }
 
-    pub(super) fn passage(&self) -> Passage {
-        Passage(self.0.subscribe())
-    }
-}
-
-/// The side that the relay asks.
-#[derive(Clone, Debug)]
-pub(super) struct Passage(watch::Receiver<Flow>);
-
-impl Passage {
-    /// Waits until an order severs the connection.
-    pub(super) async fn severed(&mut self) {
-        // An error means that the gate is gone, and the connection's registration with it.
-        let _ = self.0.wait_for(|flow| *flow == Flow::Severed).await;
+    /// Ready if an order has severed the connection. Else the task is woken by the next order that changes the flow.
+    pub(super) fn poll_severed(&self, cx: &Context<'_>) -> Poll<()> {
+        // Before the look: an order that comes after it finds somebody to wake.
+        self.task.register(cx.waker());
+        if *self.flow() == Flow::Severed { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Waits while client to server is parked.
-    pub(super) async fn unparked(&mut self) {
-        let _ = self.0.wait_for(|flow| *flow != Flow::Parked).await;
-    }
-
-    /// Runs one write that does not block, if the flow allows it; waits while it does not.
+    /// Runs one write that does not block, if the flow allows it. Pending: it does not now, or the write did not go on.
+    /// Whoever asks has asked [`Gate::poll_severed`] in the same poll, which sees to being woken.
     ///
     /// # Errors
     /// [`Stopped`]: nothing was written, and nothing more will be.
+    pub(super) fn poll_write(
+        &self,
+        way: Way,
+        write: impl FnOnce() -> Poll<io::Result<usize>>,
+    ) -> Poll<Result<usize, Stopped>> {
+        // Held until the write has ended: see `Gate::set`.
+        let flow = self.flow();
+        match (*flow, way) {
+            (Flow::Severed, _) => Poll::Ready(Err(Stopped::Severed)),
+            (Flow::Parked, Way::Up) => Poll::Pending,
+            (Flow::Through, _) | (Flow::Parked, Way::Down) => match write() {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Stopped::Deaf)),
+                Poll::Ready(Ok(n)) => Poll::Ready(Ok(n)),
+            },
+        }
+    }
+
+    /// Waits until an order severs the connection.
+    pub(super) async fn severed(&self) {
+        poll_fn(|cx| self.poll_severed(cx)).await;
+    }
+
+    /// Runs one write that does not block as soon as the flow allows it and it goes on.
+    ///
+    /// # Errors
+    /// As [`Gate::poll_write`].
     pub(super) async fn write(
-        &mut self,
+        &self,
         way: Way,
         mut write: impl FnMut(&mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Result<usize, Stopped> {
-        loop {
-            let wrote = poll_fn(|cx| {
-                // Held until the write has ended: see `Gate::set`.
-                let flow = self.0.borrow();
-                match (*flow, way) {
-                    (Flow::Severed, _) => Poll::Ready(Err(Stopped::Severed)),
-                    (Flow::Parked, Way::Up) => Poll::Ready(Ok(None)),
-                    (Flow::Through, _) | (Flow::Parked, Way::Down) => match write(cx) {
-                        Poll::Pending => Poll::Pending,
-                        Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Stopped::Deaf)),
-                        Poll::Ready(Ok(n)) => Poll::Ready(Ok(Some(n))),
-                    },
-                }
-            });
-            match wrote.await? {
-                Some(n) => return Ok(n),
-                None => self.unparked().await,
-            }
-        }
+        poll_fn(|cx| match self.poll_severed(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(Stopped::Severed)),
+            Poll::Pending => self.poll_write(way, || write(cx)),
+        })
+        .await
     }
 }

@@ -13,8 +13,7 @@ use tokio::{
 };
 
 use super::{
-    gate::{Passage, Stopped, Way},
-    relay::DOWN_BUFFER,
+    gate::{Gate, Stopped, Way},
     startup,
     switchboard::Switchboard,
     wait::{Reached, Visitor, refused},
@@ -26,6 +25,9 @@ const SCOUT_PATIENCE: Duration = Duration::from_millis(250);
 /// A server that closes a connection sooner than this has died; later it may have given up a client that does not
 /// introduce itself (`authentication_timeout`; a port scan, a load balancer's check). That is no fault of the server's.
 const SILENCE: Duration = Duration::from_secs(1);
+
+/// How much of a server's first words is read before they are passed on: more than any error message without detail.
+const FIRST: usize = 4 * 1024;
 
 /// How a greeting ended.
 pub(super) enum Greeting {
@@ -42,10 +44,8 @@ pub(super) enum Greeting {
 /// Passes on what the client says, until the server answers.
 pub(super) async fn greet(board: &Switchboard, visitor: &mut Visitor, reached: &mut Reached) -> Greeting {
     let Reached { server, link, scout } = reached;
-    let mut passage = link.gate().passage();
-    let mut severed = link.gate().passage();
     let (mut from_server, mut to_server) = server.split();
-    let mut first = vec![0; DOWN_BUFFER];
+    let mut first = Vec::with_capacity(FIRST);
     let (mut passed, began) = (0, Instant::now());
     let patience = sleep(SCOUT_PATIENCE);
     tokio::pin!(patience);
@@ -55,36 +55,35 @@ pub(super) async fn greet(board: &Switchboard, visitor: &mut Visitor, reached: &
         }
         tokio::select! {
             biased;
-            () = severed.severed() => return Greeting::Again,
-            answer = from_server.read(&mut first) => {
+            () = link.gate().severed() => return Greeting::Again,
+            answer = from_server.read_buf(&mut first) => {
                 let error = match answer {
                     Ok(0) if startup::is_cancel(&visitor.said) => return Greeting::Over,
                     Ok(0) | Err(_) if patience_is_lost(began, &visitor.said) => return Greeting::Over,
                     Ok(0) => "closed without an answer".to_owned(),
-                    Ok(n) if startup::cannot_connect_now(&first[..n]) => "cannot connect now".to_owned(),
-                    Ok(n) => {
-                        first.truncate(n);
-                        link.life.accepts();
+                    Ok(_) if startup::cannot_connect_now(&first) => "cannot connect now".to_owned(),
+                    Ok(_) => {
+                        board.accepts(link.life());
                         return Greeting::Settled { first, passed };
                     }
                     Err(error) => error.to_string(),
                 };
-                refused(board, &link.life, &error);
+                refused(board, link.life(), &error);
                 return Greeting::Again;
             }
-            step = onward(visitor, passed, &mut passage, &mut to_server) => match step {
+            step = onward(visitor, passed, link.gate(), &mut to_server) => match step {
                 Onward::Passed(n) => passed += n,
                 Onward::Heard => {}
                 // It may have said all it wants: a cancel request is often sent and not waited for.
                 Onward::Ended => return Greeting::Settled { first: Vec::new(), passed },
                 Onward::Stopped(Stopped::Severed) => return Greeting::Again,
                 Onward::Stopped(Stopped::Deaf) => {
-                    refused(board, &link.life, "reset");
+                    refused(board, link.life(), "reset");
                     return Greeting::Again;
                 }
             },
             () = &mut patience, if scout.is_some() => {
-                link.life.accepts();
+                board.accepts(link.life());
                 *scout = None;
             }
         }
@@ -103,17 +102,12 @@ enum Onward {
 }
 
 /// Passes on what the client has said, else hears more from it.
-async fn onward(
-    visitor: &mut Visitor,
-    passed: usize,
-    passage: &mut Passage,
-    to: &mut WriteHalf<'_>,
-) -> Onward {
+async fn onward(visitor: &mut Visitor, passed: usize, gate: &Gate, to: &mut WriteHalf<'_>) -> Onward {
     let rest = &visitor.said[passed..];
     if rest.is_empty() {
         return if matches!(visitor.listen().await, Ok(n) if n > 0) { Onward::Heard } else { Onward::Ended };
     }
-    match passage.write(Way::Up, |cx| Pin::new(&mut *to).poll_write(cx, rest)).await {
+    match gate.write(Way::Up, |cx| Pin::new(&mut *to).poll_write(cx, rest)).await {
         Ok(n) => Onward::Passed(n),
         Err(stopped) => Onward::Stopped(stopped),
     }

@@ -26,20 +26,36 @@ pub(super) const RETRY: Duration = Duration::from_millis(50);
 /// The right to try for all who wait.
 pub(super) type Scout = OwnedMutexGuard<()>;
 
+/// What has passed between clients and one node, over all its lives.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    pub(super) open: AtomicU64,
+    pub(super) bytes_up: AtomicU64,
+    pub(super) bytes_down: AtomicU64,
+}
+
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) target: Target,
+    pub(super) meter: Arc<Meter>,
     /// Microseconds of `Mono`; 0: none yet.
+    first_byte_us: AtomicU64,
+    /// The same.
     last_byte_us: AtomicU64,
+    /// Since when it takes connections, if it does: a life begins by being trusted.
+    well_since: Mutex<Instant>,
     refusing: watch::Sender<bool>,
     scout: Arc<tokio::sync::Mutex<()>>,
     refused_at: Mutex<Option<Instant>>,
 }
 
 impl Life {
-    pub(super) fn new(target: Target) -> Self {
+    pub(super) fn new(target: Target, meter: Arc<Meter>) -> Self {
         Self {
             target,
+            meter,
+            first_byte_us: AtomicU64::new(0),
+            well_since: Mutex::new(Instant::now()),
             last_byte_us: AtomicU64::new(0),
             refusing: watch::Sender::new(false),
             scout: Arc::default(),
@@ -49,7 +65,13 @@ impl Life {
 
     /// Notes that the server sent a byte.
     pub(super) fn heard(&self, now: Mono) {
-        self.last_byte_us.fetch_max(now.0, Ordering::Relaxed);
+        if self.last_byte_us.fetch_max(now.0, Ordering::Relaxed) == 0 {
+            self.first_byte_us.store(now.0, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn first_byte(&self) -> Option<Mono> {
+        Some(Mono(self.first_byte_us.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
     }
 
     pub(super) fn last_byte(&self) -> Option<Mono> {
@@ -62,9 +84,18 @@ impl Life {
         !self.refusing.send_replace(true)
     }
 
-    /// The target takes connections: whoever waits for it goes on at once.
-    pub(super) fn accepts(&self) {
-        self.refusing.send_if_modified(std::mem::take);
+    /// The target takes connections: whoever waits for it goes on at once. True if it did not before.
+    pub(super) fn accepts(&self) -> bool {
+        let changed = self.refusing.send_if_modified(std::mem::take);
+        if changed {
+            *self.well_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        changed
+    }
+
+    /// How long it has taken connections, if it does.
+    pub(super) fn well_for(&self) -> Duration {
+        self.well_since.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     pub(super) fn is_refusing(&self) -> bool {

@@ -5,11 +5,14 @@ use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, sleep},
 };
 
-use super::{bind::BindError, connection, routing::Refusal, socket, switchboard::Switchboard};
+use super::{
+    activation, balance::Offer, bind::BindError, connection, routing::Refusal, socket,
+    switchboard::Switchboard,
+};
 use crate::{
     config,
     model::{EndpointFacts, Reply, RouteOrder, Stamp},
@@ -29,9 +32,8 @@ const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A listening endpoint. It leads nowhere until it is ordered to: clients wait meanwhile.
 ///
-/// How many connections may be open at once has no limit of its own: the server's `max_connections` has the last
-/// word, its refusal tells the client more than a closed connection would, and the process's limit of descriptors is
-/// met gracefully. Those that *wait* are limited by the configuration. Dropping it closes it.
+/// Of more clients than may be connected at once the rest wait in the kernel's queue; the limit is well above the server's
+/// own, whose refusal tells a client more. Those that *wait* here are limited too. Dropping it closes it.
 pub struct Proxy {
     board: Arc<Switchboard>,
     listen: String,
@@ -51,10 +53,26 @@ impl Proxy {
 
     /// Takes an order. When it is done, nothing passes any more that it forbids: connections that it cuts have carried
     /// their last byte, in both directions, and close at once.
+    ///
+    /// A balanced endpoint takes none: see [`Proxy::offer`].
     pub fn order(&self, stamp: Stamp, order: RouteOrder) -> Reply {
+        if self.board.is_balanced() {
+            return Reply::Refused(format!(
+                "endpoint {} follows what is well; it takes no orders",
+                self.board.name
+            ));
+        }
         let words = format!("{order:?}");
         let taken = self.board.order(stamp, order);
         self.answer(stamp, &words, taken)
+    }
+
+    /// Leads new connections to these targets; for a balanced endpoint. Connections to nodes that are not to be kept have
+    /// carried their last byte when this returns.
+    pub fn offer(&self, offer: &Offer) {
+        if self.board.is_balanced() {
+            self.board.offer(offer);
+        }
     }
 
     /// Parks the connections whose local ports toward the server are these: what their clients say waits here, what
@@ -94,6 +112,13 @@ impl Proxy {
         self.board.changes()
     }
 
+    /// Stops listening, sends away who waits, lets the open connections go on for as long as the configuration says, and
+    /// closes it.
+    pub async fn drain(&self) {
+        self.board.drain(self.board.tuning.shutdown).await;
+        self.close();
+    }
+
     /// Stops listening, and closes every connection. It cannot be opened again.
     pub fn close(&self) {
         self.board.close();
@@ -119,7 +144,7 @@ impl Endpoint for Proxy {
     }
 
     async fn close(&self) {
-        Self::close(self);
+        self.drain().await;
     }
 }
 
@@ -130,6 +155,10 @@ impl Drop for Proxy {
 }
 
 fn listen(config: &config::Endpoint) -> io::Result<(TcpListener, String)> {
+    if let Some(listener) = activation::listener(config.name.as_str())? {
+        let listen = listener.local_addr()?.to_string();
+        return Ok((listener, listen));
+    }
     let socket = if config.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // Old connections that linger in the kernel must not keep a restarted member from its port.
     socket.set_reuseaddr(true)?;
@@ -142,7 +171,18 @@ fn listen(config: &config::Endpoint) -> io::Result<(TcpListener, String)> {
 async fn accept(board: Arc<Switchboard>, listener: TcpListener) {
     let mut routes = board.routes();
     let mut shortage = Shortage::default();
+    let room = Arc::new(Semaphore::new(board.tuning.max_connections.min(Semaphore::MAX_PERMITS)));
+    let mut warned: Option<Instant> = None;
     loop {
+        if room.available_permits() == 0 && warned.is_none_or(|warned| warned.elapsed() >= WARN_INTERVAL) {
+            tracing::warn!(endpoint = %board.name, "as many clients as max_connections allows; more wait in the kernel");
+            warned = Some(Instant::now());
+        }
+        let permit = tokio::select! {
+            biased;
+            _ = routes.wait_for(|route| route.closed) => return,
+            Ok(permit) = Arc::clone(&room).acquire_owned() => permit,
+        };
         let accepted = tokio::select! {
             biased;
             _ = routes.wait_for(|route| route.closed) => return,
@@ -151,7 +191,11 @@ async fn accept(board: Arc<Switchboard>, listener: TcpListener) {
         match accepted {
             Ok((stream, _)) => {
                 shortage.rest = None;
-                tokio::spawn(connection::serve(Arc::clone(&board), stream));
+                let served = connection::serve(Arc::clone(&board), stream);
+                tokio::spawn(async move {
+                    served.await;
+                    drop(permit);
+                });
             }
             Err(error) if socket::is_shortage(&error) => shortage.have_rest(&board, &error).await,
             // The client has gone before it was accepted.

@@ -132,7 +132,7 @@ impl Table {
         if let Some((before, present)) = &self.pointed {
             let bound = match self.kind {
                 EndpointKind::Primary => before.same_epoch(stamp),
-                EndpointKind::App => *before == stamp,
+                EndpointKind::Standbys | EndpointKind::App | EndpointKind::Apps => *before == stamp,
             };
             if bound && *present != target.node {
                 let (present, asked) = (present.clone(), target.node);

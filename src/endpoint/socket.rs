@@ -5,10 +5,6 @@ use std::{io, time::Duration};
 use rustix::{io::Errno, net::sockopt};
 use tokio::{net::TcpStream, time::timeout};
 
-/// Deadline of one connection attempt. Beyond one second, so that a first packet lost (or dropped by a full accept
-/// queue) can be sent again by the kernel. An order that leads elsewhere does not wait for it.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
-
 /// Silence after which the kernel asks a server whether it is still there.
 const SERVER_IDLE: Duration = Duration::from_secs(5);
 /// Silence after which the kernel asks a client. PostgreSQL's own keepalive ends at this proxy.
@@ -24,13 +20,14 @@ pub(super) fn tune_client(stream: &TcpStream) -> io::Result<()> {
     keepalive(stream, CLIENT_IDLE)
 }
 
-/// Connects to a target, `host:port`, within [`CONNECT_DEADLINE`].
+/// Connects to a target, `host:port`, within a deadline. An order that leads elsewhere does not wait for it.
 ///
 /// There is no `TCP_USER_TIMEOUT`: it also ends a connection whose peer is alive but does not read (measured on Linux
 /// 6.18: 2.5 s after the window closed with a limit of 2 s), and a backend that waits for a lock in the middle of a
-/// COPY does not read. It would also replace the count of the keepalive questions.
-pub(super) async fn connect(address: &str) -> io::Result<TcpStream> {
-    let stream = timeout(CONNECT_DEADLINE, TcpStream::connect(address))
+/// COPY does not read. It would also replace the count of the keepalive questions. On the client's side the same holds of a
+/// client that pauses while it reads a large result.
+pub(super) async fn connect(address: &str, deadline: Duration) -> io::Result<TcpStream> {
+    let stream = timeout(deadline, TcpStream::connect(address))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to a connection attempt"))??;
     // Where nobody listens on a loopback port of the ephemeral range, the kernel may pick that very port as the local

@@ -1,6 +1,6 @@
 //! Waiting: from a client's arrival until the target has taken its connection, bounded in number and time.
 
-use std::{future::pending, io, sync::Arc, time::Duration};
+use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BufMut;
 use tokio::{
@@ -11,10 +11,11 @@ use tokio::{
 
 use super::{
     life::{Life, Scout},
+    proxy_header,
+    queue::Place,
     socket,
-    switchboard::{Link, Slot, Switchboard},
+    switchboard::{Link, Switchboard},
 };
-use crate::model::EndpointKind;
 
 /// How long a connection attempt may take before the client counts as waiting. Attempts on a good network take less.
 const GRACE: Duration = Duration::from_millis(100);
@@ -28,6 +29,8 @@ pub(super) struct Visitor {
     pub(super) stream: TcpStream,
     /// All it has said.
     pub(super) said: Vec<u8>,
+    /// Where it comes from, and where it came to.
+    pub(super) addresses: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Visitor {
@@ -64,13 +67,13 @@ pub(super) struct Reached {
 /// One client's waiting. It may wait more than once; its time runs from the first.
 pub(super) struct Wait {
     board: Arc<Switchboard>,
-    slot: Option<Slot>,
+    place: Option<Place>,
     until: Option<Instant>,
 }
 
 impl Wait {
     pub(super) fn new(board: Arc<Switchboard>) -> Self {
-        Self { board, slot: None, until: None }
+        Self { board, place: None, until: None }
     }
 
     /// True if it had to wait at all.
@@ -81,20 +84,20 @@ impl Wait {
     /// Waits until the target has taken a connection. None: the client has gone, or is given up.
     pub(super) async fn reach(&mut self, visitor: &mut Visitor) -> Option<Reached> {
         let board = Arc::clone(&self.board);
-        let mut routes = board.routes();
+        let (mut routes, addresses) = (board.routes(), visitor.addresses);
         loop {
-            let route = routes.borrow_and_update().clone();
-            if route.closed {
+            if routes.borrow_and_update().closed {
                 return None;
             }
-            let ready = route.open.as_ref().is_some_and(|life| !life.is_refusing());
+            let life = board.pick();
+            let ready = life.as_ref().is_some_and(|life| !life.is_refusing());
             let grace = if ready { GRACE } else { Duration::ZERO };
             tokio::select! {
                 biased;
                 _ = routes.changed() => {}
                 () = visitor.leaves(grace) => return None,
-                reached = attempt(&board, route.open.as_ref()) => if let Some(reached) = reached {
-                    self.slot = None;
+                reached = attempt(&board, life.as_ref(), addresses) => if let Some(reached) = reached {
+                    self.place = None;
                     return Some(reached);
                 },
                 () = self.patience(grace) => {
@@ -105,32 +108,45 @@ impl Wait {
         }
     }
 
-    /// Takes a place among those who wait, after `grace`. Ends when there is none, or the time is over.
+    /// Takes a place among those who wait, after `grace`. Ends when younger ones need it, or the time is over.
     async fn patience(&mut self, grace: Duration) {
-        if self.slot.is_none() {
-            if !grace.is_zero() {
-                sleep(grace).await;
-            }
-            let Some(slot) = self.board.slot() else { return };
-            self.slot = Some(slot);
+        if self.place.is_none() && !grace.is_zero() {
+            sleep(grace).await;
         }
+        let place = self.place.get_or_insert_with(|| self.board.queue.join());
         let hold = self.board.hold;
-        sleep_until(*self.until.get_or_insert_with(|| Instant::now() + hold)).await;
+        let until = *self.until.get_or_insert_with(|| Instant::now() + hold);
+        tokio::select! {
+            () = sleep_until(until) => {}
+            () = place.sent_away() => {}
+        }
     }
 }
 
 /// Tries the target once, when it is this one's turn. None: look at the route again.
-async fn attempt(board: &Arc<Switchboard>, life: Option<&Arc<Life>>) -> Option<Reached> {
+async fn attempt(
+    board: &Arc<Switchboard>,
+    life: Option<&Arc<Life>>,
+    addresses: Option<(SocketAddr, SocketAddr)>,
+) -> Option<Reached> {
     let Some(life) = life else { return pending().await };
     let scout = life.turn().await;
-    match socket::connect(&life.target.address).await {
+    match socket::connect(&life.target.address, board.tuning.connect).await {
         Ok(server) => {
             let port = server.local_addr().ok()?.port();
+            if let Some((client, listen)) = addresses.filter(|_| board.tuning.proxy_protocol) {
+                let header = proxy_header::header(client, listen);
+                // A connection that has just been made has room for it.
+                if server.try_write(&header).ok() != Some(header.len()) {
+                    refused(board, life, "took no PROXY header");
+                    return None;
+                }
+            }
             let link = board.link(life, port)?;
             // Without PostgreSQL's greeting to wait for, being connected is all that can be known.
-            let scout = scout.filter(|_| board.kind == EndpointKind::Primary);
+            let scout = scout.filter(|_| board.speaks_postgresql());
             if scout.is_none() {
-                life.accepts();
+                board.accepts(life);
             }
             Some(Reached { server, link, scout })
         }

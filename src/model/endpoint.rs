@@ -10,8 +10,24 @@ use super::{Mono, NodeId, Stamp};
 pub enum EndpointKind {
     /// The writable primary's PostgreSQL.
     Primary,
+    /// The PostgreSQL of every standby that is close enough behind the primary.
+    Standbys,
     /// The active app server.
     App,
+    /// Every app server that is healthy.
+    Apps,
+}
+
+impl EndpointKind {
+    /// Its word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Standbys => "standbys",
+            Self::App | Self::Apps => "app",
+        }
+    }
 }
 
 /// Whether an endpoint lets new connections through.
@@ -106,6 +122,36 @@ pub struct EndpointFacts {
     /// Why what it was last ordered is not done, as of the last try. None: it is done, or being done for the first time.
     #[serde(default)]
     pub problem: Option<String>,
+    /// What has passed.
+    #[serde(default)]
+    pub traffic: Traffic,
+}
+
+/// What has passed through an endpoint since its member started.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// The longest time between the last byte of a target's server and the first byte of the next one's, in
+    /// microseconds: what those clients saw who ask all the time. None: it never moved on.
+    pub longest_gap_us: Option<u64>,
+    /// The same, of the last time that it moved on.
+    pub last_gap_us: Option<u64>,
+    /// Each node that it leads to or has led to, in the order of their names.
+    pub targets: Vec<TargetTraffic>,
+}
+
+/// What has passed between clients and one node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetTraffic {
+    /// The node.
+    pub node: NodeId,
+    /// New connections go to it.
+    pub serving: bool,
+    /// Connections that are open to it.
+    pub open: u64,
+    /// Bytes from clients to it, so far.
+    pub bytes_up: u64,
+    /// Bytes from it to clients, so far.
+    pub bytes_down: u64,
 }
 
 /// An order to an endpoint. Each travels with a stamp.

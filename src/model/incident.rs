@@ -217,6 +217,12 @@ pub struct Incident {
     /// The endpoints, as they came to lead to whoever serves after.
     #[serde(default)]
     pub repoints: Vec<Repointed>,
+    /// Connections that were given up: too many waited, or for too long.
+    #[serde(default)]
+    pub connections_refused: u64,
+    /// The longest time without a byte from a server at an endpoint that was in use, in milliseconds. None: not known.
+    #[serde(default)]
+    pub longest_gap_ms: Option<f64>,
     /// What went otherwise than planned: retries, refusals, rollbacks.
     pub deviations: Vec<String>,
     /// It was given up or rolled back, and why.

@@ -24,7 +24,7 @@ mod time;
 mod view;
 
 pub use app::AppFacts;
-pub use endpoint::{Driver, EndpointFacts, EndpointKind, Mode, Repoint, RouteOrder};
+pub use endpoint::{Driver, EndpointFacts, EndpointKind, Mode, Repoint, RouteOrder, TargetTraffic, Traffic};
 pub use epoch::{Epoch, Incarnation, Stamp, Version};
 pub use facts::{
     AgentFacts, Control, ControlState, Down, MemberFacts, Primary, Probe, ReplayState, Rescued, Server, Slot,

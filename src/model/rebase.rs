@@ -215,6 +215,8 @@ fn endpoint(facts: EndpointFacts, shift: Shift) -> EndpointFacts {
         driver,
         repoint,
         problem,
+        // Lengths of time, no instants.
+        traffic,
     } = facts;
     let repoint = repoint.map(|Repoint { under, began, confirmed, given_up }| Repoint {
         under,
@@ -238,6 +240,7 @@ fn endpoint(facts: EndpointFacts, shift: Shift) -> EndpointFacts {
         driver,
         repoint,
         problem,
+        traffic,
     }
 }
 
@@ -341,6 +344,7 @@ mod tests {
                 given_up: false,
             }),
             problem: None,
+            traffic: Default::default(),
         };
         let endpoints = BTreeMap::from([(EndpointName::new("db").expect("good name"), endpoint)]);
         MemberFacts { node, sent_at, remembered: None, agent: Some(agent), endpoints }

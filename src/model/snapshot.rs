@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ClusterName, Driver, EndpointKind, EndpointName, Finding, Incident, Intent, Lsn, Mode, NodeId, Stamp,
-    Timeline,
+    Timeline, Traffic,
 };
 
 /// The cluster, as one member sees it.
@@ -157,6 +157,18 @@ pub struct EndpointStatus {
     /// Why its last order is not done.
     #[serde(default)]
     pub problem: Option<String>,
+    /// Connections cut by orders, since its member started.
+    #[serde(default)]
+    pub cut_total: u64,
+    /// Connections that waited and were then served.
+    #[serde(default)]
+    pub held_total: u64,
+    /// Connections given up: too many waited, or for too long.
+    #[serde(default)]
+    pub refused_total: u64,
+    /// What has passed.
+    #[serde(default)]
+    pub traffic: Traffic,
 }
 
 /// The live RPO, for people and load balancers.

@@ -158,6 +158,7 @@ fn endpoint(kind: EndpointKind, stamp: Stamp) -> EndpointFacts {
         driver: Driver::Proxy,
         repoint: None,
         problem: None,
+        traffic: crate::model::Traffic::default(),
     }
 }
 

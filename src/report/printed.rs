@@ -54,6 +54,10 @@ pub struct Printed {
     /// The endpoints, as they came to lead to whoever serves after.
     #[serde(default)]
     pub repoints: Vec<Repointed>,
+    /// Connections that were given up: too many waited, or for too long.
+    pub connections_refused: u64,
+    /// The longest time without a byte from a server at an endpoint that was in use. Null: not known.
+    pub longest_gap_ms: Option<f64>,
     /// What went otherwise than planned.
     pub deviations: Vec<String>,
     /// Why it was given up or rolled back, if it was.
@@ -136,6 +140,8 @@ impl From<&Incident> for Printed {
             connections_cut: incident.connections_cut,
             connections_held: incident.connections_held,
             repoints: incident.repoints.clone(),
+            connections_refused: incident.connections_refused,
+            longest_gap_ms: incident.longest_gap_ms,
             deviations: incident.deviations.clone(),
             abandoned: incident.abandoned.clone(),
         }

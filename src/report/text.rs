@@ -157,16 +157,19 @@ pub(super) fn fact(rpo: &RpoAtOnset) -> String {
 }
 
 fn connections(incident: &Incident) -> Option<String> {
-    let (cut, held) = (incident.connections_cut, incident.connections_held);
-    if cut == 0 && held == 0 {
-        return None;
+    let (cut, held, refused) =
+        (incident.connections_cut, incident.connections_held, incident.connections_refused);
+    let mut said = Vec::new();
+    if cut > 0 || held > 0 || refused > 0 {
+        let were = if held == 1 { "was" } else { "were" };
+        let refused = if refused > 0 { format!("; {} given up", thousands(refused)) } else { String::new() };
+        let cut = count(cut, "connection");
+        said.push(format!("{cut} cut; {} waited and {were} then served{refused}.", thousands(held)));
     }
-    Some(format!(
-        "{} cut; {} waited and {} then served.",
-        count(cut, "connection"),
-        thousands(held),
-        if held == 1 { "was" } else { "were" }
-    ))
+    let gap =
+        incident.longest_gap_ms.map(|gap| format!("No server answered for {} at the longest.", ms(gap)));
+    said.extend(gap);
+    Some(said.join(" ")).filter(|said| !said.is_empty())
 }
 
 fn full_stop(text: &str) -> String {

@@ -166,6 +166,10 @@ fn snapshot() -> Snapshot {
             stamp: Stamp::default(),
             driver: locum::model::Driver::Proxy,
             problem: None,
+            cut_total: 0,
+            held_total: 0,
+            refused_total: 0,
+            traffic: locum::model::Traffic::default(),
         }],
         rpo: Some(RpoStatus {
             bytes: Some(1_208),

@@ -245,7 +245,7 @@ fn bad_input_is_answered_with_the_key_and_the_way_out() {
         (
             "endpoint=[{name=\"db\",listen=\"127.0.0.1:6432\",target=\"replica\"}]",
             "endpoint[db].target is \"replica\"",
-            "\"primary\" or \"app\"",
+            "\"primary\" or \"standbys\" or \"app\"",
         ),
         (
             "endpoint=[{name=\"db\",target=\"primary\"}]",
@@ -266,6 +266,26 @@ fn bad_input_is_answered_with_the_key_and_the_way_out() {
             "endpoint=[{name=\"db\",listen=\"127.0.0.1:6432\",target=\"primary\",max=3}]",
             "endpoint[db].max is no known key",
             "Remove it. Known in [endpoint]",
+        ),
+        (
+            "endpoint=[{name=\"db\",listen=\"127.0.0.1:6432\",target=\"primary\",shutdown=\"9s\"}]",
+            "endpoint[db].shutdown",
+            "Set it to \"8s\" or less",
+        ),
+        (
+            "endpoint=[{name=\"db\",listen=\"127.0.0.1:6432\",target=\"primary\",connect=\"1ms\"}]",
+            "endpoint[db].connect",
+            "Set it to \"2s\"",
+        ),
+        (
+            "endpoint=[{name=\"db\",listen=\"127.0.0.1:6432\",target=\"primary\",fallback=true}]",
+            "endpoint[db].fallback",
+            "Remove it. Known in [endpoint]",
+        ),
+        (
+            "endpoint=[{name=\"r\",listen=\"127.0.0.1:6432\",target=\"standbys\",balance=\"random\"}]",
+            "endpoint[r].balance",
+            "\"round-robin\" or \"least-connections\"",
         ),
     ];
     for (set, key, way_out) in cases {

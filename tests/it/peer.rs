@@ -130,6 +130,7 @@ impl Local for Fake {
             driver: Driver::Proxy,
             repoint: None,
             problem: None,
+            traffic: locum::model::Traffic::default(),
         };
         let endpoints = BTreeMap::from([(endpoint_name(), endpoint)]);
         MemberFacts { node: self.node.clone(), sent_at: now, remembered: None, agent: None, endpoints }

@@ -638,6 +638,7 @@ async fn orders_of_a_lower_epoch_and_repeated_ones_change_nothing_whoever_proves
         listen: "127.0.0.1:0".parse().expect("an address"),
         max_held: 10,
         hold: DEADLINE,
+        tuning: config::Tuning::default(),
     };
     let clock = Arc::new(SystemClock);
     let proxy = Proxy::bind(&endpoint, clock.clone()).expect("bound");

@@ -1,7 +1,10 @@
 //! The proxy, with real sockets: who is held, served, cut, parked, and when a server last spoke.
 
+mod balance;
 mod greeting;
 mod harness;
+mod settings;
+mod strain;
 
 use std::{
     collections::BTreeSet,
@@ -131,13 +134,19 @@ async fn a_hold_lets_existing_connections_go_on_and_new_ones_wait() {
 }
 
 #[tokio::test]
-async fn more_than_may_wait_are_closed_at_once_and_counted() {
-    let proxy = bind(&endpoint(EndpointKind::Primary, 2, DEADLINE));
-    let (_first, _second) = (client(&proxy).await, client(&proxy).await);
+async fn of_more_than_may_wait_the_oldest_is_closed_at_once_and_counted() {
+    let (proxy, seoul) = (bind(&endpoint(EndpointKind::Primary, 2, DEADLINE)), Server::start("seoul").await);
+    let mut first = client(&proxy).await;
+    until(&proxy, |facts| facts.held == 1).await;
+    let mut second = client(&proxy).await;
     until(&proxy, |facts| facts.held == 2).await;
-    ends_promptly(&mut client(&proxy).await).await;
-    let facts = proxy.facts();
-    assert_eq!((facts.held, facts.refused_total), (2, 1));
+    let mut third = client(&proxy).await;
+    ends_promptly(&mut first).await;
+    let facts = until(&proxy, |facts| facts.refused_total == 1).await;
+    assert_eq!(facts.held, 2);
+    point(&proxy, stamp(1, 1), &seoul);
+    assert_eq!(ask(&mut second, "2").await.unwrap(), "seoul 2");
+    assert_eq!(ask(&mut third, "3").await.unwrap(), "seoul 3");
 }
 
 #[tokio::test]

@@ -62,6 +62,8 @@ pub(crate) fn crash() -> Incident {
         connections_cut: 4,
         connections_held: 12,
         repoints: Vec::new(),
+        connections_refused: 0,
+        longest_gap_ms: Some(140.0),
         deviations: vec!["promote busan was repeated once: no answer in 1 s".into()],
         abandoned: None,
         closed: true,
@@ -108,7 +110,8 @@ Forecast     live RPO at the onset: 1,208 B, 0.9 ms of work (read 62 ms before i
 Fact         lost: 312 B, 2 transactions, none of them acknowledged; 4,096 B written after that
              reading.
 Salvaged     What is not in the new primary is kept in /var/lib/locum/seoul/salvage/e2
-Clients      4 connections cut; 12 waited and were then served.
+Clients      4 connections cut; 12 waited and were then served. No server answered for 140 ms at
+             the longest.
 Deviations   What went otherwise than planned:
              - promote busan was repeated once: no answer in 1 s
 Objectives   RTO met: 143 ms of 5 s allowed
@@ -302,6 +305,8 @@ fn the_json_has_the_promised_shape() {
         ("/verdict", r#"{"rpo":"met","rto":"met"}"#),
         ("/redundancy_ms", "2310.0"),
         ("/connections_held", "12"),
+        ("/connections_refused", "0"),
+        ("/longest_gap_ms", "140.0"),
     ] {
         assert_eq!(first.pointer(field).map(Value::to_string).as_deref(), Some(expected), "{field}");
     }

@@ -146,6 +146,7 @@ impl Host {
             driver: Driver::Proxy,
             repoint: None,
             problem: None,
+            traffic: locum::model::Traffic::default(),
         }
     }
 }

@@ -15,7 +15,7 @@ use axum::{
 
 use self::page::{Page, flag};
 use super::{Shared, error::Refusal, read};
-use crate::model::{Incident, IncidentKind, Mode, Snapshot};
+use crate::model::{EndpointStatus, Incident, IncidentKind, Mode, Snapshot, TargetTraffic};
 
 /// The content type that the OpenMetrics specification asks for.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -93,17 +93,44 @@ fn nodes(page: &mut Page, snapshot: &Snapshot) {
 }
 
 fn endpoints(page: &mut Page, snapshot: &Snapshot) {
-    let mut each = |metric, value: &dyn Fn(&crate::model::EndpointStatus) -> f64| {
-        let samples = snapshot.endpoints.iter().map(|endpoint| {
-            let labels =
-                vec![("endpoint", endpoint.name.to_string()), ("member", endpoint.member.to_string())];
-            (labels, value(endpoint))
-        });
+    let labels = |endpoint: &EndpointStatus| {
+        vec![("endpoint", endpoint.name.to_string()), ("member", endpoint.member.to_string())]
+    };
+    let mut each = |metric, value: &dyn Fn(&EndpointStatus) -> f64| {
+        let samples = snapshot.endpoints.iter().map(|endpoint| (labels(endpoint), value(endpoint)));
         page.labelled(metric, samples);
     };
     each(names::ENDPOINT_ACCEPTING, &|endpoint| flag(endpoint.mode == Mode::Open));
     each(names::ENDPOINT_OPEN, &|endpoint| number(endpoint.open));
     each(names::ENDPOINT_HELD, &|endpoint| number(endpoint.held));
+    let mut count = |metric, value: &dyn Fn(&EndpointStatus) -> u64| {
+        let samples = snapshot.endpoints.iter().map(|endpoint| (labels(endpoint), value(endpoint)));
+        page.counters(metric, samples);
+    };
+    count(names::ENDPOINT_CUT, &|endpoint| endpoint.cut_total);
+    count(names::ENDPOINT_SERVED, &|endpoint| endpoint.held_total);
+    count(names::ENDPOINT_REFUSED, &|endpoint| endpoint.refused_total);
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of one outage")]
+    let gaps = snapshot.endpoints.iter().filter_map(|endpoint| {
+        Some((labels(endpoint), endpoint.traffic.longest_gap_us? as f64 / 1_000_000.0))
+    });
+    page.labelled(names::ENDPOINT_GAP, gaps);
+    let targets: Vec<(Vec<(&'static str, String)>, &TargetTraffic)> = snapshot
+        .endpoints
+        .iter()
+        .flat_map(|endpoint| {
+            endpoint.traffic.targets.iter().map(move |target| {
+                let mut labels = labels(endpoint);
+                labels.push(("node", target.node.to_string()));
+                (labels, target)
+            })
+        })
+        .collect();
+    let each = || targets.iter().cloned();
+    page.labelled(names::TARGET_SERVING, each().map(|(labels, target)| (labels, flag(target.serving))));
+    page.labelled(names::TARGET_OPEN, each().map(|(labels, target)| (labels, number(target.open))));
+    page.counters(names::TARGET_UP, each().map(|(labels, target)| (labels, target.bytes_up)));
+    page.counters(names::TARGET_DOWN, each().map(|(labels, target)| (labels, target.bytes_down)));
 }
 
 fn incidents(page: &mut Page, stored: &[Incident]) {

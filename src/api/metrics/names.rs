@@ -47,6 +47,14 @@ metrics! {
     ENDPOINT_ACCEPTING = "locum_endpoint_accepting", "New connections of the endpoint get through";
     ENDPOINT_OPEN = "locum_endpoint_open_connections", "Connections that are open through the endpoint";
     ENDPOINT_HELD = "locum_endpoint_held_connections", "New connections that wait at the endpoint";
+    ENDPOINT_CUT = "locum_endpoint_cut_connections", "Connections of the endpoint that orders have cut since its member started";
+    ENDPOINT_SERVED = "locum_endpoint_served_after_waiting_connections", "Connections that waited at the endpoint and were then served, since its member started";
+    ENDPOINT_REFUSED = "locum_endpoint_refused_connections", "Connections that the endpoint gave up, since its member started: too many waited, or for too long";
+    ENDPOINT_GAP = "locum_endpoint_longest_gap_seconds", "The longest time between the last byte of one target's server and the first byte of the next one's, since the member started";
+    TARGET_SERVING = "locum_endpoint_target_serving", "New connections of the endpoint go to the node";
+    TARGET_OPEN = "locum_endpoint_target_open_connections", "Connections that are open between the endpoint and the node";
+    TARGET_UP = "locum_endpoint_target_sent_bytes", "Bytes from clients of the endpoint to the node, since the member started";
+    TARGET_DOWN = "locum_endpoint_target_received_bytes", "Bytes from the node to clients of the endpoint, since the member started";
     INCIDENT_OPEN = "locum_incident_open", "An incident is under way";
     INCIDENTS = "locum_incidents", "Incidents that the store holds, by kind; it keeps the last 1000";
     LAST_RTO = "locum_last_rto_seconds", "How long service was gone in the last incident of the kind";

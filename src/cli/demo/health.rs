@@ -77,6 +77,8 @@ fn endpoint_obstacles(snapshot: &Snapshot, primary: &NodeId) -> Vec<String> {
     for endpoint in &snapshot.endpoints {
         let wanted = match endpoint.kind {
             EndpointKind::Primary => Some(primary),
+            // Nobody orders these: they follow what is well.
+            EndpointKind::Standbys | EndpointKind::Apps => continue,
             EndpointKind::App => snapshot.intent.as_ref().and_then(|intent| intent.app.as_ref()),
         };
         if endpoint.mode != Mode::Open || endpoint.target.as_ref() != wanted || wanted.is_none() {

@@ -19,6 +19,7 @@ use crate::{
     endpoint::routing::{Refusal, Table},
     model::{
         Driver as Which, EndpointFacts, EndpointKind, EndpointName, Mono, Reply, Repoint, RouteOrder, Stamp,
+        Traffic,
     },
     ports::{Clock, Endpoint},
 };
@@ -255,6 +256,7 @@ impl Endpoint for Driven {
     fn facts(&self) -> EndpointFacts {
         let state = self.shared.state();
         EndpointFacts {
+            traffic: Traffic::default(),
             kind: self.shared.kind,
             listen: self.shared.driver.shows(),
             stamp: state.table.stamp(),

@@ -66,10 +66,6 @@ impl Driver for Program {
     async fn carry_out(&self, task: &Task) -> Result<(), String> {
         let Wish::Lead { node, address } = &task.wish else { return Ok(()) };
         let shown = self.command.display();
-        let target = match self.kind {
-            EndpointKind::Primary => "primary",
-            EndpointKind::App => "app",
-        };
         // A file, not a pipe: it neither blocks who says much nor waits for who is left in the background.
         let mut errors = tempfile::tempfile().map_err(|error| format!("keep what {shown} says: {error}"))?;
         let into = errors.try_clone().map_err(|error| format!("keep what {shown} says: {error}"))?;
@@ -77,7 +73,7 @@ impl Driver for Program {
             .env("LOCUM_CLUSTER", self.cluster.as_str())
             .env("LOCUM_MEMBER", self.member.as_str())
             .env("LOCUM_ENDPOINT", self.endpoint.as_str())
-            .env("LOCUM_TARGET", target)
+            .env("LOCUM_TARGET", self.kind.as_str())
             .env("LOCUM_NODE", node.as_str())
             .env("LOCUM_ADDRESS", address)
             .env("LOCUM_INCARNATION", task.stamp.incarnation.to_string())

@@ -174,6 +174,10 @@ pub(super) fn pair() -> Snapshot {
         stamp: Stamp::default(),
         driver: locum::model::Driver::Proxy,
         problem: None,
+        cut_total: 0,
+        held_total: 0,
+        refused_total: 0,
+        traffic: locum::model::Traffic::default(),
     };
     let rpo = RpoStatus {
         bytes: Some(4096),
@@ -220,6 +224,8 @@ pub(super) fn incident(id: &str, kind: IncidentKind, rto_ms: u64) -> Incident {
         connections_cut: 3,
         connections_held: 4,
         repoints: Vec::new(),
+        connections_refused: 0,
+        longest_gap_ms: None,
         deviations: Vec::new(),
         abandoned: None,
         closed: true,

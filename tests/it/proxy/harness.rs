@@ -40,7 +40,14 @@ pub(super) fn node(name: &str) -> NodeId {
 
 pub(super) fn endpoint(kind: EndpointKind, max_held: usize, hold: Duration) -> config::Endpoint {
     let name = EndpointName::new("db").unwrap();
-    config::Endpoint { name, target: kind, listen: "127.0.0.1:0".parse().unwrap(), max_held, hold }
+    config::Endpoint {
+        name,
+        target: kind,
+        listen: "127.0.0.1:0".parse().unwrap(),
+        max_held,
+        hold,
+        tuning: config::Tuning::default(),
+    }
 }
 
 pub(super) fn proxy() -> Arc<Proxy> {

@@ -41,6 +41,8 @@ fn incident(id: &str) -> Incident {
         connections_cut: 1,
         connections_held: 2,
         repoints: Vec::new(),
+        connections_refused: 0,
+        longest_gap_ms: None,
         deviations: Vec::new(),
         abandoned: None,
         closed: true,

@@ -1,0 +1,133 @@
+//! Endpoints that lead to several targets at once.
+
+use std::collections::BTreeMap;
+
+use locum::{
+    config::Balance,
+    endpoint::{balance::Offer, routing::Target},
+};
+
+use super::*;
+
+fn balanced(kind: EndpointKind, balance: Balance) -> Arc<Proxy> {
+    let mut config = endpoint(kind, 1000, DEADLINE);
+    config.tuning.balance = balance;
+    bind(&config)
+}
+
+fn offer(serve: &[&Server], keep: &[&Server]) -> Offer {
+    let target = |server: &&Server| Target { node: node(&server.name), address: server.address.clone() };
+    let keep = serve.iter().chain(keep).map(|server| node(&server.name)).collect();
+    Offer { serve: serve.iter().map(target).collect(), keep }
+}
+
+async fn who(proxy: &Proxy) -> (String, BufReader<tokio::net::TcpStream>) {
+    let mut client = client(proxy).await;
+    let answer = ask(&mut client, "hello").await.unwrap();
+    (answer.split(' ').next().unwrap().to_owned(), client)
+}
+
+#[tokio::test]
+async fn clients_are_distributed_in_turn_and_wait_while_there_is_nobody() {
+    let (proxy, seoul, busan) = (
+        balanced(EndpointKind::Standbys, Balance::RoundRobin),
+        Server::start("seoul").await,
+        Server::start("busan").await,
+    );
+    let mut early = client(&proxy).await;
+    until(&proxy, |facts| facts.held == 1 && facts.mode == Mode::Holding).await;
+    assert!(matches!(point(&proxy, stamp(1, 1), &seoul), Reply::Refused(_)), "it takes no orders");
+    proxy.offer(&offer(&[&seoul, &busan], &[]));
+    ask(&mut early, "hello").await.unwrap();
+    let mut served: BTreeMap<String, u32> = BTreeMap::new();
+    for _ in 0..20 {
+        *served.entry(who(&proxy).await.0).or_default() += 1;
+    }
+    assert_eq!(served.values().copied().collect::<Vec<_>>(), [10, 10], "{served:?}");
+    assert_eq!(proxy.facts().mode, Mode::Open);
+}
+
+#[tokio::test]
+async fn the_one_with_fewer_connections_is_next() {
+    let (proxy, seoul, busan) = (
+        balanced(EndpointKind::Apps, Balance::LeastConnections),
+        Server::start("seoul").await,
+        Server::start("busan").await,
+    );
+    proxy.offer(&offer(&[&seoul, &busan], &[]));
+    let mut kept = Vec::new();
+    for _ in 0..10 {
+        kept.push(who(&proxy).await);
+    }
+    kept.retain(|(name, _)| name == "seoul");
+    until(&proxy, |facts| facts.open == 5).await;
+    for _ in 0..5 {
+        let (name, client) = who(&proxy).await;
+        assert_eq!(name, "busan");
+        kept.push((name, client));
+    }
+}
+
+#[tokio::test]
+async fn a_late_standby_keeps_its_connections_and_a_lost_one_does_not() {
+    let (proxy, seoul, busan) = (
+        balanced(EndpointKind::Standbys, Balance::RoundRobin),
+        Server::start("seoul").await,
+        Server::start("busan").await,
+    );
+    proxy.offer(&offer(&[&seoul], &[]));
+    let (_, mut reader) = who(&proxy).await;
+    proxy.offer(&offer(&[&busan], &[&seoul]));
+    assert_eq!(ask(&mut reader, "late").await.unwrap(), "seoul late");
+    for _ in 0..4 {
+        assert_eq!(who(&proxy).await.0, "busan", "new ones go elsewhere");
+    }
+    assert_eq!(proxy.facts().cut_total, 0);
+    proxy.offer(&offer(&[&busan], &[]));
+    ends_promptly(&mut reader).await;
+    assert_eq!(proxy.facts().cut_total, 1);
+}
+
+#[tokio::test]
+async fn a_dead_app_server_costs_no_new_connection_and_comes_back_by_itself() {
+    let (proxy, seoul, busan) = (
+        balanced(EndpointKind::Apps, Balance::RoundRobin),
+        Server::start("seoul").await,
+        Server::start("busan").await,
+    );
+    proxy.offer(&offer(&[&seoul, &busan], &[]));
+    let address = busan.address.clone();
+    busan.kill().await;
+    for _ in 0..20 {
+        assert_eq!(who(&proxy).await.0, "seoul", "before anybody has said that it is down");
+    }
+    assert_eq!(proxy.facts().refused_total, 0);
+    // The member notices that it is gone, and that it is back.
+    proxy.offer(&offer(&[&seoul], &[]));
+    let busan = Server::at("busan", &address).await;
+    proxy.offer(&offer(&[&seoul, &busan], &[]));
+    let end = Instant::now() + DEADLINE;
+    while who(&proxy).await.0 != "busan" {
+        assert!(Instant::now() < end, "the one that came back is served from");
+    }
+}
+
+#[tokio::test]
+async fn those_who_wait_for_one_that_is_down_are_served_by_the_other_that_came_up() {
+    let proxy = balanced(EndpointKind::Standbys, Balance::RoundRobin);
+    let (seoul, busan) = (Server::start("seoul").await, Server::start("busan").await);
+    let both = offer(&[&seoul, &busan], &[]);
+    let address = busan.address.clone();
+    seoul.kill().await;
+    busan.kill().await;
+    proxy.offer(&both);
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(client(&proxy).await);
+    }
+    until(&proxy, |facts| facts.held == 20).await;
+    let _busan = Server::at("busan", &address).await;
+    for client in &mut clients {
+        assert_eq!(ask(client, "hello").await.unwrap(), "busan hello");
+    }
+}
