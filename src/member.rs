@@ -7,14 +7,14 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use crate::{
     agent::Agent,
     controller::Feed,
-    endpoint::Proxy,
     model::{Command, EndpointName, MemberFacts, NodeId, Reply, RouteOrder, Seen, Stamp},
-    ports::{Answer, Clock, Local, Member, NoAnswer, Session, WalAsk},
+    ports::{Answer, Clock, Endpoint, Local, Member, NoAnswer, Session, WalAsk},
 };
 
 /// Its own controller hears positions at least this often: the resolution of the live RPO.
@@ -24,7 +24,7 @@ const HEARTBEAT: Duration = Duration::from_millis(100);
 pub struct Host {
     node: NodeId,
     agent: Option<Arc<Agent>>,
-    endpoints: BTreeMap<EndpointName, Arc<Proxy>>,
+    endpoints: BTreeMap<EndpointName, Arc<dyn Endpoint>>,
     clock: Arc<dyn Clock>,
     remembered: watch::Receiver<Option<Stamp>>,
     changes: watch::Sender<u64>,
@@ -36,14 +36,14 @@ impl Host {
     pub fn new(
         node: NodeId,
         agent: Option<Arc<Agent>>,
-        endpoints: BTreeMap<EndpointName, Arc<Proxy>>,
+        endpoints: BTreeMap<EndpointName, Arc<dyn Endpoint>>,
         remembered: watch::Receiver<Option<Stamp>>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let sources: Vec<watch::Receiver<u64>> = agent
             .iter()
             .map(|agent| agent.changes())
-            .chain(endpoints.values().map(|proxy| proxy.changes()))
+            .chain(endpoints.values().map(|endpoint| endpoint.changes()))
             .collect();
         let changes = watch::Sender::new(0);
         let host = Arc::new(Self { node, agent, endpoints, clock, remembered, changes });
@@ -90,7 +90,7 @@ impl Host {
 
     /// Stops the endpoints and the agent. PostgreSQL goes on.
     pub async fn stop(&self) {
-        self.endpoints.values().for_each(|proxy| proxy.close());
+        join_all(self.endpoints.values().map(|endpoint| endpoint.close())).await;
         if let Some(agent) = &self.agent {
             agent.stop().await;
         }
@@ -111,7 +111,11 @@ impl Local for Host {
             remembered: *self.remembered.borrow(),
             node: self.node.clone(),
             agent: self.agent.as_ref().map(|agent| agent.facts()),
-            endpoints: self.endpoints.iter().map(|(name, proxy)| (name.clone(), proxy.facts())).collect(),
+            endpoints: self
+                .endpoints
+                .iter()
+                .map(|(name, endpoint)| (name.clone(), endpoint.facts()))
+                .collect(),
             sent_at: self.clock.now(),
         }
     }
@@ -138,7 +142,7 @@ impl Member for Host {
         order: RouteOrder,
     ) -> Result<Answer, NoAnswer> {
         let reply = match self.endpoints.get(endpoint) {
-            Some(proxy) => proxy.order(stamp, order),
+            Some(endpoint) => endpoint.order(stamp, order),
             None => self.no_endpoint(endpoint),
         };
         // Whether the app server gets through to what the endpoint leads to now is the end of an RTO: look at once.
@@ -176,7 +180,7 @@ impl Member for Host {
         ports: BTreeSet<u16>,
     ) -> Result<(), NoAnswer> {
         let reply = match self.endpoints.get(endpoint) {
-            Some(proxy) => proxy.park(stamp, ports),
+            Some(endpoint) => endpoint.park(stamp, ports).await,
             None => self.no_endpoint(endpoint),
         };
         match reply {

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Command, EndpointName, Incident, LeaseRecord, LossList, Lsn, MemberFacts, Mono, NodeId, Reign, Reply,
-    RequestKind, RouteOrder, Snapshot, Stamp, SystemId, Timeline,
+    Command, EndpointFacts, EndpointName, Incident, LeaseRecord, LossList, Lsn, MemberFacts, Mono, NodeId,
+    Reign, Reply, RequestKind, RouteOrder, Snapshot, Stamp, SystemId, Timeline,
 };
 
 /// The only place time comes from.
@@ -207,6 +207,25 @@ pub trait Member: Send + Sync {
     /// server, and everything from all others. Ends with the next [`RouteOrder`].
     async fn park(&self, endpoint: &EndpointName, stamp: Stamp, ports: BTreeSet<u16>)
     -> Result<(), NoAnswer>;
+}
+
+/// One endpoint: what leads clients to a node, whatever does it.
+///
+/// It remembers the stamp of the last order it took and refuses lower ones. It takes an order at once; what that needs may
+/// take longer, and is in the facts then. So nobody waits for an endpoint whose world does not answer.
+#[async_trait]
+pub trait Endpoint: Send + Sync {
+    /// Takes an order.
+    fn order(&self, stamp: Stamp, order: RouteOrder) -> Reply;
+    /// In a switchover: lets the clients on these ports begin nothing more (a pooler: all of its clients). Ends with the next
+    /// order.
+    async fn park(&self, stamp: Stamp, ports: BTreeSet<u16>) -> Reply;
+    /// What it knows now.
+    fn facts(&self) -> EndpointFacts;
+    /// Changes whenever `facts` would differ in anything worth acting on.
+    fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
+    /// The member ends: nothing may be left that only it could undo.
+    async fn close(&self);
 }
 
 /// The member of this process: what its peer port and its own controller talk to.

@@ -15,13 +15,13 @@ use crate::{
     clock::SystemClock,
     config::{self, Config},
     controller::{self, Deps, Feed, Remembered},
-    endpoint::Proxy,
+    endpoint::{Driven, Proxy, Surroundings},
     fence_command::FenceCommand,
     guard,
     member::Host,
-    model::{GuardMode, NodeId, RouteOrder, Snapshot},
+    model::{EndpointName, GuardMode, NodeId, RouteOrder, Snapshot},
     peers::PeerBook,
-    ports::{Clock, Console, Local, Store},
+    ports::{Clock, Console, Endpoint, Local, Store},
     postgres::ThroughEndpoint,
     store::{Embedded, Etcd, Records, Registration, RpoHistory},
     tls::{Identity, Name},
@@ -101,7 +101,7 @@ impl Running {
             Remembered::open(&config.state_dir).context("read what this member remembers (state_dir)")?;
         let history =
             RpoHistory::open(&config.state_dir.join("history.db")).context("open the RPO history")?;
-        let mut endpoints = BTreeMap::new();
+        let mut endpoints: BTreeMap<EndpointName, Arc<dyn Endpoint>> = BTreeMap::new();
         for endpoint in &config.endpoints {
             endpoints.insert(endpoint.name.clone(), Proxy::bind(endpoint, clock.clone())?);
         }
@@ -131,10 +131,21 @@ impl Running {
             )?),
             None => None,
         };
+        for driven in &config.driven {
+            let around = Surroundings {
+                cluster: &config.cluster,
+                node: &config.node,
+                state_dir: &config.state_dir,
+                may_serve: right_of(agent.clone(), clock.clone()),
+                clock: clock.clone(),
+            };
+            let opened = Driven::open(driven, &around).map_err(anyhow::Error::msg)?;
+            endpoints.insert(driven.name.clone(), opened);
+        }
         if let Some(promise) = agent.as_ref().and_then(|agent| agent.facts().promise) {
             // An endpoint remembers nothing over a restart, and the promise file does: no order below that counts.
-            for proxy in endpoints.values() {
-                proxy.order(promise, RouteOrder::Hold);
+            for endpoint in endpoints.values() {
+                endpoint.order(promise, RouteOrder::Hold);
             }
         }
         let host = Host::new(config.node.clone(), agent, endpoints, remembered.watch(), clock.clone());
@@ -164,6 +175,14 @@ impl Running {
         self.host.stop().await;
         self.servers.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// Whether this node's PostgreSQL has the right to serve.
+fn right_of(agent: Option<Arc<Agent>>, clock: Arc<dyn Clock>) -> Arc<dyn Fn() -> bool + Send + Sync> {
+    Arc::new(move || {
+        let until = agent.as_ref().and_then(|agent| agent.facts().serves_until);
+        until.is_some_and(|until| until > clock.now())
+    })
 }
 
 /// What admits this member to others and others to this one.

@@ -210,7 +210,13 @@ fn endpoints(endpoints: &[EndpointStatus]) -> String {
         ]);
     }
     align(&mut table, &[4, 5]);
-    trimmed(&table)
+    let mut page = trimmed(&table);
+    for endpoint in endpoints {
+        if let Some(problem) = &endpoint.problem {
+            page.push_str(&format!("  {}@{}: {problem}\n", endpoint.name, endpoint.member));
+        }
+    }
+    page
 }
 
 fn findings(out: &mut String, snapshot: &Snapshot, paint: Paint) {

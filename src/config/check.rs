@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use super::{App, Config, Endpoint, Etcd, Postgres, Problem, Setting, Store};
+use super::{App, Config, Endpoint, Etcd, Postgres, Problem, Setting, Store, drivers};
 use crate::{
     model::{Durability, EndpointKind, NodeId},
     store::LEASE_MIN,
@@ -364,6 +364,14 @@ fn endpoints(config: &Config, problems: &mut Vec<Problem>) {
             ));
         }
     }
+    for driven in &config.driven {
+        let name = &driven.name;
+        if !names.insert(name) {
+            let what = "is the name of two endpoints";
+            problems.push(Problem::error(format!("endpoint[{name}].name"), what, "Give each its own name."));
+        }
+        drivers::check(driven, config.policy.handover, problems);
+    }
     if config.postgres.is_none() && config.app.is_some() {
         problems.push(Problem::error(
             "app",
@@ -444,7 +452,7 @@ fn is_local(host: &tokio_postgres::config::Host) -> bool {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -8,7 +8,9 @@ use std::{
 
 use rustix::fs::{Access, access};
 
-use super::{Config, Etcd, Origin, Postgres, Problem, Setting, Store, check::with_origin, parse::quote};
+use super::{
+    Config, Etcd, Origin, Postgres, Problem, Setting, Store, check::with_origin, drivers, parse::quote,
+};
 use crate::{
     clock::SystemClock,
     ports::Clock as _,
@@ -49,6 +51,7 @@ pub(super) fn check(config: &mut Config, settings: &mut Vec<Setting>, is_new: bo
         really_inside(&state_dir, postgres, &mut problems);
     }
     certificates(config, &mut problems);
+    config.driven.iter().for_each(|driven| drivers::check_host(driven, &mut problems));
     problems.into_iter().map(|problem| with_origin(problem, settings)).collect()
 }
 
@@ -78,7 +81,7 @@ fn certificates(config: &Config, problems: &mut Vec<Problem>) {
 }
 
 /// A directory that exists and can be written, or can be made.
-fn writable(key: &str, path: &Path, problems: &mut Vec<Problem>) {
+pub(super) fn writable(key: &str, path: &Path, problems: &mut Vec<Problem>) {
     let nearest = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok());
     let Some(nearest) = nearest else { return };
     let shown = nearest.display();
@@ -106,28 +109,31 @@ fn secrets(etcd: &Etcd, problems: &mut Vec<Problem>) {
     ];
     for (key, path, secret) in files {
         let Some(path) = path else { continue };
-        let shown = path.display();
-        match fs::read(path) {
-            Err(error) => {
-                let what = format!("{shown} cannot be read: {error}");
-                problems.push(Problem::error(
-                    key,
-                    what,
-                    "Name a file that the user who runs Locum may read.",
-                ));
-            }
-            Ok(content) if content.trim_ascii().is_empty() => {
-                problems.push(Problem::error(key, format!("{shown} is empty"), "Name another file."));
-            }
-            Ok(_)
-                if secret && fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0) =>
-            {
-                let what = format!("{shown} can be read by everybody on this machine");
-                let fix = format!("Close it: chmod 600 {shown} (or 640, with a group of your own).");
-                problems.push(Problem::error(key, what, fix));
-            }
-            Ok(_) => {}
+        readable(key, path, secret, problems);
+    }
+}
+
+/// A file with a secret in it.
+pub(super) fn secret(key: &str, path: &Path, problems: &mut Vec<Problem>) {
+    readable(key, path, true, problems);
+}
+
+fn readable(key: &str, path: &Path, secret: bool, problems: &mut Vec<Problem>) {
+    let shown = path.display();
+    match fs::read(path) {
+        Err(error) => {
+            let what = format!("{shown} cannot be read: {error}");
+            problems.push(Problem::error(key, what, "Name a file that the user who runs Locum may read."));
         }
+        Ok(content) if content.trim_ascii().is_empty() => {
+            problems.push(Problem::error(key, format!("{shown} is empty"), "Name another file."));
+        }
+        Ok(_) if secret && fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0) => {
+            let what = format!("{shown} can be read by everybody on this machine");
+            let fix = format!("Close it: chmod 600 {shown} (or 640, with a group of your own).");
+            problems.push(Problem::error(key, what, fix));
+        }
+        Ok(_) => {}
     }
 }
 

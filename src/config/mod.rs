@@ -5,6 +5,7 @@
 //! started or changed before it succeeds.
 
 mod check;
+mod drivers;
 mod host;
 mod load;
 mod parse;
@@ -18,6 +19,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
+pub(crate) use check::chain;
+pub use drivers::{Address, Driven, DrivenBy, Pgbouncer, Vip, Webhook, shown};
 pub(crate) use load::token;
 pub use load::{Client, Draft, EXAMPLE, Loaded, client, load, load_new, read};
 pub use problem::{Problem, Problems, Severity};
@@ -60,6 +63,8 @@ pub struct Config {
     pub fence_command: Option<PathBuf>,
     /// The endpoints in this member.
     pub endpoints: Vec<Endpoint>,
+    /// The endpoints that others bring about for this member.
+    pub driven: Vec<Driven>,
     /// The app server of this host.
     pub app: Option<App>,
 }

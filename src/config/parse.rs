@@ -132,7 +132,7 @@ pub(super) fn path(value: &Value) -> Result<PathBuf, String> {
 }
 
 /// One of a few words.
-fn choice<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, String> {
+pub(super) fn choice<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, String> {
     let given = text(value)?;
     words.iter().find(|(word, _)| *word == given).map(|(_, value)| *value).ok_or_else(|| {
         let known: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();

@@ -9,13 +9,14 @@ use figment::{
 use secrecy::SecretString;
 
 use super::{
-    Api, App, Config, Endpoint, Etcd, Origin, Postgres, Problem, Setting, Store, Witness,
+    Api, App, Config, Driven, Endpoint, Etcd, Origin, Postgres, Problem, Setting, Store, Witness, drivers,
     parse::{self, quote, quote_all, show_duration, show_size},
     reader::{Reader, Section},
 };
 use crate::{
     model::{
-        ClusterName, Durability, EndpointKind, EndpointName, GuardMode, NodeId, Objectives, OnCrash, Policy,
+        ClusterName, Driver, Durability, EndpointKind, EndpointName, GuardMode, NodeId, Objectives, OnCrash,
+        Policy,
     },
     postgres::SalvageLimits,
     tls,
@@ -80,6 +81,7 @@ pub(super) fn parse(figment: Figment) -> Parsed {
     let (settings, problems) = reader.finish();
     let config = || {
         let (cluster, node, members, state_dir) = head?;
+        let (endpoints, driven) = endpoints?;
         Some(Config {
             cluster,
             node,
@@ -93,7 +95,8 @@ pub(super) fn parse(figment: Figment) -> Parsed {
             witness,
             policy,
             fence_command,
-            endpoints: endpoints?,
+            endpoints,
+            driven,
             app: app?,
         })
     };
@@ -304,7 +307,7 @@ fn salvage(reader: &mut Reader) -> SalvageLimits {
 }
 
 /// A connection string without the password that should not be in it.
-fn masked(connection: &str) -> String {
+pub(super) fn masked(connection: &str) -> String {
     let hide = |word: &str| match word.split_once('=') {
         Some((key, _)) if key.eq_ignore_ascii_case("password") => format!("{key}=***"),
         _ => word.to_owned(),
@@ -386,25 +389,33 @@ const fn guard(mode: GuardMode) -> &'static str {
     }
 }
 
-fn endpoints(reader: &mut Reader) -> Option<Vec<Endpoint>> {
+/// An endpoint of one kind or the other.
+enum Either {
+    Proxy(Endpoint),
+    Driven(Driven),
+}
+
+fn endpoints(reader: &mut Reader) -> Option<(Vec<Endpoint>, Vec<Driven>)> {
     let tables = reader.tables("endpoint");
     // All are read before any is given up, so that every problem is told.
     let read: Vec<_> = tables.into_iter().enumerate().map(|(i, dict)| endpoint(reader, i, dict)).collect();
-    read.into_iter().collect()
+    let (mut proxies, mut driven) = (Vec::new(), Vec::new());
+    for each in read {
+        match each? {
+            Either::Proxy(endpoint) => proxies.push(endpoint),
+            Either::Driven(endpoint) => driven.push(endpoint),
+        }
+    }
+    Some((proxies, driven))
 }
 
-fn endpoint(reader: &mut Reader, index: usize, dict: Dict) -> Option<Endpoint> {
+fn endpoint(reader: &mut Reader, index: usize, dict: Dict) -> Option<Either> {
     let name = dict.get("name").and_then(Value::as_str);
     let label = name.map_or_else(|| format!("#{}", index + 1), str::to_owned);
     let mut section = reader.table("endpoint", &label, dict);
     let name = section
         .need("name", "Name it: name = \"db\".", parse::name(EndpointName::new), |name| quote(name.as_str()));
-    let listen = section.need(
-        "listen",
-        "Say where clients connect: listen = \"0.0.0.0:6432\".",
-        parse::listen,
-        |at| quote(&at.to_string()),
-    );
+    let driver = section.or("driver", Driver::Proxy, drivers::driver, |driver| quote(driver.as_str()));
     let target = section.need(
         "target",
         "Say what it leads to: target = \"primary\" or target = \"app\".",
@@ -416,10 +427,19 @@ fn endpoint(reader: &mut Reader, index: usize, dict: Dict) -> Option<Endpoint> {
             })
         },
     );
+    if driver != Driver::Proxy {
+        return drivers::read(section, driver, (name, target)).map(Either::Driven);
+    }
+    let listen = section.need(
+        "listen",
+        "Say where clients connect: listen = \"0.0.0.0:6432\".",
+        parse::listen,
+        |at| quote(&at.to_string()),
+    );
     let hold = section.or("hold", HOLD, parse::duration, show_duration);
     let max_held = section.or("max_held", MAX_HELD, parse::count, usize::to_string);
     section.finish();
-    Some(Endpoint { name: name?, target: target?, listen: listen?, max_held, hold })
+    Some(Either::Proxy(Endpoint { name: name?, target: target?, listen: listen?, max_held, hold }))
 }
 
 /// None: it is there and bad. `Some(None)`: this host has no app server.

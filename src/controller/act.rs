@@ -6,7 +6,9 @@ use futures_util::future::join_all;
 
 use super::{Controller, Deps, Effect, Ended, Event, Feed};
 use crate::{
-    model::{Command, EndpointKind, EndpointName, Intent, Mono, NodeId, Reply, Seen, Stamp, Step, View},
+    model::{
+        Command, Driver, EndpointKind, EndpointName, Intent, Mono, NodeId, Reply, Seen, Stamp, Step, View,
+    },
     planner::Plan,
     ports::{Answer, NoAnswer, Revision},
     store::{Declared, Leadership},
@@ -87,16 +89,25 @@ impl Controller {
             }
             Step::Drain { node, stamp } => {
                 let feeds: Vec<Feed> = self.feeds.values().cloned().collect();
-                let reached = endpoints(&self.world.view(now), EndpointKind::Primary, self.heard_since(now))
-                    .map(|(member, name, _)| (member, name))
-                    .collect();
+                let view = self.world.view(now);
+                let of = |driver| {
+                    let reached = endpoints(&view, EndpointKind::Primary, driver, self.heard_since(now));
+                    reached.map(|(member, name, _)| (member, name)).collect()
+                };
+                let reached = Reached { poolers: of(Driver::Pgbouncer), proxies: of(Driver::Proxy) };
                 drain(self.deps.clone(), feeds, reached, node, stamp)
             }
             Step::Verify { stamp } => {
-                let addresses =
-                    endpoints(&self.world.view(now), EndpointKind::Primary, self.heard_since(now))
+                let view = self.world.view(now);
+                let mut addresses: Vec<String> =
+                    endpoints(&view, EndpointKind::Primary, Driver::Proxy, self.heard_since(now))
                         .map(|(.., listen)| listen)
                         .collect();
+                // Where no client comes through a proxy, they come straight.
+                let primary = view.intent.as_ref().and_then(|intent| view.agent(intent.primary.as_ref()?));
+                if let Some(primary) = primary.filter(|_| addresses.is_empty()) {
+                    addresses.push(primary.address.clone());
+                }
                 return self.spawn(verify(self.deps.clone(), addresses, stamp), key, now);
             }
         };
@@ -244,19 +255,40 @@ async fn answered(
     }
 }
 
+/// The endpoints that a drain is about: member and name.
+struct Reached {
+    poolers: Vec<(NodeId, EndpointName)>,
+    proxies: Vec<(NodeId, EndpointName)>,
+}
+
 /// Lets sessions end their transactions and keeps those between two from beginning another. Done when every session
 /// is between two, or when the drain time is over: what is inside a transaction then is cut by the stop.
 async fn drain(
     deps: Arc<Deps>,
     feeds: Vec<Feed>,
-    reached: Vec<(NodeId, EndpointName)>,
+    reached: Reached,
     node: NodeId,
     stamp: Stamp,
 ) -> Result<Effect, String> {
     let primary = feeds.iter().find(|feed| feed.node == node).ok_or("the primary's member is not known")?;
     let by_node = |member: &NodeId| feeds.iter().find(|feed| feed.node == *member);
-    let endpoints: Vec<_> =
-        reached.into_iter().filter_map(|(member, name)| Some((by_node(&member)?, name))).collect();
+    let found = |named: Vec<(NodeId, EndpointName)>| -> Vec<_> {
+        named.into_iter().filter_map(|(member, name)| Some((by_node(&member)?, name))).collect()
+    };
+    // Poolers first: what they have under way needs the very sessions that would be parked. One that cannot do it in time
+    // goes on trying, and its clients fare like all others.
+    let poolers = found(reached.poolers);
+    let quiet = poolers.iter().map(|(feed, name)| feed.member.park(name, stamp, BTreeSet::new()));
+    match tokio::time::timeout(deps.policy.drain, join_all(quiet)).await {
+        Ok(quiet) => quiet
+            .into_iter()
+            .filter_map(Result::err)
+            .for_each(|error| tracing::warn!(%error, "pause a pooler")),
+        Err(_) => {
+            tracing::warn!(drain = ?deps.policy.drain, "a pooler was not at rest when the drain time was over")
+        }
+    }
+    let endpoints = found(reached.proxies);
     let end = tokio::time::Instant::now() + deps.policy.drain;
     loop {
         let sessions = tokio::time::timeout_at(end, primary.member.sessions()).await;
@@ -288,10 +320,11 @@ async fn verify(deps: Arc<Deps>, addresses: Vec<String>, stamp: Stamp) -> Result
     if failed.is_empty() { Ok(Effect::Verified(stamp)) } else { Err(failed.join("; ")) }
 }
 
-/// The endpoints of one kind in members that were heard since: member, name, address to connect to.
+/// The endpoints of one kind and driver in members that were heard since: member, name, address to connect to.
 fn endpoints(
     view: &View,
     kind: EndpointKind,
+    driver: Driver,
     since: Mono,
 ) -> impl Iterator<Item = (NodeId, EndpointName, String)> {
     let heard = view.nodes.iter().filter(|(_, node)| node.heard >= since);
@@ -299,7 +332,7 @@ fn endpoints(
         node.endpoints.iter().map(move |(name, facts)| (member, name, &facts.value))
     });
     let chosen: Vec<_> = all
-        .filter(|(_, _, facts)| facts.kind == kind)
+        .filter(|(_, _, facts)| facts.kind == kind && facts.driver == driver)
         .map(|(member, name, facts)| (member.clone(), name.clone(), facts.listen.clone()))
         .collect();
     chosen.into_iter()

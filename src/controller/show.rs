@@ -152,6 +152,8 @@ fn endpoints(view: &View) -> Vec<EndpointStatus> {
         open: facts.open,
         held: facts.held,
         stamp: facts.stamp,
+        driver: facts.driver,
+        problem: facts.problem.clone(),
     })
     .collect()
 }

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use crate::{
     model::{
         Cause, Command, EndpointFacts, EndpointKind, Incident, IncidentId, IncidentKind, Intent, LiveRpo,
-        LostTail, MarkName, Mode, Mono, NodeId, Objectives, RpoAtOnset, Server, Stamp, Step, StepKey, View,
+        LostTail, MarkName, Mode, Mono, NodeId, Objectives, Repoint, Repointed, RpoAtOnset, Server, Stamp,
+        Step, StepKey, View,
     },
     planner::Plan,
 };
@@ -200,6 +201,7 @@ impl Tracker {
             objectives: self.objectives,
             connections_cut: 0,
             connections_held: 0,
+            repoints: Vec::new(),
             deviations: Vec::new(),
             abandoned: None,
             closed: false,
@@ -231,6 +233,7 @@ impl Tracker {
             }
         }
         note_rescue(incident, intent, view, now);
+        let repointing = note_repoints(incident, view, intent);
         if incident.marks.first().is_some_and(|first| first.name == MarkName::Onset) {
             settle_times(incident, self.wall);
         }
@@ -242,7 +245,7 @@ impl Tracker {
         let given_up =
             incident.abandoned.is_some() && (incident.marks.is_empty() || incident.rto_ms().is_some());
         let known = loss_is_known(incident, view);
-        let ended = incident.at(MarkName::RedundancyRestored).is_some() && known;
+        let ended = incident.at(MarkName::RedundancyRestored).is_some() && known && !repointing;
         if ended || given_up {
             self.close();
         }
@@ -398,6 +401,43 @@ fn note_rescue(incident: &mut Incident, intent: &Intent, view: &View, now: Mono)
             incident.mark(MarkName::Rescued, now);
         }
     }
+}
+
+/// Notes how far each endpoint has come. True if one is still being waited for, which its own limit bounds.
+fn note_repoints(incident: &mut Incident, view: &View, intent: &Intent) -> bool {
+    let Some(onset) = incident.at(MarkName::Onset) else { return false };
+    if intent.primary.is_none() || intent.handover.is_some() {
+        return false;
+    }
+    let kind = |kind| incident.kind != IncidentKind::AppFailover || kind == EndpointKind::App;
+    let all = view.nodes.iter().flat_map(|(member, node)| {
+        node.endpoints.iter().map(move |(name, seen)| (member, name, &seen.value))
+    });
+    let mut waits = false;
+    let mut lines = Vec::new();
+    for (member, name, facts) in all.filter(|(.., facts)| kind(facts.kind)) {
+        // One of another epoch, or from before, is no part of this.
+        let part = |repoint: &&Repoint| repoint.under.same_epoch(intent.stamp()) && repoint.began >= onset;
+        let Some(repoint) = facts.repoint.as_ref().filter(part) else { continue };
+        waits |= repoint.confirmed.is_none() && !repoint.given_up;
+        lines.push(Repointed {
+            member: member.clone(),
+            endpoint: name.clone(),
+            driver: facts.driver,
+            took_ms: repoint.confirmed.map(|at| at.ms_since(repoint.began)),
+            after_ms: repoint.confirmed.map(|at| at.ms_since(onset)),
+            error: facts.problem.clone().filter(|_| repoint.confirmed.is_none()),
+        });
+    }
+    for line in lines {
+        let same = |known: &&mut Repointed| known.member == line.member && known.endpoint == line.endpoint;
+        match incident.repoints.iter_mut().find(same) {
+            Some(known) if known.after_ms.is_none() => *known = line,
+            Some(_) => {}
+            None => incident.repoints.push(line),
+        }
+    }
+    waits
 }
 
 /// The active app server has answered since the endpoints led to the new primary, or there is none.

@@ -9,6 +9,7 @@
 
 mod bind;
 mod connection;
+mod driver;
 mod gate;
 mod greet;
 mod life;
@@ -21,4 +22,5 @@ mod switchboard;
 mod wait;
 
 pub use bind::BindError;
+pub use driver::{Driven, Surroundings, signature};
 pub use proxy::Proxy;

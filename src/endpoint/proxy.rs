@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::watch,
@@ -12,7 +13,7 @@ use super::{bind::BindError, connection, routing::Refusal, socket, switchboard::
 use crate::{
     config,
     model::{EndpointFacts, Reply, RouteOrder, Stamp},
-    ports::Clock,
+    ports::{Clock, Endpoint},
 };
 
 /// Connections that the kernel may keep ready for `accept`; the system's `net.core.somaxconn` limits it further.
@@ -96,6 +97,29 @@ impl Proxy {
     /// Stops listening, and closes every connection. It cannot be opened again.
     pub fn close(&self) {
         self.board.close();
+    }
+}
+
+#[async_trait]
+impl Endpoint for Proxy {
+    fn order(&self, stamp: Stamp, order: RouteOrder) -> Reply {
+        Self::order(self, stamp, order)
+    }
+
+    async fn park(&self, stamp: Stamp, ports: BTreeSet<u16>) -> Reply {
+        Self::park(self, stamp, ports)
+    }
+
+    fn facts(&self) -> EndpointFacts {
+        Self::facts(self)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        Self::changes(self)
+    }
+
+    async fn close(&self) {
+        Self::close(self);
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config,
-    model::{EndpointFacts, EndpointKind, EndpointName, Mode, Mono, RouteOrder, Stamp},
+    model::{Driver, EndpointFacts, EndpointKind, EndpointName, Mode, Mono, Repoint, RouteOrder, Stamp},
     ports::Clock,
 };
 
@@ -57,6 +57,7 @@ struct State {
     next_link: u64,
     cut_total: u64,
     closed: bool,
+    repoint: Option<Repoint>,
 }
 
 /// What an order can do to an open connection.
@@ -90,6 +91,7 @@ impl Switchboard {
             next_link: 0,
             cut_total: 0,
             closed: false,
+            repoint: None,
         };
         Self {
             name: config.name.clone(),
@@ -121,8 +123,13 @@ impl Switchboard {
     /// Takes an order. When this returns, nothing passes any more that the order forbids.
     pub(super) fn order(&self, stamp: Stamp, order: RouteOrder) -> Result<(), Refusal> {
         let mut state = self.state();
+        let points = matches!(order, RouteOrder::Point { .. });
         let effects = state.table.apply(stamp, order)?;
         state.carry_out(effects);
+        if points && effects.changed {
+            let now = self.clock.now();
+            state.repoint = Some(Repoint { under: stamp, began: now, confirmed: Some(now), given_up: false });
+        }
         self.publish(&state);
         drop(state);
         if effects.changed {
@@ -206,6 +213,9 @@ impl Switchboard {
             refused_total: self.refused_total.load(Ordering::Relaxed),
             last_server_byte: state.life.as_ref().and_then(|life| life.last_byte()),
             last_byte_before: state.last_byte_before,
+            driver: Driver::Proxy,
+            repoint: state.repoint.clone(),
+            problem: None,
         }
     }
 }

@@ -26,6 +26,50 @@ pub enum Mode {
     Cut,
 }
 
+/// What carries out the orders of an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    /// The TCP proxy in the member.
+    #[default]
+    Proxy,
+    /// The console of a PgBouncer.
+    Pgbouncer,
+    /// An IP address that moves between the hosts.
+    Vip,
+    /// A signed HTTP request to somebody who does it.
+    Webhook,
+    /// A program.
+    Exec,
+}
+
+impl Driver {
+    /// Its word in the configuration and in reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::Pgbouncer => "pgbouncer",
+            Self::Vip => "vip",
+            Self::Webhook => "webhook",
+            Self::Exec => "exec",
+        }
+    }
+}
+
+/// The last order to lead clients to somebody, and how far that has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repoint {
+    /// The stamp of the order.
+    pub under: Stamp,
+    /// When it was taken.
+    pub began: Mono,
+    /// When it was confirmed that clients are led there. None: not yet.
+    pub confirmed: Option<Mono>,
+    /// It was tried for as long as its limit allows, and is not waited for any more.
+    pub given_up: bool,
+}
+
 /// One endpoint, as its member reports it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EndpointFacts {
@@ -53,6 +97,15 @@ pub struct EndpointFacts {
     pub last_server_byte: Option<Mono>,
     /// When the server of the target *before this one* last sent a byte: the onset of an outage that a repoint ended.
     pub last_byte_before: Option<Mono>,
+    /// What carries out its orders.
+    #[serde(default)]
+    pub driver: Driver,
+    /// The last order to lead clients to somebody. None: there was none since its member started.
+    #[serde(default)]
+    pub repoint: Option<Repoint>,
+    /// Why what it was last ordered is not done, as of the last try. None: it is done, or being done for the first time.
+    #[serde(default)]
+    pub problem: Option<String>,
 }
 
 /// An order to an endpoint. Each travels with a stamp.

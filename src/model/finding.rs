@@ -51,6 +51,8 @@ pub enum Finding {
     AppDown { node: NodeId },
     /// An endpoint does not report, or did not take the latest order.
     EndpointBehind { member: NodeId, endpoint: EndpointName },
+    /// What an endpoint was last ordered is not done; `locum status` says why.
+    EndpointUnconfirmed { member: NodeId, endpoint: EndpointName },
     /// Commits do not wait for a standby although they should.
     Exposed,
     /// The names in `synchronous_standby_names` are not the ones Locum set.
@@ -122,6 +124,9 @@ impl fmt::Display for Finding {
             Self::AppDown { node } => write!(f, "the app server of {node} is not healthy"),
             Self::EndpointBehind { member, endpoint } => {
                 write!(f, "endpoint {endpoint} of {member} has not taken the latest order")
+            }
+            Self::EndpointUnconfirmed { member, endpoint } => {
+                write!(f, "endpoint {endpoint} of {member} could not do what it was ordered, and tries again")
             }
             Self::Exposed => f.write_str("commits are acknowledged by the primary alone"),
             Self::NamesChanged { node } => {

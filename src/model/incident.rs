@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, IncidentId, LiveRpo, LostTable, LostTransaction, Mono, NodeId};
+use super::{Driver, EndpointName, Epoch, IncidentId, LiveRpo, LostTable, LostTransaction, Mono, NodeId};
 
 /// What kind of incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -164,6 +164,23 @@ pub struct Verdicts {
     pub rpo: Verdict,
 }
 
+/// How one endpoint came to lead clients to the new node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Repointed {
+    /// The member it belongs to.
+    pub member: NodeId,
+    /// Its name.
+    pub endpoint: EndpointName,
+    /// What carried it out.
+    pub driver: Driver,
+    /// From the order to its confirmation, in milliseconds. None: it is not confirmed.
+    pub took_ms: Option<f64>,
+    /// From the onset to the confirmation, in milliseconds. None: it is not confirmed.
+    pub after_ms: Option<f64>,
+    /// Why it is not.
+    pub error: Option<String>,
+}
+
 /// One incident, as it is stored. `report::Printed` is what others read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
@@ -197,6 +214,9 @@ pub struct Incident {
     pub connections_cut: u64,
     /// Connections that waited and were then served.
     pub connections_held: u64,
+    /// The endpoints, as they came to lead to whoever serves after.
+    #[serde(default)]
+    pub repoints: Vec<Repointed>,
     /// What went otherwise than planned: retries, refusals, rollbacks.
     pub deviations: Vec<String>,
     /// It was given up or rolled back, and why.

@@ -24,7 +24,7 @@ mod time;
 mod view;
 
 pub use app::AppFacts;
-pub use endpoint::{EndpointFacts, EndpointKind, Mode, RouteOrder};
+pub use endpoint::{Driver, EndpointFacts, EndpointKind, Mode, Repoint, RouteOrder};
 pub use epoch::{Epoch, Incarnation, Stamp, Version};
 pub use facts::{
     AgentFacts, Control, ControlState, Down, MemberFacts, Primary, Probe, ReplayState, Rescued, Server, Slot,
@@ -34,7 +34,8 @@ pub use finding::{Finding, Hold};
 pub use guard::{GuardFacts, GuardMethod, GuardState};
 pub use ids::{BadName, ClusterName, EndpointName, IncidentId, NodeId, StandbyName, SystemId};
 pub use incident::{
-    Cause, Incident, IncidentKind, Mark, MarkName, Objectives, Phase, RpoAtOnset, Verdict, Verdicts,
+    Cause, Incident, IncidentKind, Mark, MarkName, Objectives, Phase, Repointed, RpoAtOnset, Verdict,
+    Verdicts,
 };
 pub use intent::{Durability, Handover, Intent, Member, Rejoin};
 pub use lease::{LeaseRecord, Reign};

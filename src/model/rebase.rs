@@ -5,7 +5,8 @@
 //! of another host.
 
 use super::{
-    AgentFacts, AppFacts, Down, EndpointFacts, GuardFacts, MemberFacts, Mono, Primary, Probe, Seen, Server,
+    AgentFacts, AppFacts, Down, EndpointFacts, GuardFacts, MemberFacts, Mono, Primary, Probe, Repoint, Seen,
+    Server,
 };
 
 /// The mapping from a sender's clock to the receiver's.
@@ -211,7 +212,16 @@ fn endpoint(facts: EndpointFacts, shift: Shift) -> EndpointFacts {
         refused_total,
         last_server_byte,
         last_byte_before,
+        driver,
+        repoint,
+        problem,
     } = facts;
+    let repoint = repoint.map(|Repoint { under, began, confirmed, given_up }| Repoint {
+        under,
+        began: shift.instant(began),
+        confirmed: shift.maybe(confirmed),
+        given_up,
+    });
     EndpointFacts {
         kind,
         listen,
@@ -225,6 +235,9 @@ fn endpoint(facts: EndpointFacts, shift: Shift) -> EndpointFacts {
         refused_total,
         last_server_byte: shift.maybe(last_server_byte),
         last_byte_before: shift.maybe(last_byte_before),
+        driver,
+        repoint,
+        problem,
     }
 }
 
@@ -236,11 +249,12 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        EndpointKind, EndpointName, GuardMethod, GuardState, Lsn, Mode, NodeId, Stamp, StandbyName, Timeline,
+        Driver, EndpointKind, EndpointName, GuardMethod, GuardState, Lsn, Mode, NodeId, Stamp, StandbyName,
+        Timeline,
     };
 
     /// Facts with these instants in every place where there can be one; `kind` chooses the server.
-    fn facts(sent_at: Mono, kind: u8, at: [Mono; 9]) -> MemberFacts {
+    fn facts(sent_at: Mono, kind: u8, at: [Mono; 11]) -> MemberFacts {
         let node = NodeId::new("a").expect("good name");
         let server = match kind {
             0 => Server::Down(Down {
@@ -319,6 +333,14 @@ mod tests {
             refused_total: 0,
             last_server_byte: Some(at[5]),
             last_byte_before: Some(at[6]),
+            driver: Driver::Pgbouncer,
+            repoint: Some(Repoint {
+                under: Stamp::default(),
+                began: at[9],
+                confirmed: Some(at[10]),
+                given_up: false,
+            }),
+            problem: None,
         };
         let endpoints = BTreeMap::from([(EndpointName::new("db").expect("good name"), endpoint)]);
         MemberFacts { node, sent_at, remembered: None, agent: Some(agent), endpoints }
@@ -329,7 +351,7 @@ mod tests {
         fn every_instant_is_as_long_ago_here_as_it_was_there(
             sent in 0u64..1 << 50,
             received in 0u64..1 << 50,
-            ages in proptest::array::uniform9(0u64..1 << 40),
+            ages in proptest::array::uniform11(0u64..1 << 40),
             kind in 0u8..3,
         ) {
             let there = ages.map(|age| Mono(sent.saturating_sub(age)));
@@ -342,7 +364,7 @@ mod tests {
         fn there_and_back_changes_nothing(
             sent in 1u64 << 40..1 << 50,
             received in 1u64 << 40..1 << 50,
-            ages in proptest::array::uniform9(0u64..1 << 40),
+            ages in proptest::array::uniform11(0u64..1 << 40),
             kind in 0u8..3,
         ) {
             let original = facts(Mono(sent), kind, ages.map(|age| Mono(sent - age)));
@@ -369,7 +391,7 @@ mod tests {
 
     #[test]
     fn what_was_before_the_receivers_boot_becomes_its_boot() {
-        let rebased = facts(Mono(1_000), 1, [Mono(0); 9]).rebased(Mono(10));
-        assert_eq!(rebased, facts(Mono(10), 1, [Mono(0); 9]));
+        let rebased = facts(Mono(1_000), 1, [Mono(0); 11]).rebased(Mono(10));
+        assert_eq!(rebased, facts(Mono(10), 1, [Mono(0); 11]));
     }
 }

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterName, EndpointKind, EndpointName, Finding, Incident, Intent, Lsn, Mode, NodeId, Stamp, Timeline,
+    ClusterName, Driver, EndpointKind, EndpointName, Finding, Incident, Intent, Lsn, Mode, NodeId, Stamp,
+    Timeline,
 };
 
 /// The cluster, as one member sees it.
@@ -150,6 +151,12 @@ pub struct EndpointStatus {
     pub held: u64,
     /// The stamp of its last order.
     pub stamp: Stamp,
+    /// What carries out its orders.
+    #[serde(default)]
+    pub driver: Driver,
+    /// Why its last order is not done.
+    #[serde(default)]
+    pub problem: Option<String>,
 }
 
 /// The live RPO, for people and load balancers.

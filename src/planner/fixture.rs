@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::model::{
-    AgentFacts, AppFacts, Control, ControlState, Down, Durability, EndpointFacts, EndpointKind, EndpointName,
-    Epoch, GuardFacts, GuardMethod, GuardState, Incarnation, Intent, LeaseRecord, LeaseSeen, LiveRpo, Lsn,
-    Member, Mode, Mono, NodeId, NodeView, Primary, Probe, ReplayState, Seen, Server, Slot, Stamp, Standby,
-    StandbyName, Switch, SystemId, Timeline, Upstream, Version, View, WalSender,
+    AgentFacts, AppFacts, Control, ControlState, Down, Driver, Durability, EndpointFacts, EndpointKind,
+    EndpointName, Epoch, GuardFacts, GuardMethod, GuardState, Incarnation, Intent, LeaseRecord, LeaseSeen,
+    LiveRpo, Lsn, Member, Mode, Mono, NodeId, NodeView, Primary, Probe, ReplayState, Seen, Server, Slot,
+    Stamp, Standby, StandbyName, Switch, SystemId, Timeline, Upstream, Version, View, WalSender,
 };
 
 pub(super) const NOW: Mono = Mono(100_000_000_000);
@@ -155,6 +155,9 @@ fn endpoint(kind: EndpointKind, stamp: Stamp) -> EndpointFacts {
         refused_total: 0,
         last_server_byte: Some(ago(5)),
         last_byte_before: None,
+        driver: Driver::Proxy,
+        repoint: None,
+        problem: None,
     }
 }
 

@@ -309,6 +309,13 @@ fn find_apps(case: &mut Case<'_>, intent: &Intent) {
 }
 
 fn find_endpoints(case: &mut Case<'_>, intent: &Intent) {
+    for kind in [EndpointKind::Primary, EndpointKind::App] {
+        let failing = case.endpoints(kind).into_iter().filter(|(_, _, facts)| facts.problem.is_some());
+        let found: Vec<_> = failing.map(|(member, name, _)| (member.clone(), name.clone())).collect();
+        for (member, endpoint) in found {
+            case.find(Finding::EndpointUnconfirmed { member, endpoint });
+        }
+    }
     let Some(primary) = &intent.primary else { return };
     // Until service is proven in an epoch the endpoints are on their way, and that is no finding.
     if !case.view.verified.is_some_and(|stamp| stamp.same_epoch(intent.stamp())) {

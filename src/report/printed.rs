@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Epoch, Incident, IncidentId, IncidentKind, LostTable, NodeId, Phase, Verdicts};
+use crate::model::{
+    Epoch, Incident, IncidentId, IncidentKind, LostTable, NodeId, Phase, Repointed, Verdicts,
+};
 
 /// What `locum report --format json` prints.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,6 +51,9 @@ pub struct Printed {
     pub connections_cut: u64,
     /// Connections that waited and were then served.
     pub connections_held: u64,
+    /// The endpoints, as they came to lead to whoever serves after.
+    #[serde(default)]
+    pub repoints: Vec<Repointed>,
     /// What went otherwise than planned.
     pub deviations: Vec<String>,
     /// Why it was given up or rolled back, if it was.
@@ -130,6 +135,7 @@ impl From<&Incident> for Printed {
             leader: incident.leader.clone(),
             connections_cut: incident.connections_cut,
             connections_held: incident.connections_held,
+            repoints: incident.repoints.clone(),
             deviations: incident.deviations.clone(),
             abandoned: incident.abandoned.clone(),
         }

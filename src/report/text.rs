@@ -5,7 +5,7 @@ use super::{
     summary::{name, time},
     words::{bytes, count, ms, thousands, wrap},
 };
-use crate::model::{Incident, IncidentKind, MarkName, NodeId, RpoAtOnset, Verdict};
+use crate::model::{Incident, IncidentKind, MarkName, NodeId, Repointed, RpoAtOnset, Verdict};
 
 /// No line is wider.
 pub(super) const WIDTH: usize = 96;
@@ -24,6 +24,7 @@ pub(super) fn incident(incident: &Incident, paint: Paint) -> String {
         page.item(evidence);
     }
     page.phases(incident);
+    page.repoints(incident);
     page.data(incident);
     if let Some(connections) = connections(incident) {
         page.section("Clients", &connections);
@@ -239,6 +240,24 @@ impl Page {
                 ms(redundancy)
             );
             self.line(&line);
+        }
+    }
+
+    /// One line for each endpoint.
+    fn repoints(&mut self, incident: &Incident) {
+        let who = |one: &Repointed| format!("{}@{} ({})", one.endpoint, one.member, one.driver.as_str());
+        for (index, one) in incident.repoints.iter().enumerate() {
+            let label = if index == 0 { "Endpoints" } else { "" };
+            let said = match (one.after_ms, one.took_ms) {
+                (Some(after), Some(took)) => {
+                    format!("led there {} after the onset, {} after the order", ms(after), ms(took))
+                }
+                _ => {
+                    let why = one.error.as_deref().unwrap_or("no answer yet");
+                    format!("NOT CONFIRMED: {why}")
+                }
+            };
+            self.section(label, &format!("{}: {said}", who(one)));
         }
     }
 

@@ -164,6 +164,8 @@ fn snapshot() -> Snapshot {
             open: 4,
             held: 0,
             stamp: Stamp::default(),
+            driver: locum::model::Driver::Proxy,
+            problem: None,
         }],
         rpo: Some(RpoStatus {
             bytes: Some(1_208),

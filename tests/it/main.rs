@@ -7,6 +7,7 @@ mod certs;
 mod check;
 mod cli;
 mod config;
+mod drivers;
 mod guard;
 mod peer;
 mod peer_cut;

@@ -16,8 +16,8 @@ use locum::{
     api::peer::{self, Remote},
     clock::SystemClock,
     model::{
-        ClusterName, Command, EndpointFacts, EndpointKind, EndpointName, MemberFacts, Mode, Mono, NodeId,
-        Reply, RouteOrder, Seen, Stamp,
+        ClusterName, Command, Driver, EndpointFacts, EndpointKind, EndpointName, MemberFacts, Mode, Mono,
+        NodeId, Reply, RouteOrder, Seen, Stamp,
     },
     ports::{Answer, Clock, Local, Member, NoAnswer, Session},
 };
@@ -127,6 +127,9 @@ impl Local for Fake {
             refused_total: 0,
             last_server_byte: Some(Mono(now.0 - 250_000)),
             last_byte_before: None,
+            driver: Driver::Proxy,
+            repoint: None,
+            problem: None,
         };
         let endpoints = BTreeMap::from([(endpoint_name(), endpoint)]);
         MemberFacts { node: self.node.clone(), sent_at: now, remembered: None, agent: None, endpoints }

@@ -16,7 +16,7 @@ use locum::{
     endpoint::Proxy,
     member::Host,
     model::{Command, EndpointKind, Epoch, Incarnation, Mode, Reply, RouteOrder, Stamp, Version},
-    ports::{Clock as _, Member},
+    ports::{Clock as _, Endpoint, Member},
     tls::{
         Files, Identity, Name,
         issue::{self, Made, Validity},
@@ -642,7 +642,7 @@ async fn orders_of_a_lower_epoch_and_repeated_ones_change_nothing_whoever_proves
     let clock = Arc::new(SystemClock);
     let proxy = Proxy::bind(&endpoint, clock.clone()).expect("bound");
     let (_, remembered) = tokio::sync::watch::channel(None);
-    let endpoints = BTreeMap::from([(endpoint_name(), proxy.clone())]);
+    let endpoints = BTreeMap::from([(endpoint_name(), proxy.clone() as Arc<dyn Endpoint>)]);
     let host = Host::new(name("a"), None, endpoints, remembered, clock);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");

@@ -61,6 +61,7 @@ pub(crate) fn crash() -> Incident {
         objectives: Objectives { rto_ms: 5_000.0, rpo_ms: 0.0 },
         connections_cut: 4,
         connections_held: 12,
+        repoints: Vec::new(),
         deviations: vec!["promote busan was repeated once: no answer in 1 s".into()],
         abandoned: None,
         closed: true,

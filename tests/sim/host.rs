@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use locum::{
     endpoint::routing::Table,
-    model::{EndpointFacts, EndpointKind, EndpointName, MemberFacts, Mono, Reply, RouteOrder, Stamp},
+    model::{Driver, EndpointFacts, EndpointKind, EndpointName, MemberFacts, Mono, Reply, RouteOrder, Stamp},
 };
 
 use super::{
@@ -143,6 +143,9 @@ impl Host {
             refused_total: 0,
             last_server_byte: None,
             last_byte_before: None,
+            driver: Driver::Proxy,
+            repoint: None,
+            problem: None,
         }
     }
 }

@@ -80,6 +80,15 @@ listen = "{ip}:{ENDPOINT_PORT}"
         folder = plan.folder.display(),
         durability = plan.wish.durability,
     );
+    if plan.wish.vip {
+        let (four, six) = plan.vips();
+        for (name, address) in [("vip", format!("{four}/24")), ("vip6", format!("{six}/64"))] {
+            text += &format!(
+                "[[endpoint]]\nname = \"{name}\"\ntarget = \"primary\"\ndriver = \"vip\"\naddress = \"{address}\"\n\
+                 interface = \"eth0\"\n"
+            );
+        }
+    }
     if host.postgres {
         text += &format!(
             r#"[postgres]

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
 
@@ -61,6 +61,9 @@ pub(crate) struct Wish {
     pub(crate) disk_mb: Option<u32>,
     /// etcd's data on that file system too.
     pub(crate) etcd_on_disk: bool,
+    /// A virtual IP, of either family, that leads to the primary's PostgreSQL.
+    #[serde(default)]
+    pub(crate) vip: bool,
     /// It outlives the process that built it.
     pub(crate) stays: bool,
 }
@@ -76,6 +79,7 @@ impl Default for Wish {
             set: Vec::new(),
             disk_mb: None,
             etcd_on_disk: false,
+            vip: false,
             stays: false,
         }
     }
@@ -120,6 +124,13 @@ impl Wish {
     #[must_use]
     pub(crate) fn etcd_on_disk(mut self) -> Self {
         self.etcd_on_disk = true;
+        self
+    }
+
+    /// With virtual IPs.
+    #[must_use]
+    pub(crate) fn vip(mut self) -> Self {
+        self.vip = true;
         self
     }
 
@@ -282,6 +293,16 @@ impl Plan {
     #[must_use]
     pub(crate) fn config_of(&self, host: &str) -> PathBuf {
         self.folder_of(host).join("locum.toml")
+    }
+
+    /// The virtual IPs.
+    #[must_use]
+    pub(crate) fn vips(&self) -> (Ipv4Addr, Ipv6Addr) {
+        let [a, b, c, _] = self.clients.octets();
+        (
+            Ipv4Addr::new(a, b, c, 99),
+            Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, u16::from(b), u16::from(c) << 8 | 0x99),
+        )
     }
 
     /// Where a host's client of etcd connects: to its own member first.

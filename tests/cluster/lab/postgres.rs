@@ -52,7 +52,7 @@ GRANT SELECT, INSERT ON journal TO writer
 pub(crate) fn options(plan: &Plan, host: &HostPlan) -> Vec<String> {
     vec![
         format!("--port={POSTGRES_PORT}"),
-        format!("--listen_addresses={}", host.ip),
+        format!("--listen_addresses={}", if plan.wish.vip { "*".to_owned() } else { host.ip.to_string() }),
         format!("--unix_socket_directories={}", plan.socket_of(&host.name).display()),
         // By this name clients know who answered them.
         format!("--cluster_name={}", host.name),

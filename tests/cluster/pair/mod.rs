@@ -41,6 +41,8 @@ pub(crate) struct Wish {
     durability: Option<&'static str>,
     set: Vec<String>,
     apps: Vec<String>,
+    /// More of each node's file.
+    more: [String; 2],
 }
 
 impl Wish {
@@ -52,6 +54,12 @@ impl Wish {
     /// With this key, over everything else.
     pub(crate) fn set(mut self, key_and_value: &str) -> Self {
         self.set.push(key_and_value.to_owned());
+        self
+    }
+
+    /// With more in the files, one text per node.
+    pub(crate) fn more(mut self, more: [String; 2]) -> Self {
+        self.more = more;
         self
     }
 
@@ -70,6 +78,8 @@ pub(crate) struct Host {
     pub(crate) node: Node,
     /// Its public API.
     pub(crate) api: Api,
+    /// The port of it.
+    pub(crate) public: u16,
     /// Where clients of the database connect.
     pub(crate) database: u16,
     /// Where clients of the app server connect.
@@ -81,12 +91,16 @@ impl Host {
     fn beside(node: Node, members: &[&str], shared: &Path, wish: &Wish, app: Option<&String>) -> Self {
         let [public, peer, database, web] = free_ports();
         let file = shared.join(format!("{}.toml", node.name));
-        write(&file, &config(&node, members, shared, [public, peer, database, web], wish, app));
+        let mut text = config(&node, members, shared, [public, peer, database, web], wish, app);
+        if let Some(index) = NAMES.iter().position(|name| *name == node.name) {
+            text.push_str(&wish.more[index]);
+        }
+        write(&file, &text);
         let log = shared.join(format!("{}.log", node.name));
         let mut set = vec![PATIENT.to_owned()];
         set.extend(wish.set.clone());
         let member = Member::new(node.name, file, log, set);
-        Self { member, node, api: Api::new(public), database, web }
+        Self { member, node, api: Api::new(public), public, database, web }
     }
 
     /// Ends what its member has begun: only the pair's own hosts are looked after.

@@ -172,6 +172,8 @@ pub(super) fn pair() -> Snapshot {
         open: 7,
         held: 2,
         stamp: Stamp::default(),
+        driver: locum::model::Driver::Proxy,
+        problem: None,
     };
     let rpo = RpoStatus {
         bytes: Some(4096),
@@ -217,6 +219,7 @@ pub(super) fn incident(id: &str, kind: IncidentKind, rto_ms: u64) -> Incident {
         objectives: Objectives { rto_ms: 5000.0, rpo_ms: 0.0 },
         connections_cut: 3,
         connections_held: 4,
+        repoints: Vec::new(),
         deviations: Vec::new(),
         abandoned: None,
         closed: true,

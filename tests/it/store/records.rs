@@ -40,6 +40,7 @@ fn incident(id: &str) -> Incident {
         objectives: Objectives { rto_ms: 5000.0, rpo_ms: 0.0 },
         connections_cut: 1,
         connections_held: 2,
+        repoints: Vec::new(),
         deviations: Vec::new(),
         abandoned: None,
         closed: true,

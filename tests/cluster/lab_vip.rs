@@ -1,0 +1,179 @@
+//! A virtual IP on hosts of their own: it is where the primary is, at no time elsewhere, and neighbours learn of it.
+
+use std::{net::IpAddr, time::Duration};
+
+use locum::model::{Driver, Snapshot};
+use serde_json::json;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_postgres::NoTls;
+
+use crate::{
+    fixture::until,
+    lab::{
+        Wish,
+        plan::{CLIENTS, POSTGRES_PORT},
+        run,
+        status::{finds, primary_of},
+    },
+    trial::Trial,
+};
+
+/// How long one try of a client may take.
+const TRY: Duration = Duration::from_millis(500);
+
+struct Vips<'a> {
+    trial: &'a Trial,
+    four: IpAddr,
+    six: IpAddr,
+}
+
+impl<'a> Vips<'a> {
+    fn of(trial: &'a Trial) -> Self {
+        let (four, six) = trial.lab.plan.vips();
+        // A neighbour needs an address in that network, too.
+        let clients = trial.lab.plan.namespace(CLIENTS);
+        let near = six.to_string().replace("99", "77");
+        run::words(&format!("ip -n {clients} addr add {near}/64 dev eth0 nodad")).unwrap();
+        Self { trial, four: four.into(), six: six.into() }
+    }
+
+    /// Which hosts have an address.
+    fn holders(&self, ip: IpAddr) -> Vec<String> {
+        let plan = &self.trial.lab.plan;
+        let has = |host: &str| {
+            let said = run::words(&format!("ip -n {} -o addr show", plan.namespace(host))).unwrap();
+            said.contains(&format!(" {ip}/"))
+        };
+        plan.servers().map(|host| host.name.clone()).filter(|name| has(name)).collect()
+    }
+
+    fn mac(&self, host: &str) -> String {
+        let said =
+            run::words(&format!("ip -n {} -o link show eth0", self.trial.lab.plan.namespace(host))).unwrap();
+        said.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap().to_owned()
+    }
+
+    /// Who clients believe has an address.
+    fn believed(&self, ip: IpAddr) -> String {
+        let clients = self.trial.lab.plan.namespace(CLIENTS);
+        let said = run::words(&format!("ip -n {clients} neigh show {ip} dev eth0")).unwrap();
+        said.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).unwrap_or_default().to_owned()
+    }
+
+    /// Waits until both addresses are where `host` is, and clients know it without having asked.
+    async fn move_to(&self, host: &str) {
+        let mac = self.mac(host);
+        until("the addresses, on the primary and known to neighbours", || async {
+            let there = |ip| self.holders(ip).contains(&host.to_owned()) && self.believed(ip) == mac;
+            (there(self.four) && there(self.six)).then_some(())
+        })
+        .await;
+    }
+
+    /// Who answers a client at the address.
+    async fn answers(&self, host: &str) {
+        let (four, six) = (self.four, self.six);
+        until("a client's answer at the address", || async {
+            let at = format!("host={four} port={POSTGRES_PORT} user=postgres dbname=postgres");
+            let clients = self.trial.lab.clients();
+            let name = clients.run(async move {
+                let _reached = timeout(TRY, TcpStream::connect((six, POSTGRES_PORT))).await.ok()?.ok()?;
+                let (client, connection) =
+                    timeout(TRY, tokio_postgres::connect(&at, NoTls)).await.ok()?.ok()?;
+                tokio::spawn(connection);
+                let row = client.query_one("SELECT current_setting('cluster_name')", &[]).await.ok()?;
+                Some(row.get::<_, String>(0))
+            });
+            (name.await.as_deref() == Some(host)).then_some(())
+        })
+        .await;
+    }
+}
+
+async fn hand_over(trial: &Trial) -> String {
+    let old = trial.lab.primary().await;
+    let asked = until("a switchover taken", || async {
+        let leader = trial.lab.leader().await?;
+        let (code, _) = trial.lab.post(leader.node.as_str(), "/v1/switchover", &json!({})).await?;
+        (code == 202).then_some(())
+    });
+    asked.await;
+    trial.moves_from(&old).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_moves_with_the_primary_and_is_given_up_by_a_host_that_is_cut_off() {
+    let Some(trial) = Trial::new(&Wish::hosts(3).vip()).await else { return };
+    let vips = Vips::of(&trial);
+    let first = trial.lab.primary().await;
+    vips.answers(&first).await;
+    vips.move_to(&first).await;
+
+    let second = hand_over(&trial).await;
+    vips.move_to(&second).await;
+    vips.answers(&second).await;
+    trial.whole().await;
+    assert_eq!(
+        (vips.holders(vips.four), vips.holders(vips.six)),
+        (vec![second.clone()], vec![second.clone()])
+    );
+
+    // Its cable is pulled: it is asked for nothing, and still gives the address up.
+    let cut = trial.lab.plan.namespace(&second);
+    run::words(&format!("ip -n {cut} link set eth0 down")).unwrap();
+    let third = trial.moves_from(&second).await;
+    vips.move_to(&third).await;
+    vips.answers(&third).await;
+    until("the address given up by who is cut off", || async {
+        (vips.holders(vips.four) == [third.clone()]).then_some(())
+    })
+    .await;
+    run::words(&format!("ip -n {cut} link set eth0 up")).unwrap();
+    trial.whole().await;
+    vips.answers(&third).await;
+    assert_eq!(vips.holders(vips.four), [third.clone()]);
+    trial.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_somebody_else_holds_is_reported_and_holds_nothing_up() {
+    let Some(trial) = Trial::new(&Wish::hosts(3).vip()).await else { return };
+    let vips = Vips::of(&trial);
+    let first = trial.lab.primary().await;
+    vips.answers(&first).await;
+    // Somebody takes it the moment it is free: here, from before.
+    let clients = trial.lab.plan.namespace(CLIENTS);
+    for ip in [format!("{}/24", vips.four), format!("{}/64 nodad", vips.six)] {
+        run::words(&format!("ip -n {clients} addr add {ip} dev eth0")).unwrap();
+    }
+    let second = hand_over(&trial).await;
+    let told = |seen: &Snapshot| {
+        let problem = |name: &str| {
+            let of = |one: &&locum::model::EndpointStatus| {
+                one.name.as_str() == name && one.member.as_str() == second
+            };
+            seen.endpoints.iter().find(of).and_then(|one| one.problem.clone()).unwrap_or_default()
+        };
+        let held = format!("is held by {}", vips.mac(CLIENTS));
+        primary_of(seen) == Some(second.as_str())
+            && finds(seen, "endpoint_unconfirmed")
+            && problem("vip").contains(&held)
+            && problem("vip6").contains(&held)
+    };
+    trial.lab.shows("who holds the address", told).await;
+    assert_eq!(vips.holders(vips.four), Vec::<String>::new());
+    let seen = trial.lab.shows("service, long before", |seen| seen.last_incident.is_some()).await;
+    assert!(seen.last_incident.unwrap().rto_ms().is_some());
+    for ip in [format!("{}/24", vips.four), format!("{}/64", vips.six)] {
+        run::words(&format!("ip -n {clients} addr del {ip} dev eth0")).unwrap();
+    }
+    until("the address, now that it is free", || async {
+        (vips.holders(vips.four) == [second.clone()]).then_some(())
+    })
+    .await;
+    vips.answers(&second).await;
+    let seen = trial.whole().await;
+    let lines = seen.last_incident.unwrap().repoints;
+    assert!(lines.iter().any(|line| line.driver == Driver::Vip && line.after_ms.is_some()), "{lines:#?}");
+    trial.ends().await;
+}
