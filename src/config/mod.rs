@@ -4,6 +4,7 @@
 //! (`--set policy.hang=3s`). [`load`] reads and checks all of it and names every problem at once; nothing is bound,
 //! started or changed before it succeeds.
 
+mod app;
 mod check;
 mod drivers;
 mod host;
@@ -19,6 +20,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
+pub use app::{App, BODY_MAX, Health};
 pub(crate) use check::chain;
 pub use drivers::{Address, Driven, DrivenBy, Pgbouncer, Vip, Webhook, shown};
 pub(crate) use load::token;
@@ -163,17 +165,4 @@ pub struct Endpoint {
     pub max_held: usize,
     /// How long one may wait at most.
     pub hold: Duration,
-}
-
-/// The app server of a host.
-#[derive(Clone, Debug)]
-pub struct App {
-    /// The health URL.
-    pub health: String,
-    /// Where clients' connections go, `host:port`.
-    pub address: String,
-    /// Time between probes.
-    pub interval: Duration,
-    /// Deadline of a probe.
-    pub timeout: Duration,
 }
