@@ -6,8 +6,8 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::{
     model::{
-        AppStatus, Durability, EndpointKind, EndpointStatus, Incident, Mode, NodeId, NodeStatus, Role,
-        RpoStatus, Snapshot, Verdict,
+        AppStatus, Driver, Durability, EndpointKind, EndpointStatus, Incident, Mode, NodeId, NodeStatus,
+        Role, RpoStatus, Snapshot, Verdict,
     },
     report::{Paint, bytes, ms},
 };
@@ -196,7 +196,10 @@ fn endpoints(endpoints: &[EndpointStatus]) -> String {
         };
         let target = endpoint.target.as_ref();
         table.add_row([
-            format!("{}@{}", endpoint.name, endpoint.member),
+            match endpoint.driver {
+                Driver::Proxy => format!("{}@{}", endpoint.name, endpoint.member),
+                driver => format!("{}@{} ({})", endpoint.name, endpoint.member, driver.as_str()),
+            },
             endpoint.listen.clone(),
             target.map_or_else(|| "nobody".into(), |node| format!("{kind} of {node}")),
             match endpoint.mode {

@@ -347,7 +347,9 @@ pub(super) fn check_host(driven: &Driven, problems: &mut Vec<Problem>) {
             }
         }
         DrivenBy::Vip(vip) => {
-            if !Path::new("/sys/class/net").join(&vip.interface).exists() {
+            let known = fs::read_to_string("/proc/net/dev").unwrap_or_default();
+            let name = format!("{}:", vip.interface);
+            if !known.lines().any(|line| line.trim_start().starts_with(&name)) {
                 let what = format!("is {:?}, and this host has no such interface", vip.interface);
                 problems.push(Problem::error(key("interface"), what, "`ip link` lists those there are."));
             }

@@ -15,6 +15,11 @@ fn runs() -> u64 {
     std::env::var("TEST_POOLER_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(2)
 }
 
+/// A busy machine is no failure.
+fn patient() -> Wish {
+    Wish::default().set("policy.detect=5s")
+}
+
 /// The endpoint in alpha's file.
 fn endpoint(port: u16, more: &str) -> String {
     format!(
@@ -61,13 +66,14 @@ fn line(incident: &Incident) -> Option<&Repointed> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switchover_through_pgbouncer_fails_no_transaction() {
-    let (pair, pooler) = behind_a_proxy(Wish::default()).await;
+    let (pair, pooler) = behind_a_proxy(patient()).await;
     let clients = Pooled::start(pooler.port, 8).await;
     for promotions in 1..=runs() {
         let began = Instant::now();
         let incident = hand_over(&pair, promotions).await;
         clients.goes_on().await;
-        println!("gap {:?}, RTO {:?} ms, {:?}", clients.gap(began), incident.rto_ms(), incident.phases());
+        let phases: Vec<_> = incident.phases().iter().map(|p| format!("{} {:.0}", p.name, p.ms)).collect();
+        println!("gap {:?}, RTO {:?} ms: {}", clients.gap(began), incident.rto_ms(), phases.join(", "));
         assert_eq!(clients.failed(), Vec::<String>::new());
         let line = line(&incident).unwrap();
         assert!(line.after_ms.is_some() && line.error.is_none(), "{line:?}");
@@ -89,7 +95,7 @@ async fn a_pgbouncer_that_leads_straight_to_the_servers_is_told_where_they_are()
     std::fs::write(&include, format!("[databases]\n{DATABASE} = host=127.0.0.1 port=1\n")).unwrap();
     let more = format!("file = \"{}\"\noptions = \"dbname=postgres pool_size=9\"", include.display());
     let pooler = Pooler::start(port, &format!("%include {}", include.display())).await;
-    let pair = LivePair::wished(&Wish::default().more([endpoint(port, &more), String::new()])).await;
+    let pair = LivePair::wished(&patient().more([endpoint(port, &more), String::new()])).await;
     pair.shows("no finding", |seen| is_whole(seen) && seen.findings.is_empty()).await;
     let clients = Pooled::start(pooler.port, 8).await;
     for promotions in 1..=runs() {

@@ -96,6 +96,79 @@ fn a_good_configuration_is_ok() {
 }
 
 #[test]
+fn bad_settings_of_a_driver_are_answered_with_the_key_and_the_way_out() {
+    let host = Host::new();
+    let open = host.path("open");
+    fs::write(&open, "a secret that everybody can read").unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    let open = open.display();
+    let pooler = "driver=\"pgbouncer\"";
+    let console = "console=\"host=127.0.0.1 user=locum\"";
+    let cases: &[(&str, &str, &str)] = &[
+        ("driver=\"haproxy\"", "endpoint[x].driver is \"haproxy\"", "\"vip\" or"),
+        (pooler, "endpoint[x].console is missing", "one of its admin_users"),
+        (
+            &format!("{pooler},console=\"host=a user=b password=c\",databases=[\"d\"]"),
+            "endpoint[x].console holds a password",
+            "password_file",
+        ),
+        (
+            &format!("{pooler},{console},databases=[\"*\"]"),
+            "endpoint[x].databases holds \"*\"",
+            "list the databases",
+        ),
+        (
+            &format!("{pooler},{console},databases=[]"),
+            "endpoint[x].databases lists none",
+            "that lead to the primary",
+        ),
+        (
+            &format!("{pooler},{console},databases=[\"d\"],options=\"dbname=e\""),
+            "endpoint[x].options has no effect without file",
+            "add file",
+        ),
+        (
+            &format!("{pooler},{console},databases=[\"d\"],timeout=\"2s\",give_up=\"1s\""),
+            "endpoint[x].give_up is shorter than timeout",
+            "Lengthen",
+        ),
+        (
+            &format!("{pooler},{console},databases=[\"d\"],hold=\"2s\""),
+            "endpoint[x].hold is no known key",
+            "",
+        ),
+        (
+            "driver=\"vip\",address=\"10.0.0.9\",interface=\"lo\"",
+            "endpoint[x].address is \"10.0.0.9\", which is no address",
+            "with its prefix length",
+        ),
+        (
+            "driver=\"vip\",address=\"10.0.0.9/24\",interface=\"nosuch0\"",
+            "endpoint[x].interface is \"nosuch0\", and this host has no such interface",
+            "`ip link` lists",
+        ),
+        (
+            &format!("driver=\"webhook\",url=\"dns.example.com\",secret_file=\"{open}\""),
+            "endpoint[x].url is \"dns.example.com\", which is no URL",
+            "https://",
+        ),
+        (
+            &format!("driver=\"webhook\",url=\"https://dns.example.com\",secret_file=\"{open}\""),
+            "can be read by everybody",
+            "chmod 600",
+        ),
+        ("driver=\"exec\",command=\"repoint\"", "endpoint[x].command is \"repoint\"", "the whole path"),
+        ("driver=\"exec\",command=\"/nosuch\"", "endpoint[x].command /nosuch is no program", "chmod +x"),
+    ];
+    for (keys, what, fix) in cases {
+        let set = format!("endpoint=[{{name=\"x\",target=\"primary\",{keys}}}]");
+        let (code, said) = host.check_with(&[&set]);
+        assert!(code == Some(1) && said.contains(what) && said.contains(fix), "{keys}: {code:?} {said}");
+        assert!(!said.contains("password=c"), "{said}");
+    }
+}
+
+#[test]
 fn bad_input_is_answered_with_the_key_and_the_way_out() {
     let host = Host::new();
     let cases: &[(&str, &str, &str)] = &[

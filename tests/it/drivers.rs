@@ -68,11 +68,14 @@ fn confirmed(facts: &EndpointFacts) -> bool {
     facts.repoint.as_ref().is_some_and(|repoint| repoint.confirmed.is_some())
 }
 
+/// A signature and the body that came with it.
+type Told = (String, Vec<u8>);
+
 /// A receiver: what it answers to each request in turn (the last for all that follow), and what it was told.
 #[derive(Clone)]
 struct Receiver {
     answers: Arc<Mutex<Vec<u16>>>,
-    told: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    told: Arc<Mutex<Vec<Told>>>,
 }
 
 /// Takes the request and never answers.
@@ -105,7 +108,7 @@ impl Receiver {
         (receiver, url)
     }
 
-    fn told(&self) -> Vec<(String, Vec<u8>)> {
+    fn told(&self) -> Vec<Told> {
         self.told.lock().unwrap().clone()
     }
 }

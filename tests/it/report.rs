@@ -2,8 +2,8 @@
 
 use locum::{
     model::{
-        Cause, Epoch, Incident, IncidentId, IncidentKind, LostTable, LostTransaction, Mark, MarkName, Mono,
-        NodeId, Objectives, RpoAtOnset,
+        Cause, Driver, EndpointName, Epoch, Incident, IncidentId, IncidentKind, LostTable, LostTransaction,
+        Mark, MarkName, Mono, NodeId, Objectives, Repointed, RpoAtOnset,
     },
     report::{self, Paint},
 };
@@ -116,6 +116,34 @@ Objectives   RTO met: 143 ms of 5 s allowed
 Record       Epoch 2, led and timed by busan.
 ";
     assert_eq!(report::incident_text(&crash()), expected);
+}
+
+#[test]
+fn each_endpoint_has_its_line() {
+    let line = |endpoint: &str, driver, after_ms: Option<f64>, error: Option<&str>| Repointed {
+        member: node("seoul").unwrap(),
+        endpoint: EndpointName::new(endpoint).unwrap(),
+        driver,
+        took_ms: after_ms.map(|_| 2.5),
+        after_ms,
+        error: error.map(str::to_owned),
+    };
+    let mut incident = crash();
+    incident.repoints = vec![
+        line("db", Driver::Proxy, Some(107.0), None),
+        line("dns", Driver::Webhook, None, Some("webhook: it answered 500 Internal Server Error")),
+    ];
+    let expected = "\
+Endpoints    db@seoul (proxy): led there 107 ms after the onset, 2.5 ms after the order
+             dns@seoul (webhook): NOT CONFIRMED: webhook: it answered 500 Internal Server Error
+";
+    let text = report::incident_text(&incident);
+    assert!(text.contains(expected), "{text}");
+    let json = serde_json::to_value(report::Printed::from(&incident)).unwrap();
+    assert_eq!(
+        (&json["repoints"][1]["driver"], &json["repoints"][0]["after_ms"]),
+        (&"webhook".into(), &107.0.into())
+    );
 }
 
 #[test]

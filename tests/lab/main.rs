@@ -109,6 +109,7 @@ impl Shape {
             set: self.set.clone(),
             disk_mb: self.disks,
             etcd_on_disk: false,
+            vip: false,
             stays,
         }
     }

@@ -1,8 +1,13 @@
 //! The admin console of a PgBouncer: a pseudo-database that takes single commands in the simple protocol.
 //!
-//! Each call has a connection of its own: one that waits in a PAUSE takes nothing else, and dropping the call ends it.
+//! One that waits in a PAUSE takes nothing else, so each pause has a connection of its own, which ends with the call. All else
+//! goes over one that is kept, because PgBouncer logs every new one.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
 
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
@@ -13,6 +18,7 @@ const DATABASE: &str = "pgbouncer";
 pub(super) struct Console {
     keywords: String,
     password_file: Option<PathBuf>,
+    kept: Mutex<Option<Session>>,
 }
 
 /// A database, as `SHOW DATABASES` lists it.
@@ -26,7 +32,7 @@ pub(super) struct Listed {
 
 impl Console {
     pub(super) const fn new(keywords: String, password_file: Option<PathBuf>) -> Self {
-        Self { keywords, password_file }
+        Self { keywords, password_file, kept: Mutex::new(None) }
     }
 
     /// `host:port` or the socket's folder, for people.
@@ -40,6 +46,22 @@ impl Console {
         config.get_ports().first().map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
     }
 
+    /// The connection that is kept, or a new one. Whoever takes it puts it back when all went well; one on which something went
+    /// wrong, or is still to be answered, is not used again.
+    pub(super) async fn take(&self) -> Result<Session, String> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match kept.filter(|session| !session.client.is_closed()) {
+            Some(session) => Ok(session),
+            None => self.open().await,
+        }
+    }
+
+    /// Keeps a connection for the next time.
+    pub(super) fn put_back(&self, session: Session) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+    }
+
+    /// A new connection.
     pub(super) async fn open(&self) -> Result<Session, String> {
         let mut config: Config = self.keywords.parse().map_err(|error| format!("console: {error}"))?;
         config.dbname(DATABASE);

@@ -91,7 +91,7 @@ impl PgBouncer {
             state.expired
         };
         if expired {
-            self.resume(&self.console.open().await?).await?;
+            self.end_pause().await?;
             return Err(format!(
                 "it was resumed after {:?} (pause_max), before the switchover was over",
                 self.settings.pause_max
@@ -100,11 +100,21 @@ impl PgBouncer {
         // On disk first: a member that dies now resumes what it paused when it is back.
         write(&self.note, "").map_err(|error| format!("note that PgBouncer is paused: {error}"))?;
         self.state().paused = true;
+        let began = Instant::now();
         // One that waits for its transactions keeps no other waiting.
         let each = self.settings.databases.iter().map(|name| async move {
             self.console.open().await?.run(&format!("PAUSE {}", quoted(name))).await
         });
-        try_join_all(each).await.map(|_| ())
+        try_join_all(each).await?;
+        tracing::debug!(took = ?began.elapsed(), "PgBouncer is paused");
+        Ok(())
+    }
+
+    async fn end_pause(&self) -> Result<(), String> {
+        let session = self.console.take().await?;
+        self.resume(&session).await?;
+        self.console.put_back(session);
+        Ok(())
     }
 
     /// Ends what Locum paused.
@@ -137,20 +147,26 @@ impl PgBouncer {
     }
 
     async fn lead(&self, stamp: Stamp, address: &str) -> Result<(), String> {
-        let session = self.console.open().await?;
+        let session = self.console.take().await?;
+        self.lead_by(&session, stamp, address).await?;
+        self.console.put_back(session);
+        Ok(())
+    }
+
+    async fn lead_by(&self, session: &Session, stamp: Stamp, address: &str) -> Result<(), String> {
         if let Some(file) = &self.settings.file {
-            self.place(&session, file, address).await?;
+            self.place(session, file, address).await?;
         }
         if self.is_paused() {
             // Its pause has closed every connection to a server.
-            self.resume(&session).await?;
+            self.resume(session).await?;
         } else if !self.has_led(stamp) {
             for name in &self.settings.databases {
                 session.run(&format!("RECONNECT {}", quoted(name))).await?;
             }
         }
         self.has_now_led(stamp);
-        match self.mine(&session).await?.iter().find(|listed| listed.paused) {
+        match self.mine(session).await?.iter().find(|listed| listed.paused) {
             Some(paused) => Err(format!("database {} is paused in PgBouncer, not by Locum", paused.name)),
             None => Ok(()),
         }
@@ -199,9 +215,7 @@ impl Driver for PgBouncer {
             Wish::Lead { address, .. } => self.lead(task.stamp, address).await,
             // What an earlier life of the member paused; a pause of this one goes on until something else is ordered.
             Wish::Nothing | Wish::Hold if self.is_pausing() => Ok(()),
-            Wish::Nothing | Wish::Hold | Wish::Cut if self.is_paused() => {
-                self.resume(&self.console.open().await?).await
-            }
+            Wish::Nothing | Wish::Hold | Wish::Cut if self.is_paused() => self.end_pause().await,
             Wish::Nothing | Wish::Hold | Wish::Cut => Ok(()),
         }
     }
@@ -214,8 +228,7 @@ impl Driver for PgBouncer {
         if !self.is_paused() {
             return;
         }
-        let resumed = async { self.resume(&self.console.open().await?).await }.await;
-        if let Err(error) = resumed {
+        if let Err(error) = self.end_pause().await {
             tracing::warn!(%error, "PgBouncer may still be paused; the member resumes it when it runs again");
         }
     }
@@ -237,13 +250,13 @@ fn quoted(name: &str) -> String {
     format!("\"{name}\"")
 }
 
-/// Whole or not at all. Readable for all: PgBouncer runs as another user, and there is no secret in it.
+/// Whole or not at all, and not waited for until it is on the disk: both files are for this boot of the machine, and a fsync
+/// would be part of the outage. Readable for all: PgBouncer runs as another user, and there is no secret in it.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::other("it is in no folder"))?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     io::Write::write_all(&mut file, text.as_bytes())?;
     file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-    file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
 }

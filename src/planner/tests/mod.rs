@@ -408,6 +408,22 @@ fn a_declared_standby_is_promoted_and_then_clients_are_led_to_it() {
 }
 
 #[test]
+fn an_endpoint_that_cannot_do_it_is_told_and_nothing_else() {
+    let well = decide(&healthy());
+    let mut view = healthy();
+    view.endpoints_mut(EndpointKind::Primary).for_each(|facts| facts.problem = Some("no answer".into()));
+    let plan = decide(&view);
+    assert_eq!(plan.steps, well.steps);
+    let told = |finding: &&Finding| matches!(finding, Finding::EndpointUnconfirmed { .. });
+    assert_eq!(
+        (plan.findings.iter().filter(told).count(), plan.findings.len()),
+        (2, 2),
+        "{:?}",
+        plan.findings
+    );
+}
+
+#[test]
 fn after_the_declaration_the_old_primary_is_never_started_as_one() {
     let mut view = vacant();
     *view.intent_mut() = view.intent_mut().declared(tokyo());

@@ -4,7 +4,6 @@ use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsRawFd as _, OwnedFd},
-    path::Path,
     process::Stdio,
     time::Duration,
 };
@@ -55,21 +54,31 @@ fn is_listed(table: &str, ip: Ipv6Addr) -> bool {
 /// Adds or removes it. There or gone already is no error.
 pub(super) async fn change(verb: &str, address: Address, interface: &str) -> Result<(), String> {
     let text = format!("{}/{}", address.ip, address.prefix);
-    let mut command = Command::new("ip");
-    command.args(["address", verb, &text, "dev", interface]);
+    let mut words = vec!["address", verb, &text, "dev", interface];
     if verb == "add" && address.ip.is_ipv6() {
         // Whether somebody has it was asked before; the kernel's own question would take a second.
-        command.arg("nodad");
+        words.push("nodad");
     }
-    let path = std::env::var("PATH").map_or_else(|_| PATHS.to_owned(), |path| format!("{path}:{PATHS}"));
-    let run = command.env("PATH", path).stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = run.await.map_err(|error| format!("run `ip`: {error}"))?;
+    let done = run(&words).await;
     let is_so = has(address.ip).map_err(|error| format!("read this machine's addresses: {error}"))?;
     if is_so == (verb == "add") {
-        return Ok(());
+        Ok(())
+    } else {
+        Err(done.err().unwrap_or_else(|| "it had no effect".into()))
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("ip address {verb} {text} dev {interface}: {}", said.trim()))
+}
+
+/// Runs `ip`.
+async fn run(words: &[&str]) -> Result<String, String> {
+    let path = std::env::var("PATH").map_or_else(|_| PATHS.to_owned(), |path| format!("{path}:{PATHS}"));
+    let mut command = Command::new("ip");
+    command.args(words).env("PATH", path).stdin(Stdio::null()).kill_on_drop(true);
+    let shown = format!("ip {}", words.join(" "));
+    let output = command.output().await.map_err(|error| format!("{shown}: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("{shown}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 /// An interface on which one kind of frames is sent and received.
@@ -81,12 +90,13 @@ pub(super) struct Link {
 
 impl Link {
     /// Opens it. None: nobody on it could be asked for an address (a loopback, a tunnel).
-    pub(super) fn open(interface: &str, ip: IpAddr) -> Result<Option<Self>, String> {
-        let Some(mac) = mac(interface).map_err(|error| format!("interface {interface}: {error}"))? else {
-            return Ok(None);
-        };
+    pub(super) async fn open(interface: &str, ip: IpAddr) -> Result<Option<Self>, String> {
+        // Not from /sys, which may belong to another network namespace.
+        let said = run(&["-o", "link", "show", "dev", interface]).await?;
+        let (index, mac) =
+            described(&said).ok_or_else(|| format!("`ip link` says of {interface}: {said}"))?;
+        let Some(mac) = mac else { return Ok(None) };
         let open = || -> io::Result<AsyncFd<OwnedFd>> {
-            let index = read(interface, "ifindex")?.parse().map_err(io::Error::other)?;
             let protocol = if ip.is_ipv4() { eth::ARP } else { eth::IPV6 };
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             // Nothing is received before it is bound to the interface.
@@ -141,14 +151,12 @@ impl Link {
     }
 }
 
-fn read(interface: &str, name: &str) -> io::Result<String> {
-    Ok(fs::read_to_string(Path::new("/sys/class/net").join(interface).join(name))?.trim().to_owned())
-}
-
-fn mac(interface: &str) -> io::Result<Option<Mac>> {
-    let text = read(interface, "address")?;
+/// The number of an interface and its Ethernet address, if it has one, from a line of `ip -o link`.
+fn described(line: &str) -> Option<(i32, Option<Mac>)> {
+    let index = line.split(':').next()?.trim().parse().ok()?;
+    let text = line.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap_or_default();
     let bytes: Vec<u8> = text.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
-    Ok(Mac::try_from(bytes).ok().filter(|mac| *mac != [0; 6]))
+    Some((index, Mac::try_from(bytes).ok()))
 }
 
 /// A hardware address, for people.
@@ -191,6 +199,11 @@ mod tests {
         let table = "fd000000000000000000000000000009 02 40 00 80     eth0\n";
         assert!(is_listed(table, "fd00::9".parse().unwrap()));
         assert!(!is_listed(table, "fd00::8".parse().unwrap()));
+        let line = "2: eth0@if9: <UP> mtu 1500 qdisc noqueue \\    link/ether 02:00:00:00:00:0a brd ff:ff:ff:ff:ff:ff";
+        assert_eq!(described(line), Some((2, Some([2, 0, 0, 0, 0, 10]))));
+        let line =
+            "1: lo: <UP> mtu 65536 qdisc noqueue \\    link/loopback 00:00:00:00:00:00 brd 00:00:00:00:00:00";
+        assert_eq!(described(line), Some((1, None)));
         assert!(has("127.0.0.1".parse().unwrap()).unwrap());
     }
 }

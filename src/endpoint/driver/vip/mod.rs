@@ -76,8 +76,13 @@ impl Vip {
         self.kind == EndpointKind::App || (self.may_serve)()
     }
 
-    fn link(&self) -> Result<Option<Link>, String> {
-        Link::open(&self.settings.interface, self.settings.address.ip)
+    async fn link(&self) -> Result<Option<Link>, String> {
+        Link::open(&self.settings.interface, self.settings.address.ip).await
+    }
+
+    /// How often it was announced under this order.
+    fn announced(&self, stamp: Stamp) -> u8 {
+        self.state().announced.filter(|(under, _)| *under == stamp).map_or(0, |(_, times)| times)
     }
 
     async fn give_up(&self) -> Result<(), String> {
@@ -91,8 +96,12 @@ impl Vip {
     }
 
     async fn take(&self, stamp: Stamp) -> Result<(), String> {
-        let link = self.link()?;
-        if !self.is_here()? {
+        let is_here = self.is_here()?;
+        if is_here && self.announced(stamp) >= ANNOUNCED {
+            return Ok(());
+        }
+        let link = self.link().await?;
+        if !is_here {
             if let Some(link) = &link {
                 self.must_be_free(link).await?;
             }
@@ -100,12 +109,11 @@ impl Vip {
             self.state().announced = None;
             tracing::info!(address = %self.settings.address.ip, "the address was taken");
         }
-        let Some(link) = link else { return Ok(()) };
-        let times = self.state().announced.filter(|(under, _)| *under == stamp).map_or(0, |(_, times)| times);
-        if times < ANNOUNCED {
+        if let Some(link) = link {
             link.announce().await.map_err(|error| format!("announce the address: {error}"))?;
-            self.state().announced = Some((stamp, times + 1));
         }
+        let times = self.announced(stamp) + 1;
+        self.state().announced = Some((stamp, times));
         Ok(())
     }
 
@@ -131,7 +139,7 @@ impl Vip {
         if !self.is_here()? || self.may_have_it() {
             return Ok(());
         }
-        let held = match self.link()? {
+        let held = match self.link().await? {
             Some(link) => link.holder().await.map_err(|error| format!("ask who has the address: {error}"))?,
             None => None,
         };
