@@ -371,24 +371,26 @@ async fn wal_that_is_gone_or_torn_is_said_and_the_rest_is_kept() {
     names.sort();
     let whole = read(&node.instance.salvage(&of(switch)).await.unwrap());
     assert_eq!((whole.unknown, whole.committed), (None, 12));
-    let first = names.iter().position(|name| node.state_dir.join("salvage/x").join(name).exists()).unwrap();
+    let is_saved = |name: &&String| node.state_dir.join("salvage/x").join(name).exists();
+    let saved: Vec<_> = names.iter().filter(is_saved).collect();
+    let (first, last) = (saved[0], saved[saved.len() - 1]);
 
     // One in the middle is torn, then gone.
-    let middle = wal.join(&names[first + 2]);
+    let middle = wal.join(saved[saved.len() / 2]);
     let bytes = fs::read(&middle).unwrap();
     fs::write(&middle, vec![0; bytes.len()]).unwrap();
     let torn = read(&node.instance.salvage(&of(switch)).await.unwrap());
     assert!(torn.unknown.as_ref().is_some_and(|why| why.contains("gone or torn")), "{:?}", torn.unknown);
     assert!((1..12).contains(&torn.committed), "{}", torn.committed);
     // What comes after is kept all the same.
-    assert!(node.state_dir.join("salvage/x").join(&names[first + 4]).exists());
+    assert!(*last > *saved[saved.len() / 2] && is_saved(&last));
     fs::remove_file(&middle).unwrap();
     let gone = read(&node.instance.salvage(&of(switch)).await.unwrap());
     assert!(gone.unknown.is_some_and(|why| why.contains("gone or torn")));
 
     // The first ones are gone: what is left is listed.
     fs::write(&middle, &bytes).unwrap();
-    fs::remove_file(wal.join(&names[first])).unwrap();
+    fs::remove_file(wal.join(first)).unwrap();
     let late = read(&node.instance.salvage(&of(switch)).await.unwrap());
     assert!(late.unknown.as_ref().is_some_and(|why| why.contains("was gone")), "{:?}", late.unknown);
     assert!((1..12).contains(&late.committed), "{}", late.committed);
