@@ -1,20 +1,19 @@
 //! The fence command of the configuration: somebody else's way to make sure of a node that cannot be asked, a power
 //! switch or a cloud's interface. Only its exit status counts, and only 0 is a yes.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use tokio::{process::Command, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
+    command,
     controller::Fencer,
     model::{ClusterName, NodeId, Stamp},
 };
 
 /// How long it may take. A power switch answers within seconds.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How much of what it says is kept for the operator.
-const SAID: usize = 400;
 
 /// See the file's head.
 pub struct FenceCommand {
@@ -34,25 +33,16 @@ impl FenceCommand {
 #[async_trait]
 impl Fencer for FenceCommand {
     async fn fence(&self, node: &NodeId, stamp: Stamp) -> Result<(), String> {
-        let run = Command::new(&self.program)
-            .arg(node.as_str())
-            .env("LOCUM_CLUSTER", self.cluster.as_str())
-            .env("LOCUM_NODE", node.as_str())
-            .env("LOCUM_EPOCH", stamp.epoch.to_string())
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let shown = self.program.display();
-        let output = match timeout(LIMIT, run).await {
-            Ok(Ok(output)) => output,
-            Ok(Err(error)) => return Err(format!("the fence command {shown} could not be run: {error}")),
-            Err(_) => return Err(format!("the fence command {shown} did not end within {LIMIT:?}")),
-        };
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said: String = said.trim().chars().take(SAID).collect();
-        Err(format!("the fence command {shown} ended with {}: {said}", output.status))
+        let run = command::run(&self.program, |command| {
+            command
+                .arg(node.as_str())
+                .env("LOCUM_CLUSTER", self.cluster.as_str())
+                .env("LOCUM_NODE", node.as_str())
+                .env("LOCUM_EPOCH", stamp.epoch.to_string());
+        });
+        timeout(LIMIT, run)
+            .await
+            .unwrap_or_else(|_| Err(format!("{} did not end within {LIMIT:?}", self.program.display())))
+            .map_err(|why| format!("the fence command {why}"))
     }
 }

@@ -10,6 +10,7 @@ pub mod app;
 pub mod check;
 pub mod cli;
 pub mod clock;
+mod command;
 pub mod config;
 pub mod controller;
 pub mod endpoint;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use super::{App, Config, Endpoint, Etcd, Postgres, Problem, Setting, Store, drivers};
+use super::{Config, Endpoint, Etcd, Postgres, Problem, Setting, Store, app, drivers};
 use crate::{
     model::{Durability, EndpointKind, NodeId},
     store::LEASE_MIN,
@@ -18,8 +18,6 @@ const LEADER_TTL_MIN: Duration = Duration::from_millis(500);
 const LEASE_TTL_MIN: Duration = Duration::from_secs(1);
 /// Commits that wait for no time at all would make every standby restart an exposure.
 const WRITE_WAIT_MIN: Duration = Duration::from_millis(50);
-/// Probing more often than this is load, not knowledge.
-const APP_INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// No switchover is over in less.
 const HANDOVER_MIN: Duration = Duration::from_secs(1);
 /// What `pg_basebackup --max-rate` takes, in bytes a second.
@@ -88,7 +86,7 @@ pub(super) fn check(config: &Config, settings: &[Setting]) -> Vec<Problem> {
         files_of_etcd(etcd, &mut problems);
     }
     if let Some(app) = &config.app {
-        app_server(app, config.policy.app_grace, &mut problems);
+        app::check(app, config.policy.app_grace, &mut problems);
     }
     problems.into_iter().map(|problem| with_origin(problem, settings)).collect()
 }
@@ -478,30 +476,4 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-fn app_server(app: &App, grace: Duration, problems: &mut Vec<Problem>) {
-    let url = reqwest::Url::parse(&app.health);
-    if !url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
-        problems.push(Problem::error(
-            "app.health",
-            format!("is {:?}, which is no URL", app.health),
-            "Write it as \"http://127.0.0.1:8080/healthz\".",
-        ));
-    }
-    if app.interval < APP_INTERVAL_MIN {
-        let least = humantime::format_duration(APP_INTERVAL_MIN);
-        let what = format!("is shorter than {least}: the probes would be load on the app server");
-        problems.push(Problem::error("app.interval", what, "Set it to \"200ms\", for example."));
-    }
-    if app.timeout.is_zero() {
-        problems.push(Problem::error("app.timeout", "is zero", "Set it to \"500ms\", for example."));
-    }
-    if grace < app.interval {
-        problems.push(Problem::error(
-            "policy.app_grace",
-            "is shorter than app.interval: a single lost probe would move the app",
-            "Lengthen app_grace, or shorten app.interval.",
-        ));
-    }
 }

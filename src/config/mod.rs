@@ -4,6 +4,7 @@
 //! (`--set policy.hang=3s`). [`load`] reads and checks all of it and names every problem at once; nothing is bound,
 //! started or changed before it succeeds.
 
+mod app;
 mod check;
 mod drivers;
 mod endpoint;
@@ -20,6 +21,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
+pub use app::{App, BODY_MAX, Health};
 pub(crate) use check::chain;
 pub use drivers::{Address, Driven, DrivenBy, Pgbouncer, Vip, Webhook, shown};
 pub use endpoint::{Balance, Tuning};
@@ -167,17 +169,4 @@ pub struct Endpoint {
     pub hold: Duration,
     /// How it behaves.
     pub tuning: Tuning,
-}
-
-/// The app server of a host.
-#[derive(Clone, Debug)]
-pub struct App {
-    /// The health URL.
-    pub health: String,
-    /// Where clients' connections go, `host:port`.
-    pub address: String,
-    /// Time between probes.
-    pub interval: Duration,
-    /// Deadline of a probe.
-    pub timeout: Duration,
 }

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use figment::value::Value;
 
 use super::{parse_bytes, units};
-use crate::model::{Durability, EndpointKind, GuardMode, OnCrash};
+use crate::model::{AppTie, Durability, EndpointKind, GuardMode, OnCrash};
 
 /// A text.
 pub(super) fn text(value: &Value) -> Result<String, String> {
@@ -153,6 +153,11 @@ pub(super) fn on_crash(value: &Value) -> Result<OnCrash, String> {
     let choices =
         [("failover", OnCrash::Failover), ("restart", OnCrash::Restart), ("fastest", OnCrash::Fastest)];
     choice(value, &choices)
+}
+
+/// Whether the active app server goes with the primary.
+pub(super) fn app_tie(value: &Value) -> Result<AppTie, String> {
+    choice(value, &[("tied", AppTie::Tied), ("free", AppTie::Free)])
 }
 
 /// What happens when the right to serve has run out.

@@ -9,12 +9,14 @@ use figment::{
 use secrecy::SecretString;
 
 use super::{
-    Api, App, Config, Driven, Endpoint, Etcd, Origin, Postgres, Problem, Setting, Store, Witness, drivers,
+    Api, Config, Driven, Endpoint, Etcd, Origin, Postgres, Problem, Setting, Store, Witness, app, drivers,
     parse::{self, quote, quote_all, show_duration, show_size},
     reader::{Reader, Section},
 };
 use crate::{
-    model::{ClusterName, Driver, Durability, EndpointName, GuardMode, NodeId, Objectives, OnCrash, Policy},
+    model::{
+        AppTie, ClusterName, Driver, Durability, EndpointName, GuardMode, NodeId, Objectives, OnCrash, Policy,
+    },
     postgres::SalvageLimits,
     tls,
 };
@@ -35,8 +37,6 @@ const HOLD: Duration = Duration::from_secs(15);
 const MAX_HELD: usize = 1_000;
 /// What is asked for where nobody says: service back within it.
 const RTO: Duration = Duration::from_secs(5);
-/// Time between health probes of the app server.
-const APP_INTERVAL: Duration = Duration::from_millis(200);
 /// Less: the WAL of a large loss is not kept whole. More: more of the disk that the state directory is on.
 const SALVAGE_BYTES: u64 = 10 << 30;
 /// Less: rows of a larger database cannot be copied out of what it gave up. More: it comes home later, by some seconds for
@@ -44,8 +44,6 @@ const SALVAGE_BYTES: u64 = 10 << 30;
 const SALVAGE_COPY: u64 = 1 << 30;
 /// Shorter: gone before somebody has looked into it. Longer: kept although nobody will.
 const SALVAGE_AGE: Duration = Duration::from_secs(90 * 86_400);
-/// Deadline of one.
-const APP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The API section, before its token has been read.
 pub(super) struct ApiDraft {
@@ -74,7 +72,7 @@ pub(super) fn parse(figment: Figment) -> Parsed {
     let witness = witness(&mut reader);
     let (policy, leader_ttl, fence_command) = policy(&mut reader);
     let endpoints = endpoints(&mut reader);
-    let app = app(&mut reader);
+    let app = app::read(&mut reader);
     let (settings, problems) = reader.finish();
     let config = || {
         let (cluster, node, members, state_dir) = head?;
@@ -340,6 +338,7 @@ fn policy(reader: &mut Reader) -> (Policy, Duration, Option<PathBuf>) {
         on_crash: section.or("on_crash", default.on_crash, parse::on_crash, |on| quote(on_crash(*on))),
         write_wait: section.or("write_wait", default.write_wait, parse::duration, show_duration),
         app_grace: section.or("app_grace", default.app_grace, parse::duration, show_duration),
+        app: section.or("app", default.app, parse::app_tie, |tie| quote(app_tie(*tie))),
         drain: section.or("drain", default.drain, parse::duration, show_duration),
         handover: section.or("handover", default.handover, parse::duration, show_duration),
         max_failovers: section.or("max_failovers", default.max_failovers, parse::count, usize::to_string),
@@ -368,6 +367,13 @@ const fn durability(durability: Durability) -> &'static str {
         Durability::Sync => "sync",
         Durability::SyncStrict => "sync-strict",
         Durability::Async => "async",
+    }
+}
+
+const fn app_tie(tie: AppTie) -> &'static str {
+    match tie {
+        AppTie::Tied => "tied",
+        AppTie::Free => "free",
     }
 }
 
@@ -433,34 +439,4 @@ fn endpoint(reader: &mut Reader, index: usize, dict: Dict) -> Option<Either> {
     let (tuning, target) = super::endpoint::read(&mut section, target);
     section.finish();
     Some(Either::Proxy(Endpoint { name: name?, target: target?, listen: listen?, max_held, hold, tuning }))
-}
-
-/// None: it is there and bad. `Some(None)`: this host has no app server.
-fn app(reader: &mut Reader) -> Option<Option<App>> {
-    let mut section = reader.section("app");
-    if !section.is_present() {
-        return Some(None);
-    }
-    let health = section.need(
-        "health",
-        "Give the URL that answers 2xx while the app server is well: health = \"http://127.0.0.1:8080/healthz\".",
-        parse::text,
-        |text| quote(text),
-    );
-    let address = section.maybe("address", parse::address, |text| quote(text)).or_else(|| {
-        let address = authority(health.as_deref()?)?;
-        section.note("address", quote(&address), Origin::Derived("follows app.health".into()));
-        Some(address)
-    });
-    let interval = section.or("interval", APP_INTERVAL, parse::duration, show_duration);
-    let timeout = section.or("timeout", APP_TIMEOUT, parse::duration, show_duration);
-    section.finish();
-    // A URL without a host is told by the checks; here it must only not be lost.
-    Some(Some(App { address: address.unwrap_or_default(), health: health?, interval, timeout }))
-}
-
-/// `host:port` of a URL.
-fn authority(url: &str) -> Option<String> {
-    let url = reqwest::Url::parse(url).ok()?;
-    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }

@@ -47,8 +47,10 @@ pub enum Finding {
     DiskFull { node: NodeId },
     /// Pages of a node were read whose checksum is wrong. A standby has its own copy of them, which may be whole.
     DataDamaged { node: NodeId },
-    /// An app server's health path fails.
+    /// An app server refuses connections, or does not say that it is well.
     AppDown { node: NodeId },
+    /// An app server does not answer its health probe in time.
+    AppHung { node: NodeId },
     /// An endpoint does not report, or did not take the latest order.
     EndpointBehind { member: NodeId, endpoint: EndpointName },
     /// What an endpoint was last ordered is not done; `locum status` says why.
@@ -122,6 +124,7 @@ impl fmt::Display for Finding {
                 )
             }
             Self::AppDown { node } => write!(f, "the app server of {node} is not healthy"),
+            Self::AppHung { node } => write!(f, "the app server of {node} does not answer"),
             Self::EndpointBehind { member, endpoint } => {
                 write!(f, "endpoint {endpoint} of {member} has not taken the latest order")
             }

@@ -23,7 +23,7 @@ mod step;
 mod time;
 mod view;
 
-pub use app::AppFacts;
+pub use app::{AppFacts, AppFailure};
 pub use endpoint::{Driver, EndpointFacts, EndpointKind, Mode, Repoint, RouteOrder, TargetTraffic, Traffic};
 pub use epoch::{Epoch, Incarnation, Stamp, Version};
 pub use facts::{
@@ -41,7 +41,7 @@ pub use intent::{Durability, Handover, Intent, Member, Rejoin};
 pub use lease::{LeaseRecord, Reign};
 pub use loss::{LOST_SHOWN, LossList, LostState, LostTable, LostTail, LostTransaction};
 pub use lsn::{BadLsn, Lsn, Switch, Timeline};
-pub use policy::{GuardMode, OnCrash, Policy, RECOVERY_HANGS};
+pub use policy::{AppTie, GuardMode, OnCrash, Policy, RECOVERY_HANGS};
 pub use rpo::{LiveRpo, PositionLog};
 pub use snapshot::{
     AppStatus, EndpointStatus, FindingText, NodeStatus, Operation, OperationState, Role, RpoStatus, Snapshot,

@@ -23,6 +23,16 @@ pub enum OnCrash {
     Fastest,
 }
 
+/// Whether the active app server goes with the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppTie {
+    /// When the database moves, the app server beside the new primary becomes the active one.
+    Tied,
+    /// It stays where it is for as long as it is well.
+    Free,
+}
+
 /// What the guard does when the right to serve has run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -51,6 +61,8 @@ pub struct Policy {
     pub write_wait: Duration,
     /// How long an app server's probes may fail before another takes over.
     pub app_grace: Duration,
+    /// Whether the active app server goes with the primary.
+    pub app: AppTie,
     /// How long a switchover waits for transactions to end before it cuts them.
     pub drain: Duration,
     /// How long a switchover may take until it is rolled back.
@@ -91,6 +103,7 @@ impl Default for Policy {
             on_crash: OnCrash::Failover,
             write_wait: Duration::from_millis(500),
             app_grace: Duration::from_millis(500),
+            app: AppTie::Tied,
             drain: Duration::from_millis(500),
             handover: Duration::from_secs(15),
             max_failovers: 3,

@@ -193,9 +193,9 @@ fn standby(facts: super::Standby) -> super::Standby {
 }
 
 fn app_facts(facts: AppFacts, shift: Shift) -> AppFacts {
-    let AppFacts { address, healthy, last_ok, failing_since, error } = facts;
+    let AppFacts { address, healthy, failure, last_ok, failing_since, error } = facts;
     let (last_ok, failing_since) = (shift.maybe(last_ok), shift.maybe(failing_since));
-    AppFacts { address, healthy, last_ok, failing_since, error }
+    AppFacts { address, healthy, failure, last_ok, failing_since, error }
 }
 
 fn endpoint(facts: EndpointFacts, shift: Shift) -> EndpointFacts {
@@ -294,6 +294,7 @@ mod tests {
         let app = AppFacts {
             address: "a:80".into(),
             healthy: false,
+            failure: Some(crate::model::AppFailure::Hangs),
             last_ok: Some(at[3]),
             failing_since: Some(at[4]),
             error: None,

@@ -1,7 +1,15 @@
 //! Which app server is active, and that the app endpoints lead to it. One active app per version of the intent.
 
+use std::time::Duration;
+
 use super::case::Case;
-use crate::model::{AppFacts, Cause, EndpointKind, Finding, Intent, Mode, NodeId, RouteOrder};
+use crate::model::{
+    AppFacts, AppFailure, Cause, EndpointKind, Finding, Hold, Intent, Mode, NodeId, RouteOrder,
+};
+
+/// How long an app server may take no connection at all: its process has ended. Shorter: one lost probe would move the app.
+/// Longer: its clients wait longer.
+const REFUSED: Duration = Duration::from_millis(100);
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
     if let Some(active) = &intent.app {
@@ -12,40 +20,44 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
     }
 }
 
-fn app_of<'a>(case: &Case<'a>, node: &NodeId) -> Option<&'a AppFacts> {
+/// What is known of the app server of a node whose member is heard.
+pub(super) fn of<'a>(case: &Case<'a>, node: &NodeId) -> Option<&'a AppFacts> {
     case.heard(node)?.app.as_ref()
 }
 
 /// The app server dies, the database stays: the other node's app becomes active.
 fn flip_if_down(case: &mut Case<'_>, intent: &Intent, active: &NodeId) {
-    let Some(stood) = case.stood(&Finding::AppDown { node: active.clone() }) else { return };
+    let found = [Finding::AppDown { node: active.clone() }, Finding::AppHung { node: active.clone() }];
+    let found = found.into_iter().find_map(|finding| Some((case.stood(&finding)?, finding)));
+    let Some((stood, finding)) = found else { return };
     let Some(other) = healthy_other(case, Some(active)) else { return };
-    if stood < case.policy.app_grace {
-        let finding = Finding::AppDown { node: active.clone() };
-        return case.hold(crate::model::Hold::Grace { finding, left: case.policy.app_grace - stood });
+    let refuses = of(case, active).is_some_and(|app| app.failure == Some(AppFailure::Refuses));
+    let grace = if refuses { case.policy.app_grace.min(REFUSED) } else { case.policy.app_grace };
+    if stood < grace {
+        return case.hold(Hold::Grace { finding, left: grace - stood });
     }
-    case.suspect(app_of(case, active).and_then(|app| app.failing_since));
-    let said = match app_of(case, active) {
+    case.suspect(of(case, active).and_then(|app| app.failing_since));
+    let said = match of(case, active) {
         Some(app) => app.error.clone().unwrap_or_else(|| "no answer".to_owned()),
         None => format!("nothing is heard from the member of {active}"),
     };
     let evidence = vec![
         format!(
-            "the health path of the app on {active} has failed for {stood:.1?} while the database was well: {said}"
+            "the health probe of the app on {active} has failed for {stood:.1?} while the database was well: {said}"
         ),
         format!("the app on {other} is healthy"),
     ];
-    let summary = Finding::AppDown { node: active.clone() }.to_string();
-    case.declare_because(Intent { app: Some(other), ..intent.clone() }.raised(), Cause { summary, evidence });
+    let cause = Cause { summary: finding.to_string(), evidence };
+    case.declare_because(Intent { app: Some(other), ..intent.clone() }.raised(), cause);
 }
 
 fn healthy_other(case: &Case<'_>, but: Option<&NodeId>) -> Option<NodeId> {
-    let healthy = |node: &&NodeId| app_of(case, node).is_some_and(|app| app.healthy);
+    let healthy = |node: &&NodeId| of(case, node).is_some_and(|app| app.healthy);
     case.others(but).into_iter().find(healthy).cloned()
 }
 
 fn lead_clients(case: &mut Case<'_>, intent: &Intent, active: &NodeId) {
-    let Some(address) = app_of(case, active).map(|app| app.address.clone()) else { return };
+    let Some(address) = of(case, active).map(|app| app.address.clone()) else { return };
     for (member, name, facts) in case.endpoints(EndpointKind::App) {
         let there = facts.target.as_ref() == Some(active) && facts.mode == Mode::Open;
         if !(there && facts.stamp.same_epoch(intent.stamp())) {

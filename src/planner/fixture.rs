@@ -82,6 +82,7 @@ fn agent(node: &NodeId, server: Server, stamp: Stamp) -> AgentFacts {
         app: Some(AppFacts {
             address: format!("{node}:8080"),
             healthy: true,
+            failure: None,
             last_ok: Some(ago(20)),
             failing_since: None,
             error: None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{case::Case, crash};
 use crate::model::{
-    AgentFacts, EndpointKind, Finding, GuardState, Intent, Mono, NodeId, Primary, RECOVERY_HANGS,
+    AgentFacts, AppFailure, EndpointKind, Finding, GuardState, Intent, Mono, NodeId, Primary, RECOVERY_HANGS,
     ReplayState, Server, Standby, StandbyName,
 };
 
@@ -294,9 +294,11 @@ fn find_apps(case: &mut Case<'_>, intent: &Intent) {
     let nodes: Vec<NodeId> = case.others(None).into_iter().cloned().collect();
     for node in nodes {
         let app = case.heard(&node).and_then(|agent| agent.app.as_ref());
-        if app.is_some_and(|app| !app.healthy) {
-            case.find(Finding::AppDown { node });
-        }
+        let Some(app) = app.filter(|app| !app.healthy) else { continue };
+        case.find(match app.failure {
+            Some(AppFailure::Hangs) => Finding::AppHung { node },
+            _ => Finding::AppDown { node },
+        });
     }
     // The app server of a host that is lost will not say so. A member that is only restarted is back by then.
     let lost = |active: &&NodeId| {

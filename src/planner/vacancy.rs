@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
-use super::{candidate, case::Case, rescue};
+use super::{app, candidate, case::Case, rescue};
 use crate::model::{
-    Cause, Command, Down, Durability, EndpointKind, Hold, Intent, Lsn, Member, Mode, NodeId, RouteOrder,
-    Server, Step, lease,
+    AppTie, Cause, Command, Down, Durability, EndpointKind, Hold, Intent, Lsn, Member, Mode, NodeId,
+    RouteOrder, Server, Step, lease,
 };
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
@@ -257,10 +257,12 @@ fn reinstate(case: &mut Case<'_>, intent: &Intent) {
     }
 }
 
-/// The app server of the new primary's node becomes the active one.
+/// The app server of the new primary's node becomes the active one, unless it is free to stay where it is and well there.
 pub(super) fn with_app_of(case: &Case<'_>, next: Intent, node: &NodeId) -> Intent {
     let has_app = case.view.agent(node).is_some_and(|agent| agent.app.is_some());
-    if has_app { Intent { app: Some(node.clone()), ..next } } else { next }
+    let stays = case.policy.app == AppTie::Free
+        && next.app.as_ref().and_then(|active| app::of(case, active)).is_some_and(|app| app.healthy);
+    if has_app && !stays { Intent { app: Some(node.clone()), ..next } } else { next }
 }
 
 /// Whether declaring a vacancy could lead anywhere, before anything is given up.

@@ -1,7 +1,13 @@
 //! App servers: one dies without the database; and they follow the database when it moves.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use axum::{Router, routing::get};
-use locum::model::{IncidentKind, Mode, Snapshot};
+use locum::model::{IncidentKind, Mode, OperationState, Snapshot};
+use serde_json::json;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
@@ -11,9 +17,18 @@ use crate::{
 
 /// A health path that answers 200, and what tells who answered. Aborted, it is dead.
 async fn app(port: u16, name: &'static str) -> JoinHandle<()> {
-    let router = Router::new()
-        .route("/healthz", get(|| async { "well" }))
-        .route("/", get(move || async move { name }));
+    stuck_app(port, name, Arc::default()).await
+}
+
+/// The same, whose health path does not answer while it is stuck.
+async fn stuck_app(port: u16, name: &'static str, stuck: Arc<AtomicBool>) -> JoinHandle<()> {
+    let health = async move || {
+        if stuck.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        "well"
+    };
+    let router = Router::new().route("/healthz", get(health)).route("/", get(move || async move { name }));
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
 }
@@ -62,5 +77,38 @@ async fn an_app_that_dies_is_replaced_without_moving_the_database_and_follows_it
     pair.shows("another primary with its app", |s| moved(s) && active(s) == primary_of(s)).await;
     let seen = pair.whole(1).await;
     assert!(led_to(&seen, primary_of(&seen).unwrap()));
+    pair.ends(writer, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hung_app_is_replaced_and_a_free_one_stays_where_it_is_when_the_database_moves() {
+    let ports = free_ports::<2>();
+    let stuck: [Arc<AtomicBool>; 2] = Default::default();
+    let mut apps = Vec::new();
+    for ((port, name), stuck) in ports.into_iter().zip(crate::pair::NAMES).zip(&stuck) {
+        apps.push(stuck_app(port, name, Arc::clone(stuck)).await);
+    }
+    let health = ports.map(|port| format!("http://127.0.0.1:{port}/healthz"));
+    let pair = LivePair::wished(&Wish::default().apps(health).set("policy.app=free")).await;
+    let writer = pair.write().await;
+    let seen = pair.shows("an active app", |s| active(s).is_some_and(|name| led_to(s, name))).await;
+    let (primary, first) = (pair.primary().await, active(&seen).unwrap().to_owned());
+    let other = pair.other(&first).node.name;
+    let index = crate::pair::NAMES.iter().position(|name| *name == first).unwrap();
+
+    stuck[index].store(true, Ordering::Relaxed);
+    pair.shows("the other app", |s| active(s) == Some(other) && led_to(s, other)).await;
+    let incident = pair.shows("the incident", |s| s.last_incident.is_some()).await.last_incident.unwrap();
+    assert_eq!(incident.kind, IncidentKind::AppFailover);
+    assert!(incident.cause.summary.contains("does not answer"), "{:?}", incident.cause);
+    stuck[index].store(false, Ordering::Relaxed);
+    pair.whole(0).await;
+
+    // It stays, whichever side the database is on.
+    let operation = pair.ask("/v1/switchover", json!({ "to": pair.other(primary).node.name })).await;
+    assert_eq!(pair.over(&operation).await.state, OperationState::Done);
+    let seen = pair.whole(1).await;
+    assert_eq!((primary_of(&seen), active(&seen)), (Some(pair.other(primary).node.name), Some(other)));
+    assert!(led_to(&seen, other));
     pair.ends(writer, 1).await;
 }

@@ -1,4 +1,4 @@
-//! The app server's health probe, against a real HTTP server.
+//! The app server's health probe, against real servers and programs.
 
 use std::{
     sync::{
@@ -9,7 +9,13 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use locum::{app::Probe, clock::SystemClock, config, model::AppFacts, ports::Clock};
+use locum::{
+    app::Probe,
+    clock::SystemClock,
+    config::{self, Health},
+    model::{AppFacts, AppFailure},
+    ports::Clock,
+};
 use tokio::{
     net::TcpListener,
     sync::Semaphore,
@@ -52,12 +58,12 @@ impl App {
 }
 
 fn probe(address: &str, interval: Duration, limit: Duration) -> Probe {
-    let config = config::App {
-        health: format!("http://{address}/healthz"),
-        address: address.to_owned(),
-        interval,
-        timeout: limit,
-    };
+    let url = format!("http://{address}/healthz").parse().unwrap();
+    asked(Health::Http { url, status: None, body: None }, interval, limit)
+}
+
+fn asked(health: Health, interval: Duration, limit: Duration) -> Probe {
+    let config = config::App { health, address: "127.0.0.1:1".into(), interval, timeout: limit };
     Probe::start(&config, Arc::new(SystemClock))
 }
 
@@ -137,6 +143,7 @@ async fn an_app_that_does_not_listen_is_unhealthy_and_the_cause_is_named() {
     let facts = until(&probe, |facts| facts.failing_since.is_some()).await;
     assert!(!facts.healthy && facts.last_ok.is_none());
     assert!(facts.error.as_ref().unwrap().contains("refused"), "{facts:?}");
+    assert_eq!(facts.failure, Some(AppFailure::Refuses));
 }
 
 #[tokio::test]
@@ -158,14 +165,63 @@ async fn a_request_during_a_probe_makes_one_more_directly_after_it() {
 }
 
 #[tokio::test]
-async fn a_health_address_that_is_none_is_reported_and_not_a_crash() {
-    let config = config::App {
-        health: "no address".into(),
-        address: "127.0.0.1:1".into(),
-        interval: SELDOM,
-        timeout: DEADLINE,
-    };
-    let probe = Probe::start(&config, Arc::new(SystemClock));
+async fn an_answer_may_have_to_have_one_status_and_to_contain_a_text() {
+    let (app, address) = App::start(204, MANY).await;
+    let url: reqwest::Url = format!("http://{address}/healthz").parse().unwrap();
+    let often = Duration::from_millis(10);
+    let probe = asked(Health::Http { url: url.clone(), status: Some(503), body: None }, often, DEADLINE);
     let facts = until(&probe, |facts| facts.failing_since.is_some()).await;
-    assert!(!facts.healthy && facts.error.is_some());
+    assert_eq!((facts.failure, facts.healthy), (Some(AppFailure::Unwell), false), "{facts:?}");
+    app.status.store(503, Ordering::SeqCst);
+    until(&probe, |facts| facts.healthy && facts.failure.is_none()).await;
+
+    let said = Router::new().route("/", get(async || format!("{}ready", "-".repeat(5000))));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url: reqwest::Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move { axum::serve(listener, said).await });
+    let wants = |body: &str| Health::Http { url: url.clone(), status: None, body: Some(body.into()) };
+    until(&asked(wants("-ready"), often, DEADLINE), |facts| facts.healthy).await;
+    let facts = until(&asked(wants("steady"), often, DEADLINE), |facts| facts.failing_since.is_some()).await;
+    assert!(facts.error.as_ref().unwrap().contains("steady"), "{facts:?}");
+}
+
+#[tokio::test]
+async fn a_connection_may_be_all_that_is_asked_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let probe = asked(Health::Tcp(address), Duration::from_millis(10), DEADLINE);
+    until(&probe, |facts| facts.healthy).await;
+    drop(listener);
+    until(&probe, |facts| facts.failure == Some(AppFailure::Refuses)).await;
+}
+
+#[tokio::test]
+async fn a_program_may_tell_and_one_that_hangs_is_killed_with_what_it_began() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, mood, pid) = (dir.path().join("check"), dir.path().join("mood"), dir.path().join("pid"));
+    // Not written in place: a program that is open for writing cannot be run.
+    let script = format!(
+        "#!/bin/sh\ncase $(cat {0}) in well) exit 0;; ill) echo 'no coffee' >&2; exit 3;; esac\nsleep 1000 & echo $! >{1}.new; mv {1}.new {1}; wait\n",
+        mood.display(),
+        pid.display()
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(&mood, "well").unwrap();
+    let probe = asked(Health::Command(program), Duration::from_millis(10), Duration::from_secs(2));
+    until(&probe, |facts| facts.healthy).await;
+    std::fs::write(&mood, "ill").unwrap();
+    let facts = until(&probe, |facts| facts.failure == Some(AppFailure::Unwell)).await;
+    assert!(facts.error.as_ref().unwrap().contains("no coffee"), "{facts:?}");
+    std::fs::write(&mood, "stuck").unwrap();
+    let facts = until(&probe, |facts| facts.failure == Some(AppFailure::Hangs)).await;
+    assert!(facts.error.as_ref().unwrap().contains("no answer within"), "{facts:?}");
+    drop(probe);
+    let begun = std::fs::read_to_string(&pid).unwrap().trim().to_owned();
+    eventually(|| {
+        // Ended, or a zombie that nobody has waited for yet.
+        let stat = std::fs::read_to_string(format!("/proc/{begun}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    })
+    .await;
 }

@@ -67,6 +67,7 @@ impl Mix {
             },
             write_wait: ms(rng.pick(&[100, 500, 2000])),
             app_grace: ms(700),
+            app: locum::model::AppTie::Tied,
             drain: ms(rng.pick(&[50, 500])),
             handover: ms(rng.pick(&[2000, 15_000])),
             max_failovers: if rng.chance(200) { 2 } else { 1000 },

@@ -6,7 +6,7 @@ mod rejoin_asked;
 mod rescue;
 mod service;
 
-use super::{Memory, Plan, fixture::*, plan};
+use super::{Memory, Plan, case::Case, fixture::*, plan, vacancy};
 use crate::model::*;
 
 fn decide(view: &View) -> Plan {
@@ -844,6 +844,35 @@ fn an_app_that_stays_down_is_replaced_without_moving_the_database() {
     assert_eq!(declared(&decide_after(&view, &policy, &finding, 100)), None, "grace");
     let next = declared(&decide_after(&view, &policy, &finding, 900)).cloned().expect("flips");
     assert_eq!((next.app, next.primary, next.epoch), (Some(tokyo()), Some(seoul()), Epoch(3)));
+}
+
+#[test]
+fn an_app_whose_process_has_ended_is_replaced_sooner_than_one_that_hangs() {
+    let moves = |failure, finding, ms| {
+        let mut view = healthy();
+        let app = view.agent_mut(&seoul()).app.as_mut().expect("an app");
+        (app.healthy, app.failure) = (false, Some(failure));
+        declared(&decide_after(&view, &Policy::default(), &[finding], ms)).is_some()
+    };
+    let (down, hung) = (Finding::AppDown { node: seoul() }, Finding::AppHung { node: seoul() });
+    assert!(!moves(AppFailure::Refuses, down.clone(), 90) && moves(AppFailure::Refuses, down.clone(), 100));
+    assert!(!moves(AppFailure::Unwell, down.clone(), 490) && moves(AppFailure::Unwell, down, 500));
+    assert!(!moves(AppFailure::Hangs, hung.clone(), 490) && moves(AppFailure::Hangs, hung, 500));
+}
+
+#[test]
+fn a_free_app_stays_where_it_is_as_long_as_it_is_well() {
+    let place = |tie, healthy_there| {
+        let mut view = healthy();
+        view.intent_mut().app = Some(seoul());
+        view.agent_mut(&seoul()).app.as_mut().expect("an app").healthy = healthy_there;
+        let policy = Policy { app: tie, ..Policy::default() };
+        let intent = view.intent_mut().clone();
+        vacancy::with_app_of(&Case::new(&view, &Memory::default(), &policy, NOW), intent, &tokyo()).app
+    };
+    assert_eq!(place(AppTie::Tied, true), Some(tokyo()));
+    assert_eq!(place(AppTie::Free, true), Some(seoul()));
+    assert_eq!(place(AppTie::Free, false), Some(tokyo()));
 }
 
 #[test]
