@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{Shared, error::Refusal};
-use crate::model::Snapshot;
+use crate::model::{Snapshot, Traffic};
 
 /// A sign of life on a stream with no events; shorter than the port's limit for silence.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
@@ -81,6 +81,8 @@ fn essentials(snapshot: &Snapshot) -> Snapshot {
     }
     for endpoint in &mut essentials.endpoints {
         (endpoint.open, endpoint.held) = (0, 0);
+        (endpoint.held_total, endpoint.cut_total, endpoint.refused_total) = (0, 0, 0);
+        endpoint.traffic = Traffic::default();
     }
     essentials
 }

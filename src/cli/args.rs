@@ -59,6 +59,11 @@ pub enum Verb {
     /// Stop one PostgreSQL when its right to serve has run out; there is no need to start it by hand
     #[command(hide = true)]
     Guard(super::guard::Args),
+    /// Lead the clients of this host, beside an app and without a member: follows what members show
+    #[command(
+        after_help = "It holds new connections during a failover, and keeps its last target while no member is heard.\n\nExamples:\n  locum endpoint --member http://10.0.0.1:8008 --member http://10.0.0.2:8008\n  locum endpoint --member http://10.0.0.1:8008 --listen 127.0.0.1:6480 --target app"
+    )]
+    Endpoint(super::endpoint::Args),
     /// Show who is primary, how much a disaster would cost now, and what is wrong
     #[command(
         after_help = "Exits with 1 if no node serves.\n\nExamples:\n  locum status\n  locum status --watch\n  locum status --json | jq .rpo"

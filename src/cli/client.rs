@@ -187,7 +187,7 @@ impl Member {
 }
 
 /// A URL from `host:port` or a URL.
-fn base_of(address: &str) -> Result<Url, Failure> {
+pub(super) fn base_of(address: &str) -> Result<Url, Failure> {
     let address = address.trim();
     let url = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
     match Url::parse(&url) {

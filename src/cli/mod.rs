@@ -10,6 +10,7 @@ mod client;
 mod config;
 mod confirm;
 pub mod demo;
+mod endpoint;
 mod explain;
 mod failure;
 pub mod guard;
@@ -78,6 +79,7 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Demo(args) => Ok(demo::execute(args).await?),
         Verb::Guard(args) => Ok(guard::execute(args)),
         Verb::DemoApp(args) => Ok(demo::app::execute(&args).await?),
+        Verb::Endpoint(args) => Ok(endpoint::execute(&args).await?),
         Verb::Status(args) => Ok(status::execute(&args).await?.into()),
         Verb::Explain(args) => Ok(explain::execute(&args).await?.into()),
         Verb::Switchover(args) => Ok(switchover::execute(&args).await?.into()),

@@ -70,7 +70,8 @@ async fn removed(mut snapshots: watch::Receiver<Arc<Snapshot>>, node: &NodeId) {
     }
 }
 
-async fn told_to_stop() -> anyhow::Result<()> {
+/// Resolves at SIGTERM or SIGINT.
+pub(super) async fn told_to_stop() -> anyhow::Result<()> {
     let mut terminate = tokio::signal::unix::signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     tokio::select! {
         _ = terminate.recv() => Ok(()),

@@ -3,50 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{AppStatus, Timeline};
-
-fn node(name: &str, role: Role, lag: Option<u64>) -> NodeStatus {
-    NodeStatus {
-        node: NodeId::new(name).unwrap(),
-        api_address: None,
-        database: Some(format!("{name}:5432")),
-        heard_ms: 50.0,
-        role,
-        serving: role == Role::Primary,
-        sync: false,
-        streaming: role == Role::Standby,
-        timeline: Some(Timeline(3)),
-        lsn: None,
-        lag_bytes: lag,
-        replay_bytes: lag.map(|_| 0),
-        disk_free_bytes: None,
-        guard: None,
-        promise: None,
-        job: None,
-        error: None,
-        app: None,
-    }
-}
-
-fn snapshot(nodes: Vec<NodeStatus>) -> Snapshot {
-    Snapshot {
-        cluster: crate::model::ClusterName::new("orders").unwrap(),
-        node: NodeId::new("a").unwrap(),
-        at: jiff::Timestamp::UNIX_EPOCH,
-        leader: None,
-        store_error: None,
-        intent: None,
-        nodes,
-        endpoints: Vec::new(),
-        rpo: None,
-        findings: Vec::new(),
-        plan: Vec::new(),
-        if_it_crashed: Vec::new(),
-        incident: None,
-        last_incident: None,
-        operations: Vec::new(),
-    }
-}
+use crate::{
+    endpoint::fixture::{node, snapshot},
+    model::{AppStatus, Timeline},
+};
 
 fn served(offer: &Offer) -> Vec<&str> {
     offer.serve.iter().map(|target| target.node.as_str()).collect()

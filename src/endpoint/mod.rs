@@ -16,6 +16,8 @@ pub mod balance;
 mod bind;
 mod connection;
 mod driver;
+#[cfg(test)]
+mod fixture;
 mod follow;
 mod gate;
 mod greet;
@@ -26,6 +28,7 @@ mod proxy_header;
 mod queue;
 mod relay;
 pub mod routing;
+pub mod sidecar;
 mod socket;
 mod startup;
 mod switchboard;

@@ -42,6 +42,7 @@ mod pair_nodes;
 mod pair_pgbouncer;
 mod pair_refused;
 mod pair_rejoin;
+mod pair_sidecar;
 mod pair_standby;
 mod pair_switchover;
 mod plain;

@@ -54,6 +54,7 @@ async fn one_event_at_once_and_one_for_every_change_that_matters() {
         shown.nodes[0].heard_ms = 99.0;
         shown.nodes[1].lag_bytes = Some(512);
         shown.endpoints[0].open = 8;
+        shown.endpoints[0].traffic.last_gap_us = Some(7);
         shown.plan = vec!["acts in 1.9s".into()];
         shown.rpo = None;
     });
