@@ -108,6 +108,8 @@ impl Host {
 impl Local for Host {
     fn facts(&self) -> MemberFacts {
         MemberFacts {
+            // First: whatever is gathered from here on is no older.
+            left: self.clock.now(),
             remembered: *self.remembered.borrow(),
             node: self.node.clone(),
             agent: self.agent.as_ref().map(|agent| agent.facts()),

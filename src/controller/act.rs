@@ -73,16 +73,16 @@ impl Controller {
                     // A server that is started anew has proven nothing, though its epoch is the same.
                     self.world.verified = None;
                 }
-                self.spawn(order(self.deps.clone(), self.events.clone(), feed, stamp, command), key, now);
+                self.spawn(order(self.events.clone(), feed, stamp, command), key, now);
                 return;
             }
             Step::Route { member, endpoint, order, stamp } => {
                 let Some(feed) = self.feeds.get(&member).cloned() else { return };
-                let (deps, events) = (self.deps.clone(), self.events.clone());
+                let events = self.events.clone();
                 let work = async move {
                     let answer =
                         tokio::time::timeout(SHORT, feed.member.route(&endpoint, stamp, order)).await;
-                    answered(&deps, &events, &feed.node, answer).await
+                    answered(&events, &feed.node, answer).await
                 };
                 self.spawn(work, key, now);
                 return;
@@ -219,7 +219,6 @@ async fn declare(
 }
 
 async fn order(
-    deps: Arc<Deps>,
     events: tokio::sync::mpsc::Sender<Event>,
     feed: Feed,
     stamp: Stamp,
@@ -235,18 +234,19 @@ async fn order(
         _ => SHORT,
     };
     let answer = tokio::time::timeout(limit, feed.member.order(stamp, command)).await;
-    answered(&deps, &events, &feed.node, answer).await
+    answered(&events, &feed.node, answer).await
 }
 
 /// Takes the facts that come with an answer before anything else does: what the order brought about is in them.
 async fn answered(
-    deps: &Deps,
     events: &tokio::sync::mpsc::Sender<Event>,
     node: &NodeId,
     answer: Result<Result<Answer, NoAnswer>, tokio::time::error::Elapsed>,
 ) -> Result<Effect, String> {
     let answer = answer.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
-    let facts = Seen { value: answer.facts, at: deps.clock.now() };
+    // Not now: what came on the stream meanwhile may have left later.
+    let at = answer.facts.sent_at;
+    let facts = Seen { value: answer.facts, at };
     _ = events.send(Event::Facts(node.clone(), Box::new(facts))).await;
     match answer.reply {
         Reply::Done => Ok(Effect::None),

@@ -19,6 +19,8 @@ use crate::{
 const BEATS_MISSED: Duration = Duration::from_millis(250);
 /// … and beyond this every threshold has passed.
 const SILENT: Duration = Duration::from_secs(5);
+/// No host is started anew in less: only then does its clock begin anew.
+const REBOOT: Duration = Duration::from_secs(5);
 /// Requests that may wait at most.
 const REQUESTS: usize = 16;
 /// Failovers remembered for the flap limit.
@@ -32,6 +34,8 @@ const SETTLED: Duration = Duration::from_secs(3);
 pub(super) struct World {
     node: NodeId,
     members: BTreeSet<NodeId>,
+    /// When the last facts of each member left, on its own clock.
+    left: BTreeMap<NodeId, Mono>,
     nodes: BTreeMap<NodeId, NodeView>,
     pub(super) registrations: BTreeMap<NodeId, Registration>,
     pub(super) intent: Option<(Intent, Revision)>,
@@ -61,6 +65,7 @@ impl World {
         Self {
             node: deps.node.clone(),
             members: deps.members.iter().cloned().collect(),
+            left: BTreeMap::new(),
             nodes: BTreeMap::new(),
             registrations: BTreeMap::new(),
             intent: None,
@@ -86,10 +91,12 @@ impl World {
 
     /// A member reported.
     pub(super) fn heard(&mut self, node: NodeId, facts: Seen<MemberFacts>) {
-        if self.nodes.get(&node).is_some_and(|known| known.heard > facts.at) {
+        let known = self.nodes.get(&node).map(|known| known.heard).zip(self.left.get(&node).copied());
+        if known.is_some_and(|known| is_old_news(known, (facts.at, facts.value.left))) {
             return;
         }
-        let at = facts.at;
+        self.left.insert(node.clone(), facts.value.left);
+        let at = known.map_or(facts.at, |(heard, _)| heard.max(facts.at));
         let endpoints =
             facts.value.endpoints.into_iter().map(|(name, value)| (name, Seen { value, at })).collect();
         self.nodes.insert(
@@ -248,5 +255,26 @@ impl World {
         let settled =
             now.since(self.intent_since) > SETTLED && self.underway.is_empty() && self.requests.is_empty();
         here && other && settled && !incident && intent.handover.is_none()
+    }
+}
+
+/// Answers to orders and the stream overtake each other: what left before what is known, by the sender's clock, is old news,
+/// whenever it came. Of both: when it was heard, here, and when it left, there.
+fn is_old_news((heard, known_left): (Mono, Mono), (at, left): (Mono, Mono)) -> bool {
+    left < known_left && at.since(heard) < REBOOT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_left_earlier_is_old_news_and_what_a_host_says_that_was_started_anew_is_not() {
+        let second = 1_000_000;
+        let known = (Mono(100 * second), Mono(7 * second));
+        assert!(is_old_news(known, (Mono(100 * second + 1), Mono(7 * second - 1))));
+        assert!(!is_old_news(known, (Mono(100 * second + 1), Mono(7 * second))));
+        assert!(!is_old_news(known, (Mono(99 * second), Mono(7 * second + 1))), "only its way was quicker");
+        assert!(!is_old_news(known, (Mono(105 * second), Mono(second))));
     }
 }

@@ -16,6 +16,9 @@ pub struct MemberFacts {
     pub node: NodeId,
     /// When the message left, on the sender's clock. All instants in it are of that clock.
     pub sent_at: Mono,
+    /// When they were gathered, on the sender's clock for ever: of two messages, which overtake each other, the later one counts.
+    #[serde(default)]
+    pub left: Mono,
     /// The highest stamp of an intent that this member ever read: a store that holds less was put back.
     #[serde(default)]
     pub remembered: Option<Stamp>,

@@ -37,11 +37,12 @@ impl MemberFacts {
     /// `received_at`.
     #[must_use]
     pub fn rebased(self, received_at: Mono) -> Self {
-        let Self { node, sent_at, remembered, agent, endpoints } = self;
+        let Self { node, sent_at, left, remembered, agent, endpoints } = self;
         let shift = Shift { sent_at, received_at };
         Self {
             node,
             sent_at: received_at,
+            left,
             remembered,
             agent: agent.map(|facts| agent_facts(facts, shift)),
             endpoints: endpoints.into_iter().map(|(name, facts)| (name, endpoint(facts, shift))).collect(),
@@ -348,7 +349,7 @@ mod tests {
             traffic: Default::default(),
         };
         let endpoints = BTreeMap::from([(EndpointName::new("db").expect("good name"), endpoint)]);
-        MemberFacts { node, sent_at, remembered: None, agent: Some(agent), endpoints }
+        MemberFacts { node, sent_at, left: sent_at, remembered: None, agent: Some(agent), endpoints }
     }
 
     proptest! {

@@ -43,6 +43,8 @@ pub(super) struct Fake {
     /// Orders wait for a permit.
     gate: Semaphore,
     finished: watch::Sender<u64>,
+    /// How long answers to routes are on their way.
+    dawdles_us: AtomicU64,
 }
 
 impl Fake {
@@ -54,6 +56,7 @@ impl Fake {
             asked: Mutex::new(Vec::new()),
             gate: Semaphore::new(1_000),
             finished: watch::Sender::new(0),
+            dawdles_us: AtomicU64::new(0),
         })
     }
 
@@ -91,7 +94,9 @@ impl Member for Fake {
         order: RouteOrder,
     ) -> Result<Answer, NoAnswer> {
         self.note(format!("{order:?} {endpoint} {stamp}"));
-        Ok(Answer { reply: Reply::Refused("a lower stamp".into()), facts: self.facts() })
+        let mut facts = self.facts();
+        facts.sent_at.0 -= self.dawdles_us.load(Ordering::SeqCst);
+        Ok(Answer { reply: Reply::Refused("a lower stamp".into()), facts })
     }
     async fn vouch(&self, stamp: Stamp, ttl: Duration) -> Result<bool, NoAnswer> {
         self.note(format!("vouch {stamp} {ttl:?}"));
@@ -133,7 +138,14 @@ impl Local for Fake {
             traffic: locum::model::Traffic::default(),
         };
         let endpoints = BTreeMap::from([(endpoint_name(), endpoint)]);
-        MemberFacts { node: self.node.clone(), sent_at: now, remembered: None, agent: None, endpoints }
+        MemberFacts {
+            node: self.node.clone(),
+            sent_at: now,
+            left: now,
+            remembered: None,
+            agent: None,
+            endpoints,
+        }
     }
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -247,7 +259,21 @@ async fn instants_are_on_the_receivers_clock() {
     let byte = facts.value.endpoints[&endpoint_name()].last_server_byte.expect("it was set");
     assert_eq!(facts.at.since(byte), Duration::from_millis(250));
     let answer = remote.order(stamp(), Command::Checkpoint).await.expect("an answer");
-    assert!(answer.facts.sent_at >= facts.at && answer.facts.sent_at <= SystemClock.now());
+    assert!(answer.facts.left >= facts.value.left && answer.facts.sent_at <= SystemClock.now());
+}
+
+#[tokio::test]
+async fn the_facts_of_an_answer_that_was_long_on_its_way_are_as_old_as_they_are() {
+    let fake = Fake::new("a");
+    let port = Port::open(&fake).await;
+    let remote = port.remote();
+    heard(&remote, |_| true).await;
+    let late = Duration::from_secs(5);
+    fake.dawdles_us.store(5_000_000, Ordering::SeqCst);
+    let answer = remote.route(&endpoint_name(), stamp(), RouteOrder::Hold).await.expect("an answer");
+    let age = SystemClock.now().since(answer.facts.sent_at);
+    // Some of what it really took may have been taken for the clocks' difference.
+    assert!(age > late / 2, "{age:?}");
 }
 
 #[tokio::test]

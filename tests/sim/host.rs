@@ -122,6 +122,7 @@ impl Host {
         MemberFacts {
             node: node(self.agent.host),
             sent_at: self.clock.at(now),
+            left: self.clock.at(now),
             // Each controller remembers for itself here; a person restarts one that alone knows more.
             remembered: None,
             agent: self.serves.then(|| self.agent.facts(self.guard.facts(self.pg.held, now))),

@@ -82,7 +82,14 @@ mod tests {
         fn facts(&self) -> MemberFacts {
             let node = NodeId::new("a").expect("good name");
             let sent_at = Mono(*self.0.borrow());
-            MemberFacts { node, sent_at, remembered: None, agent: None, endpoints: BTreeMap::new() }
+            MemberFacts {
+                node,
+                sent_at,
+                left: sent_at,
+                remembered: None,
+                agent: None,
+                endpoints: BTreeMap::new(),
+            }
         }
         fn changes(&self) -> watch::Receiver<u64> {
             self.0.subscribe()

@@ -1,6 +1,12 @@
 //! The side of the peer port that asks: another member, as [`ports::Member`](crate::ports::Member).
 
-use std::{collections::BTreeSet, error::Error as _, io, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    error::Error as _,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use reqwest::{
@@ -15,6 +21,7 @@ use tokio_rustls::rustls;
 use super::{
     access::Access,
     stream::{self, Heard},
+    transit::Transit,
     wire::{self, OrderCall, ParkCall, Returned, RouteCall, VouchCall},
 };
 use crate::{
@@ -52,6 +59,8 @@ pub(super) struct Peer {
     access: Access,
     pub(super) clock: Arc<dyn Clock>,
     client: reqwest::Client,
+    /// The delays of what comes from there.
+    transit: Mutex<Transit>,
 }
 
 impl Remote {
@@ -69,7 +78,8 @@ impl Remote {
         let address = address.into();
         let name = Name { node: node.clone(), cluster: cluster.clone() };
         let (base, client) = (base(&access, &name, &address), client(&access, &address));
-        let peer = Peer { cluster, node, address, base, access, clock, client };
+        let transit = Mutex::default();
+        let peer = Peer { cluster, node, address, base, access, clock, client, transit };
         let peer = Arc::new(peer);
         let (sender, heard) = watch::channel(None);
         let stream = tokio::spawn(stream::keep_open(Arc::clone(&peer), sender)).abort_handle();
@@ -240,12 +250,18 @@ impl Peer {
         Ok(body)
     }
 
-    /// The answer, its facts on this member's clock. One of another node is none.
+    pub(super) fn transit(&self) -> MutexGuard<'_, Transit> {
+        self.transit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer, its facts on this member's clock. They may be older than what the stream brought meanwhile: judged by when
+    /// they left, as that is. One of another node is none.
     fn local(&self, answer: Answer) -> Result<Answer, NoAnswer> {
         let received = self.clock.now();
         let Answer { reply, facts } = answer;
         if facts.node == self.node {
-            Ok(Answer { reply, facts: facts.rebased(received) })
+            let arrived = self.transit().arrival(facts.sent_at, received);
+            Ok(Answer { reply, facts: facts.rebased(arrived) })
         } else {
             Err(NoAnswer(format!("{} answers at its address", facts.node)))
         }

@@ -41,7 +41,8 @@ async fn listen(peer: &Peer, heard: &watch::Sender<Heard>, link: &mut Link) -> L
         Ok(response) => Lines { response, buffer: Vec::new(), searched: 0 },
         Err(why) => return why,
     };
-    let mut transit = Transit::default();
+    // Its clock may be another one since: that of a host that was started anew.
+    *peer.transit() = Transit::default();
     loop {
         let line = match timeout(SILENCE, lines.next()).await {
             Ok(Ok(line)) => line,
@@ -56,7 +57,7 @@ async fn listen(peer: &Peer, heard: &watch::Sender<Heard>, link: &mut Link) -> L
         if facts.node != peer.node {
             return Lost::Foreign(facts.node);
         }
-        let arrived = transit.arrival(facts.sent_at, received);
+        let arrived = peer.transit().arrival(facts.sent_at, received);
         if received.since(arrived) > SILENCE {
             return Lost::Late(received.since(arrived));
         }
