@@ -349,7 +349,7 @@ mod tests {
             traffic: Default::default(),
         };
         let endpoints = BTreeMap::from([(EndpointName::new("db").expect("good name"), endpoint)]);
-        MemberFacts { node, sent_at, left: sent_at, remembered: None, agent: Some(agent), endpoints }
+        MemberFacts { node, sent_at, left: Mono(7), remembered: None, agent: Some(agent), endpoints }
     }
 
     proptest! {
