@@ -142,8 +142,6 @@ async fn a_member_killed_in_mid_clone_brings_its_node_home() {
 /// When the member of the old primary is killed on its way home.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    /// `pg_waldump` looks for the end of its WAL, or lists what was lost.
-    Listing,
     /// The single-user server replays what the crash left.
     Recovering,
     /// `pg_rewind` has begun.
@@ -152,8 +150,8 @@ enum Moment {
     Rewritten(u64),
 }
 
-const MOMENTS: [Moment; 5] =
-    [Moment::Listing, Moment::Recovering, Moment::Rewinding, Moment::Rewritten(30), Moment::Rewritten(120)];
+const MOMENTS: [Moment; 4] =
+    [Moment::Recovering, Moment::Rewinding, Moment::Rewritten(30), Moment::Rewritten(120)];
 
 /// Loses the primary's host with rows that nobody else has; the other one serves when this returns.
 async fn lose_with_rows(pair: &mut LivePair) -> &'static str {
@@ -181,7 +179,6 @@ async fn a_member_killed_in_mid_rewind_brings_its_node_home() {
         let folder = pair.host(old).node.folder().to_owned();
         pair.host_mut(old).member.start();
         match moment {
-            Moment::Listing => runs(&folder, "pg_waldump").await,
             Moment::Recovering => runs(&folder, "postgres").await,
             Moment::Rewinding => runs(&folder, "pg_rewind").await,
             Moment::Rewritten(ms) => {
