@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use crate::{
     fixture::{Node, SOON, until},
-    pair::{LivePair, Wish, send},
+    pair::{LivePair, Wish, of_folder, send},
     plain::locum,
 };
 
@@ -65,12 +65,26 @@ async fn follow_by_hand(node: &Node, primary: &Node) {
     primary.becomes(streams, "1").await;
 }
 
-/// Steps 1 and 2: members and store are gone, and stay so.
-fn lose_everything(pair: &mut LivePair) {
+/// Steps 1 and 2: members, guards and store are gone, and stay so.
+async fn lose_everything(pair: &mut LivePair) {
     for host in &mut pair.hosts {
         host.member.kill();
+        end_guards(&host.node).await;
     }
     fs::remove_dir_all(pair.config_file("alpha").with_file_name("store")).unwrap();
+}
+
+/// One that is left freezes PostgreSQL when the last lease has run out.
+async fn end_guards(node: &Node) {
+    let is_guard = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).nth(1) == Some(b"guard")
+    };
+    let left = || of_folder(node.folder()).into_iter().filter(is_guard).collect::<Vec<_>>();
+    for pid in left() {
+        send(pid, "TERM");
+    }
+    until("the end of the guards", || async { left().is_empty().then_some(()) }).await;
 }
 
 /// Step 6, without `locum store accept`.
@@ -93,7 +107,7 @@ async fn the_standby_is_promoted_by_hand_and_the_pair_given_back() {
     let mut pair = LivePair::wished(&Wish::default()).await;
     let writer = pair.write().await;
     writer.goes_on().await;
-    lose_everything(&mut pair);
+    lose_everything(&mut pair).await;
     let acknowledged = writer.finish().await;
     // The primary's host is lost, too.
     let primary = pair.host("alpha").node.instance.find().await.unwrap().unwrap();
@@ -134,7 +148,7 @@ async fn the_standby_is_promoted_by_hand_and_the_pair_given_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_primary_goes_on_alone_by_hand_and_the_store_that_forgot_is_not_believed() {
     let mut pair = LivePair::wished(&Wish::default()).await;
-    lose_everything(&mut pair);
+    lose_everything(&mut pair).await;
     let beta = &pair.host("beta").node;
     run(beta, "pg_ctl", &["-D", &beta.config.data_dir.display().to_string(), "stop", "-m", "fast"]).await;
     let alpha = &pair.host("alpha").node;
