@@ -15,8 +15,8 @@ const BEFORE_SERVICE: Duration = Duration::from_millis(500);
 const PREFIX: &str = "locum_";
 
 impl Inner {
-    /// Drops what is left of a term as primary, or of a promotion that did not come: nobody streams from a standby through Locum's slots, and a slot that
-    /// nobody moves on keeps all WAL for ever.
+    /// Drops what is left of a term as primary, or of a promotion that did not come: nobody streams from a standby through
+    /// Locum's slots, and a slot that nobody moves on keeps all WAL for ever.
     pub(super) async fn drop_slots_of_a_former_term(&self) -> Result<(), Unable> {
         const DROP: &str = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
              WHERE slot_type = 'physical' AND NOT active AND starts_with(slot_name, 'locum_')";

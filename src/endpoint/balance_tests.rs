@@ -1,3 +1,4 @@
+//! What balanced endpoints may lead to, and in which turn.
 #![allow(clippy::unwrap_used, reason = "a test may fail that way")]
 
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+//! What a proxy beside an app does with what members show.
 #![allow(clippy::unwrap_used, reason = "a test may fail that way")]
 
 use super::*;

@@ -122,7 +122,7 @@ pub struct NodeStatus {
 pub struct AppStatus {
     /// Where it serves.
     pub address: String,
-    /// Its health path answers.
+    /// Its health probe found it well.
     pub healthy: bool,
     /// The endpoint leads to it.
     pub active: bool,

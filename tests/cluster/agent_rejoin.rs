@@ -1,6 +1,6 @@
 //! The old primary comes back, and what it gave up is counted and kept.
 
-use locum::model::{Command, Reply, Server};
+use locum::model::{Command, Reply, Server, Switch};
 
 use super::agent_fixture::{Pair, is_down, pair, primary, promote, signal, stamp, standby};
 use crate::fixture::Small;
@@ -70,12 +70,7 @@ async fn what_was_lost_is_said_to_be_unknown_where_the_wal_is_gone_and_the_node_
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_rewound_while_it_cannot_be_salvaged() {
     let mut pair = pair().await;
-    pair.a.ask("CREATE TABLE rows (n int)").await;
-    has_rows(&pair).await;
-    pair.b.done(stamp(2, 6), Command::Recruit).await;
-    pair.a.ask("INSERT INTO rows VALUES (1)").await;
-    pair.a.done(stamp(2, 6), Command::Fence).await;
-    let switch = promoted(&pair).await;
+    let switch = lost_a_row(&pair).await;
     // All of PostgreSQL's programs but one.
     let (programs, all) = (pair._dir.path().join("bin"), pair.a.cfg.bin_dir.clone());
     std::fs::create_dir(&programs).unwrap();
@@ -88,47 +83,53 @@ async fn nothing_is_rewound_while_it_cannot_be_salvaged() {
     pair.a.cfg.bin_dir.clone_from(&programs);
     pair.a.restart_agent().await;
     pair.a.until("its end", is_down).await;
-    let rewind = Command::Rewind(pair.b.upstream_for(&pair.a), switch);
-    for command in [rewind.clone(), Command::Clone(pair.b.upstream_for(&pair.a), switch)] {
-        let reply = pair.a.agent.order(stamp(2, 9), command).await;
-        assert!(matches!(&reply, Reply::Failed(why) if why.contains("pg_waldump")), "{reply:?}");
-    }
-    let facts = pair.a.agent.facts();
-    assert_eq!((facts.unfinished, facts.lost, facts.failed.len()), (None, None, 2));
+    refuses_both(&pair, switch, "pg_waldump").await;
     std::os::unix::fs::symlink(all.join("pg_waldump"), programs.join("pg_waldump")).unwrap();
-    pair.a.done(stamp(2, 10), rewind).await;
-    let facts = pair.a.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
-    assert_eq!(facts.lost.map(|lost| lost.transactions), Some(1));
+    comes_home(&pair, switch).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_rewound_while_there_is_no_room_for_the_salvage() {
     let pair = pair().await;
-    pair.a.ask("CREATE TABLE rows (n int)").await;
-    has_rows(&pair).await;
-    pair.b.done(stamp(2, 6), Command::Recruit).await;
-    pair.a.ask("INSERT INTO rows VALUES (1)").await;
-    pair.a.done(stamp(2, 6), Command::Fence).await;
-    let switch = promoted(&pair).await;
+    let switch = lost_a_row(&pair).await;
     let salvages = pair.a.state_dir.join("salvage");
     std::fs::create_dir_all(&salvages).unwrap();
     // One segment of WAL takes 16 MiB.
     let Some(small) = Small::mount(&salvages, 6) else { return };
-    let rewind = Command::Rewind(pair.b.upstream_for(&pair.a), switch);
-    for command in [rewind.clone(), Command::Clone(pair.b.upstream_for(&pair.a), switch)] {
+    refuses_both(&pair, switch, "No space left").await;
+    small.grow(100);
+    comes_home(&pair, switch).await;
+}
+
+/// The old primary has one row that the new one has not. Returns the switch.
+async fn lost_a_row(pair: &Pair) -> Option<Switch> {
+    pair.a.ask("CREATE TABLE rows (n int)").await;
+    has_rows(pair).await;
+    pair.b.done(stamp(2, 6), Command::Recruit).await;
+    pair.a.ask("INSERT INTO rows VALUES (1)").await;
+    pair.a.done(stamp(2, 6), Command::Fence).await;
+    promoted(pair).await
+}
+
+/// Neither a rewind nor a clone is begun, for this reason.
+async fn refuses_both(pair: &Pair, switch: Option<Switch>, reason: &str) {
+    let upstream = || pair.b.upstream_for(&pair.a);
+    for command in [Command::Rewind(upstream(), switch), Command::Clone(upstream(), switch)] {
         let reply = pair.a.agent.order(stamp(2, 9), command).await;
-        assert!(matches!(&reply, Reply::Failed(why) if why.contains("No space left")), "{reply:?}");
+        assert!(matches!(&reply, Reply::Failed(why) if why.contains(reason)), "{reply:?}");
     }
     let facts = pair.a.agent.facts();
     assert_eq!((facts.unfinished, facts.lost, facts.failed.len()), (None, None, 2));
-    small.grow(100);
-    pair.a.done(stamp(2, 10), rewind).await;
+}
+
+async fn comes_home(pair: &Pair, switch: Option<Switch>) {
+    pair.a.done(stamp(2, 10), Command::Rewind(pair.b.upstream_for(&pair.a), switch)).await;
     let facts = pair.a.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
     assert_eq!(facts.lost.map(|lost| lost.transactions), Some(1));
 }
 
 /// Makes the other one the primary, with its slot for the old one. Returns the switch.
-async fn promoted(pair: &super::agent_fixture::Pair) -> Option<locum::model::Switch> {
+async fn promoted(pair: &Pair) -> Option<Switch> {
     pair.b.done(stamp(2, 7), promote()).await;
     let on_new =
         |f: &locum::model::AgentFacts| primary(f).is_some_and(|p| p.checkpoint_timeline == p.timeline);

@@ -40,7 +40,7 @@ metrics! {
     NODE_LAG = "locum_node_lag_bytes", "Bytes the node has not flushed, of what the primary has";
     NODE_REPLAY_LAG = "locum_node_replay_lag_bytes", "Bytes the node has flushed and not replayed";
     NODE_DISK_FREE = "locum_node_disk_free_bytes", "Bytes that are free for the data and the WAL of the node: the lesser of both";
-    APP_HEALTHY = "locum_app_healthy", "The health path of the node's app server answers";
+    APP_HEALTHY = "locum_app_healthy", "The health probe found the node's app server well";
     APP_ACTIVE = "locum_app_active", "The endpoint leads to the node's app server";
     FINDINGS = "locum_findings", "How many named problems there are";
     FINDING = "locum_finding", "1 for every named problem that there is";
