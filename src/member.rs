@@ -88,6 +88,13 @@ impl Host {
         }
     }
 
+    /// The highest stamp that this member knows of.
+    #[must_use]
+    pub fn remembers(&self) -> Option<Stamp> {
+        let promise = self.agent.as_ref().and_then(|agent| agent.facts().promise);
+        promise.max(*self.remembered.borrow())
+    }
+
     /// Stops the endpoints and the agent. PostgreSQL goes on.
     pub async fn stop(&self) {
         join_all(self.endpoints.values().map(|endpoint| endpoint.close())).await;

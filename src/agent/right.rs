@@ -153,10 +153,12 @@ impl Inner {
                 continue;
             }
             let last = self.last(&mut known).await?;
-            let count = last.as_ref().map_or(0, |(record, _)| record.count + 1);
-            let ttl_ms = u64::try_from(self.serving.ttl.as_millis()).unwrap_or(u64::MAX);
-            let (incarnation, epoch) = (stamp.incarnation, stamp.epoch);
-            let record = LeaseRecord { node: self.node.clone(), incarnation, epoch, ttl_ms, count };
+            let flushed = self.board.read(|s| match &s.facts.server.value {
+                Server::Primary(primary) => Some(primary.flushed),
+                _ => None,
+            });
+            let before = last.as_ref().map(|(record, _)| record);
+            let record = LeaseRecord::next(before, self.node.clone(), stamp, self.serving.ttl, flushed);
             let asked = self.now();
             let last = last.map(|(_, revision)| revision);
             match called(self.serving.lease.renew(reign, last, &record)).await {

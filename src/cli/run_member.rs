@@ -173,7 +173,7 @@ impl Running {
     async fn stop(self) {
         self.loop_task.abort();
         _ = self.loop_task.await;
-        if controller::leave_unattended(&self.records, &self.node).await {
+        if controller::leave_unattended(&self.records, &self.node, self.host.remembers()).await {
             self.host.disarm().await;
         }
         if let Err(error) = self.records.step_down(&self.node).await {

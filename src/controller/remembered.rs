@@ -1,5 +1,5 @@
-//! The highest stamp of an intent that this member ever read, kept on disk: a store that was put back while every member
-//! was down is older than that.
+//! The highest stamp that this member ever read in the store, or heard that somebody knows of, kept on disk: a store that was
+//! put back while every member was down is older than that, and whoever knew may not be there when it is looked at.
 
 use std::{
     fs::{self, File},

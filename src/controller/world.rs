@@ -53,6 +53,8 @@ pub(super) struct World {
     adopted: Mono,
     /// The highest stamp of an intent that was ever read.
     remembered: Option<Stamp>,
+    /// The highest stamp that anybody said to know of. Apart from what was read here: a read is no late one for it.
+    heard_of: Option<Stamp>,
     lease: LeaseSeen,
     pub(super) fenced_by_command: Option<(NodeId, Stamp)>,
     turned: Mono,
@@ -81,6 +83,7 @@ impl World {
             failovers: VecDeque::new(),
             adopted: Mono::default(),
             remembered: deps.remembered.stamp(),
+            heard_of: None,
             lease: LeaseSeen::default(),
             fenced_by_command: None,
             turned: deps.clock.now(),
@@ -96,6 +99,9 @@ impl World {
             return;
         }
         self.left.insert(node.clone(), facts.value.left);
+        // Whoever knows more may be gone when the store is looked at next.
+        let promise = facts.value.agent.as_ref().and_then(|agent| agent.promise);
+        self.heard_of = self.heard_of.max(facts.value.remembered).max(promise);
         let at = known.map_or(facts.at, |(heard, _)| heard.max(facts.at));
         let endpoints =
             facts.value.endpoints.into_iter().map(|(name, value)| (name, Seen { value, at })).collect();
@@ -216,7 +222,7 @@ impl World {
             leader: self.leader.clone(),
             awake_since: self.awake_since,
             store_error: self.store_error.clone(),
-            remembered: self.remembered,
+            remembered: self.remembered.max(self.heard_of),
             lease: self.lease.clone(),
             fenced_by_command: self.fenced_by_command.clone(),
             leading: self.leading.as_ref().is_some_and(|leading| now < leading.until),

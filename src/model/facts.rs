@@ -19,7 +19,8 @@ pub struct MemberFacts {
     /// When they were gathered, on the sender's clock for ever: of two messages, which overtake each other, the later one counts.
     #[serde(default)]
     pub left: Mono,
-    /// The highest stamp of an intent that this member ever read: a store that holds less was put back.
+    /// The highest stamp that this member ever read in the store, or heard that somebody knows of: a store that holds less was
+    /// put back.
     #[serde(default)]
     pub remembered: Option<Stamp>,
     /// What its agent knows; None if the host has no PostgreSQL.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, Incarnation, Intent, Mono, NodeId, Stamp};
+use super::{Epoch, Incarnation, Intent, Lsn, Mono, NodeId, Stamp};
 
 /// Clocks may drift apart by this part of a length: one in so many.
 const DRIFT: u32 = 100;
@@ -59,9 +59,36 @@ pub struct LeaseRecord {
     pub ttl_ms: u64,
     /// How many renewals there were in this epoch: two renewals never look the same.
     pub count: u64,
+    /// How far the holder was known to have flushed its WAL then. Whoever promotes another one may have last heard of it long
+    /// before this. None: it did not know.
+    #[serde(default)]
+    pub reached: Option<Lsn>,
 }
 
 impl LeaseRecord {
+    /// The renewal after `last`, by the primary `node` that serves under `stamp` and is known to have `flushed` so far.
+    #[must_use]
+    pub fn next(
+        last: Option<&Self>,
+        node: NodeId,
+        stamp: Stamp,
+        ttl: Duration,
+        flushed: Option<Lsn>,
+    ) -> Self {
+        let (incarnation, epoch) = (stamp.incarnation, stamp.epoch);
+        // A server that is starting says nothing, and has what it had.
+        let own =
+            last.filter(|last| last.node == node && (last.incarnation, last.epoch) == (incarnation, epoch));
+        Self {
+            incarnation,
+            epoch,
+            ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
+            count: last.map_or(0, |last| last.count + 1),
+            reached: flushed.max(own.and_then(|own| own.reached)),
+            node,
+        }
+    }
+
     /// How long the lease lasts.
     #[must_use]
     pub const fn ttl(&self) -> Duration {

@@ -19,7 +19,7 @@ pub struct View {
     pub awake_since: Mono,
     /// The store does not answer, and why.
     pub store_error: Option<String>,
-    /// The highest stamp of an intent that this member ever read.
+    /// The highest stamp that this member ever read in the store, or heard that somebody knows of.
     pub remembered: Option<Stamp>,
     /// The last renewal of the primary lease.
     pub lease: LeaseSeen,
@@ -62,7 +62,7 @@ pub struct LeaseSeen {
 pub struct NodeView {
     /// When it was last heard.
     pub heard: Mono,
-    /// The highest stamp of an intent that it ever read.
+    /// The highest stamp that it ever read in the store, or heard that somebody knows of.
     pub remembered: Option<Stamp>,
     /// What its agent said; None if it has none.
     pub agent: Option<AgentFacts>,

@@ -83,15 +83,23 @@ fn standby_of(agent: &AgentFacts) -> Result<&Standby, String> {
     }
 }
 
-/// What this very standby lacks of the primary's last reading: the live RPO is about the best one, which may be lost too.
-/// Whoever declared the vacancy may have heard more of it.
+/// What this very standby lacks of what the primary is known to have had: the live RPO is about the best one, which may be
+/// lost too.
 fn within_loss(case: &Case<'_>, intent: &Intent, flushed: Lsn) -> Result<(), String> {
     let limit = case.policy.max_data_loss;
-    match reached(case).max(intent.reached).map(|primary| primary.bytes_since(flushed)) {
+    match furthest(case, intent).map(|primary| primary.bytes_since(flushed)) {
         Some(bytes) if bytes <= limit => Ok(()),
         Some(bytes) => Err(format!("{bytes} bytes would be lost; max_data_loss is {limit}")),
         None => Err("how much would be lost is not known".into()),
     }
+}
+
+/// How far the primary is known to have come, by whoever heard most of it: this member, whoever declared the vacancy, or the
+/// primary's own agent with its last renewal. Each of them may have been cut off from it long before the others.
+fn furthest(case: &Case<'_>, intent: &Intent) -> Option<Lsn> {
+    let of = intent.primary.as_ref().or(intent.previous.as_ref());
+    let lease = case.view.lease.last.as_ref().filter(|last| Some(&last.value.node) == of);
+    reached(case).max(intent.reached).max(lease.and_then(|last| last.value.reached))
 }
 
 /// How far the primary is known to be, where what would be lost with it is known.

@@ -174,8 +174,14 @@ fn member(node: &NodeId, server: Server, stamp: Stamp) -> NodeView {
 
 /// A lease of seoul's that was last renewed so long ago, and was read under a stamp.
 pub(super) fn lease_seen(ms: u64, read_under: Option<Stamp>) -> LeaseSeen {
-    let record =
-        LeaseRecord { node: seoul(), incarnation: Incarnation(1), epoch: Epoch(3), ttl_ms: 3_000, count: 7 };
+    let record = LeaseRecord {
+        node: seoul(),
+        incarnation: Incarnation(1),
+        epoch: Epoch(3),
+        ttl_ms: 3_000,
+        count: 7,
+        reached: None,
+    };
     LeaseSeen { last: Some(Seen { value: record, at: ago(ms) }), read_under }
 }
 

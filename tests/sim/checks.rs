@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use locum::model::{
-    Cause, Command, Durability, Epoch, Incarnation, Intent, LiveRpo, Member, NodeId, Policy, Stamp,
-    StandbyName, Step, View,
+    Cause, Command, Durability, Epoch, Incarnation, Intent, LeaseRecord, LiveRpo, Lsn, Member, NodeId,
+    Policy, Stamp, StandbyName, Step, View,
 };
 
 use super::{
@@ -63,8 +63,9 @@ pub(crate) struct Checks {
     detect: Tick,
     /// The intent as stored.
     intent: Option<Intent>,
-    /// The live RPO when the last primary's epoch was ended.
-    decided_on: Option<LiveRpo>,
+    /// How far the last primary was known to have come when its place was given to another: by who ended its epoch, or by its
+    /// lease.
+    known: Option<Lsn>,
     pub(crate) failovers: u64,
     pub(crate) switchovers: u64,
     pub(crate) lost: u64,
@@ -216,17 +217,17 @@ impl Checks {
         }
     }
 
-    /// In async a promotion may lose what the live RPO said, and what was written after that reading.
+    /// In async a promotion may lose what was known and allowed, and what was written after that was known.
     fn loss(&mut self, host: usize, hosts: &[Host]) {
         let old = self.newest.map_or(host, |newest| newest.host);
         let kept = lsn(common(&hosts[host].pg, &hosts[old].pg));
-        let Some(rpo) = &self.decided_on else {
-            return self.violate(|| format!("host {host} loses commits, and no failover was decided"));
+        let Some(known) = self.known else {
+            return self.violate(|| format!("host {host} loses commits, and nobody knew how many"));
         };
-        let (bytes, primary, limit) = (rpo.bytes, rpo.primary, self.max_loss);
-        if bytes.is_none() || primary.bytes_since(kept) > limit {
+        let limit = self.max_loss;
+        if known.bytes_since(kept) > limit {
             self.violate(|| {
-                format!("host {host} keeps {kept} only; the live RPO was {bytes:?} at {primary}, the limit {limit}")
+                format!("host {host} keeps {kept} only; the old primary was known to have {known}, the limit is {limit}")
             });
         }
     }
@@ -356,6 +357,7 @@ impl Checks {
         before: Option<&Intent>,
         next: &Intent,
         rpo: Option<&LiveRpo>,
+        lease: Option<&LeaseRecord>,
     ) {
         if let Some(before) = before
             && next.stamp() <= before.stamp()
@@ -366,10 +368,14 @@ impl Checks {
         if let Some(before) = basis {
             if before.primary.is_some() && next.primary.is_none() {
                 self.failovers += 1;
-                self.decided_on = rpo.cloned();
+                self.known = rpo.filter(|rpo| rpo.bytes.is_some()).map(|rpo| rpo.primary);
             }
             if before.primary.is_some() && next.primary.is_some() && before.epoch != next.epoch {
                 self.switchovers += 1;
+            }
+            if before.primary.is_none() && next.primary.is_some() {
+                let of = |record: &&LeaseRecord| before.previous.as_ref() == Some(&record.node);
+                self.known = self.known.max(lease.filter(of).and_then(|record| record.reached));
             }
             let chosen = next.primary.as_ref().filter(|_| before.primary.is_none());
             if let Some(chosen) = chosen.filter(|chosen| before.previous.as_ref() != Some(*chosen))

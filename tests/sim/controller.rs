@@ -95,7 +95,8 @@ pub(crate) struct Controller {
     /// When the intent that is known was adopted, and when the read that is under way began.
     adopted: Tick,
     pub(crate) read_asked: Tick,
-    remembered: Option<Stamp>,
+    pub(crate) remembered: Option<Stamp>,
+    heard_of: Option<Stamp>,
     lease: LeaseSeen,
     lease_revision: Option<i64>,
     pub(crate) lease_read: Option<LeaseRead>,
@@ -137,6 +138,7 @@ impl Controller {
             adopted: 0,
             read_asked: now,
             remembered: None,
+            heard_of: None,
             lease: LeaseSeen::default(),
             lease_revision: None,
             lease_read: None,
@@ -169,6 +171,11 @@ impl Controller {
         }
     }
 
+    /// The highest stamp that it knows of.
+    pub(crate) fn knows_of(&self) -> Option<Stamp> {
+        self.remembered.max(self.heard_of)
+    }
+
     pub(crate) fn leads(&self, now: Tick) -> bool {
         self.leading.is_some_and(|leading| self.clock.at(now) < leading.until)
     }
@@ -179,6 +186,8 @@ impl Controller {
         if self.nodes.get(&facts.node).is_some_and(|known| known.heard > at) {
             return;
         }
+        let promise = facts.agent.as_ref().and_then(|agent| agent.promise);
+        self.heard_of = self.heard_of.max(facts.remembered).max(promise);
         let endpoints = facts.endpoints.into_iter().map(|(name, value)| (name, Seen { value, at })).collect();
         self.nodes.insert(
             facts.node,
@@ -352,7 +361,7 @@ impl Controller {
             leader: self.leader.clone(),
             awake_since: self.clock.at(self.awake_since),
             store_error: None,
-            remembered: self.remembered,
+            remembered: self.knows_of(),
             lease: self.lease.clone(),
             fenced_by_command: self.fenced_by_command.clone(),
             members: self.members.clone(),
@@ -371,8 +380,11 @@ impl Controller {
         {
             let stamp = intent.stamp();
             view.remembered = view.remembered.min(Some(stamp));
-            for agent in view.nodes.values_mut().filter_map(|node| node.agent.as_mut()) {
-                agent.promise = agent.promise.map(|promise| promise.min(stamp));
+            for node in view.nodes.values_mut() {
+                node.remembered = node.remembered.min(Some(stamp));
+                if let Some(agent) = &mut node.agent {
+                    agent.promise = agent.promise.map(|promise| promise.min(stamp));
+                }
             }
         }
         plant::see(bug, &mut view);

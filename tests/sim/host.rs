@@ -39,6 +39,9 @@ pub(crate) struct Host {
     pub(crate) tell_at: Tick,
     /// Grows with every start of the member.
     pub(crate) lives: u64,
+    /// The highest stamp that its member knows of, and what the file says of it, which is written a little later.
+    pub(crate) remembered: Option<Stamp>,
+    pub(crate) remembered_on_disk: Option<Stamp>,
     /// The member was told to stop in order, and when it is started again.
     pub(crate) stopping: Option<Tick>,
     /// How far the wall clock is off, in ticks.
@@ -87,6 +90,8 @@ impl Host {
             kept: Vec::new(),
             tell_at: 0,
             lives: 0,
+            remembered: None,
+            remembered_on_disk: None,
             stopping: None,
             wall_off: 0,
         }
@@ -123,8 +128,7 @@ impl Host {
             node: node(self.agent.host),
             sent_at: self.clock.at(now),
             left: self.clock.at(now),
-            // Each controller remembers for itself here; a person restarts one that alone knows more.
-            remembered: None,
+            remembered: self.remembered,
             agent: self.serves.then(|| self.agent.facts(self.guard.facts(self.pg.held, now))),
             endpoints: BTreeMap::from([(name, self.endpoint())]),
         }

@@ -9,6 +9,7 @@ use super::{
     agent::{Agent, Reach},
     bug::Bug,
     host_of, node,
+    postgres::{Proc, lsn},
 };
 
 /// How long the store may take over one call, and others over their word.
@@ -149,10 +150,9 @@ impl Round {
             self.call(agent, r, Ask::Last, None);
             return None;
         };
-        let count = last.as_ref().map_or(0, |(record, _)| record.count + 1);
-        let ttl_ms = u64::try_from(r.mix.policy.lease_ttl.as_millis()).unwrap_or(u64::MAX);
-        let (incarnation, epoch) = (self.stamp.incarnation, self.stamp.epoch);
-        let record = LeaseRecord { node: me, incarnation, epoch, ttl_ms, count };
+        let flushed = (r.pg.proc == Proc::Primary).then(|| lsn(r.pg.wal.len()));
+        let before = last.as_ref().map(|(record, _)| record);
+        let record = LeaseRecord::next(before, me, self.stamp, r.mix.policy.lease_ttl, flushed);
         let ask = Ask::Renew {
             reign: reign_revision,
             last: last.map(|(_, revision)| revision),

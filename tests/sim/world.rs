@@ -165,7 +165,9 @@ impl World {
         else {
             return;
         };
-        if basis.primary.as_ref() != Some(&node(host)) {
+        let it = &self.hosts[host];
+        let known = it.remembered.max(it.agent.disk.promise);
+        if basis.primary.as_ref() != Some(&node(host)) || known > Some(basis.stamp()) {
             return;
         }
         let next = Intent { attended: false, ..basis.clone() }.raised();
@@ -194,9 +196,10 @@ impl World {
                     it.table = locum::endpoint::routing::Table::new(locum::model::EndpointKind::Primary);
                     let clock = it.clock.at(self.now);
                     it.agent.restart(&mut it.pg, clock, self.bug);
-                    let clock = it.clock;
+                    it.remembered = it.remembered_on_disk;
                     self.checks.endpoint_restarted(host);
-                    self.controllers[host] = Controller::new(host, self.mix.hosts, clock, self.now);
+                    self.controllers[host] = Controller::new(host, self.mix.hosts, it.clock, self.now);
+                    self.controllers[host].remembered = it.remembered;
                 }
                 _ => {}
             }
@@ -467,6 +470,7 @@ impl World {
     // ---- controllers --------------------------------------------------------------------------
 
     fn run_controller(&mut self, host: usize) {
+        self.hosts[host].remembered_on_disk = self.hosts[host].remembered;
         self.read_store(host);
         self.read_lease(host);
         self.elect(host);
@@ -492,6 +496,7 @@ impl World {
             controller.lead(None, &[], self.now);
             controller.next_try = self.now + 2 * self.mix.leader_ttl;
         }
+        self.hosts[host].remembered = controller.knows_of();
     }
 
     fn read_store(&mut self, host: usize) {
@@ -650,7 +655,8 @@ impl World {
         // Put back, and read by a member that was started anew and has not heard everybody who may remember more.
         let heard = |host: usize| self.controllers[host].nodes.len() == self.hosts.len();
         self.blind |= self.store.doubtful && self.bug.is_none() && !heard(host);
-        self.checks.declared(before.as_ref(), stood.as_ref(), &next, rpo);
+        let lease = self.store.lease.as_ref().map(|(record, _)| record);
+        self.checks.declared(before.as_ref(), stood.as_ref(), &next, rpo, lease);
         if before.as_ref().is_some_and(|before| before.primary.is_some()) && next.primary.is_none() {
             let wall = self.hosts[host].wall(self.now);
             self.store.failovers.push(wall);

@@ -211,14 +211,23 @@ fn in_async_a_fence_is_enough_within_the_accepted_loss() {
 }
 
 #[test]
-fn what_was_known_when_the_vacancy_was_declared_counts_for_whoever_fills_it() {
-    for (beyond, taken) in [(16 << 20, true), ((16 << 20) + 1, false)] {
+fn what_was_known_to_others_counts_for_whoever_fills_a_vacancy() {
+    type Know = fn(&mut View, Lsn);
+    let known: [Know; 2] = [
+        |view, lsn| view.intent_mut().reached = Some(lsn),
+        |view, lsn| {
+            view.lease = lease_seen(10_000, view.intent.as_ref().map(Intent::stamp));
+            view.lease.last.as_mut().expect("a lease").value.reached = Some(lsn);
+        },
+    ];
+    let cases = [(16 << 20, true), ((16 << 20) + 1, false)];
+    for (know, (beyond, taken)) in known.into_iter().flat_map(|know| cases.map(|case| (know, case))) {
         let mut view = vacant();
         recruit(&mut view);
         fence(&mut view, None);
         let intent = view.intent_mut();
         (intent.sync, intent.sync_next, intent.durability) = (vec![], vec![], Durability::Async);
-        intent.reached = Some(Lsn(FLUSHED.0 + beyond));
+        know(&mut view, Lsn(FLUSHED.0 + beyond));
         // This leader has heard less of the old primary than the one before.
         let rpo = view.rpo.as_mut().expect("an RPO");
         (rpo.bytes, rpo.primary) = (Some(0), FLUSHED);

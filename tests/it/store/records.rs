@@ -189,7 +189,14 @@ async fn a_leader_elected_again_is_not_its_former_self(t: Two) {
 }
 
 fn lease(epoch: u64, count: u64) -> LeaseRecord {
-    LeaseRecord { node: node("a"), incarnation: Incarnation(1), epoch: Epoch(epoch), ttl_ms: 3_000, count }
+    LeaseRecord {
+        node: node("a"),
+        incarnation: Incarnation(1),
+        epoch: Epoch(epoch),
+        ttl_ms: 3_000,
+        count,
+        reached: None,
+    }
 }
 
 async fn the_primary_lease_is_renewed_by_one_holder_under_one_reign(t: Two) {
