@@ -69,8 +69,13 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
 /// Whether its promotion would lose no more than is allowed, as it stands. A rescue that brought everything is believed: the
 /// last reading of the old primary may have been within a record that it never completed.
 pub(super) fn affordable(case: &Case<'_>, intent: &Intent, node: &NodeId, lsn: Lsn) -> Result<(), String> {
+    if is_judged(case, intent, node) { within_loss(case, intent, lsn) } else { Ok(()) }
+}
+
+/// True if what a promotion of `node` would lose decides whether it may be.
+pub(super) fn is_judged(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
     let promised = !intent.sync.is_empty() || intent.durability != Durability::Async;
-    if promised || rescue::has(case, intent, node) { Ok(()) } else { within_loss(case, intent, lsn) }
+    !promised && !rescue::has(case, intent, node)
 }
 
 fn standby_of(agent: &AgentFacts) -> Result<&Standby, String> {

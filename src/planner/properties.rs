@@ -240,6 +240,15 @@ fn is_its_own(view: &View, intent: &Intent, step: &Step) -> bool {
         }
 }
 
+/// Nothing was promised, and nobody got all there was: what would be lost decides.
+fn is_judged_by_loss(view: &View, intent: &Intent) -> bool {
+    let has_all = |node: &NodeView| {
+        let rescued = node.agent.as_ref().and_then(|agent| agent.rescued.as_ref());
+        rescued.is_some_and(|rescued| rescued.under.same_epoch(intent.stamp()))
+    };
+    intent.durability == Durability::Async && intent.sync.is_empty() && !view.nodes.values().any(has_all)
+}
+
 /// One of the ways in which the pen may have been taken from the old primary.
 fn pen_is_taken(view: &View, intent: &Intent) -> bool {
     let recruited = |node: &NodeId| match view.agent(node).map(|agent| &agent.server.value) {
@@ -258,7 +267,7 @@ fn pen_is_taken(view: &View, intent: &Intent) -> bool {
         Some(&last.value.node) == intent.previous.as_ref() && NOW.since(last.at) > last.value.ttl()
     });
     (promised && members.all(|member| recruited(&member.node)))
-        || fenced
+        || (fenced && (final_read || !is_judged_by_loss(view, intent)))
         || (intent.durability == Durability::Async && !promised && final_read && out)
 }
 

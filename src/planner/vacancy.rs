@@ -39,6 +39,9 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
     {
         return;
     }
+    if let Some(hold) = unread(case, intent, &standing) {
+        return case.hold(hold);
+    }
     let affordable = |(node, lsn): &(NodeId, Lsn)| candidate::affordable(case, intent, node, *lsn);
     let eligible: Vec<(NodeId, Lsn)> = standing
         .iter()
@@ -155,16 +158,20 @@ fn pen(case: &Case<'_>, intent: &Intent, standing: &[(NodeId, Lsn)]) -> Result<P
     }
 }
 
+/// True if the lease was read since the vacancy made renewals impossible.
+fn lease_is_read(case: &Case<'_>, intent: &Intent) -> bool {
+    case.view.lease.read_under.is_some_and(|stamp| stamp.same_epoch(intent.stamp()))
+}
+
 /// How long the old primary's lease may still run. None: it was not read since the vacancy made renewals impossible.
 ///
 /// By this member's own clock, from when it first saw the last renewal. That the key is not there proves nothing: a
 /// primary that never took a lease has no guard that would stop it.
 fn lease_left(case: &Case<'_>, intent: &Intent, old: &NodeId) -> Result<Option<Duration>, Hold> {
-    let seen = &case.view.lease;
-    if !seen.read_under.is_some_and(|stamp| stamp.same_epoch(intent.stamp())) {
+    if !lease_is_read(case, intent) {
         return Ok(None);
     }
-    match seen.last.as_ref().filter(|last| last.value.node == *old) {
+    match case.view.lease.last.as_ref().filter(|last| last.value.node == *old) {
         Some(last) => Ok(Some(lease::expired_from(last.at, last.value.ttl()).since(case.now))),
         None => {
             let missing =
@@ -172,6 +179,13 @@ fn lease_left(case: &Case<'_>, intent: &Intent, old: &NodeId) -> Result<Option<D
             Err(Hold::Pen { missing })
         }
     }
+}
+
+/// Where a loss is to be judged, the lease has the old primary's last word on how far it was.
+fn unread(case: &Case<'_>, intent: &Intent, standing: &[(NodeId, Lsn)]) -> Option<Hold> {
+    let judged = |one: &(NodeId, Lsn)| candidate::is_judged(case, intent, &one.0);
+    let unread = !lease_is_read(case, intent) && standing.iter().any(judged);
+    unread.then(|| Hold::Pen { missing: "its lease is being read".into() })
 }
 
 fn is_fenced_by_command(case: &Case<'_>, intent: &Intent, old: &NodeId) -> bool {

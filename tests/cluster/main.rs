@@ -21,6 +21,7 @@ mod guard_fixture;
 mod guard_freeze;
 mod init_pair;
 mod lab;
+mod lab_clock;
 mod lab_crash;
 mod lab_disk;
 mod lab_hang;

@@ -78,6 +78,9 @@ struct Shape {
     /// A disk of so many MB for each PostgreSQL, which can be filled and frozen.
     #[arg(long, value_name = "MB")]
     disks: Option<u32>,
+    /// Wall clocks that can be set (needs Debian's package faketime).
+    #[arg(long)]
+    clocks: bool,
     /// A key of the configuration, such as policy.hang=1s.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -110,6 +113,7 @@ impl Shape {
             disk_mb: self.disks,
             etcd_on_disk: false,
             vip: false,
+            clocks: self.clocks,
             stays,
         }
     }

@@ -102,6 +102,7 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     let means = Means {
         etcd: wish.store != Store::Embedded,
         disks: wish.disk_mb.is_some(),
+        clocks: wish.clocks,
         guard: options.guard,
         members: !options.spare_members,
     };

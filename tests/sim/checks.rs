@@ -124,7 +124,8 @@ impl Checks {
         if commit.weak {
             self.weak += 1;
             let Some(newest) = newer.filter(|newest| now > newest.since + self.outlasts) else { return };
-            if unguarded {
+            // A store that was put back grants what it granted before, to one that knows no better yet.
+            if unguarded || self.restored {
                 self.unguarded += 1;
                 return;
             }

@@ -265,7 +265,7 @@ impl World {
         let all = 0..self.hosts.len();
         let linked = all.clone().all(|a| all.clone().all(|b| self.network.links.open(a, b, self.now)));
         let quiet = linked && self.hosts.iter().all(|host| host.life == Life::Up);
-        if (quiet || self.bug == Some(Bug::OldStoreBelieved)) && self.store.restore() {
+        if (quiet || self.bug == Some(Bug::OldStoreBelieved)) && self.store.restore(self.now) {
             self.log.say(|| "the store is restored from a copy".to_owned());
             self.checks.store_restored();
             self.controllers.iter_mut().for_each(super::controller::Controller::watches_broke);

@@ -35,9 +35,8 @@ pub(crate) struct Store {
     /// Not reachable from a host until then.
     pub(crate) away_until: [Tick; MOST],
     copy: Option<Copy>,
-    pub(crate) restored: bool,
-    /// It was put back, and nobody has accepted it since.
-    pub(crate) doubtful: bool,
+    /// When it was put back, if nobody has accepted it since.
+    pub(crate) doubtful_since: Option<Tick>,
     pub(crate) declares: u64,
     /// When primaries lost their epochs, by the wall clock of whoever declared it: the incidents a new leader reads.
     pub(crate) failovers: Vec<i64>,
@@ -55,8 +54,7 @@ impl Store {
             down_until: 0,
             away_until: [0; MOST],
             copy: None,
-            restored: false,
-            doubtful: false,
+            doubtful_since: None,
             declares: 0,
             failovers: Vec::new(),
         }
@@ -133,8 +131,9 @@ impl Store {
         let revision = self.write();
         self.declares += 1;
         let reign = Reign::of(next);
-        self.doubtful &=
-            self.intent.as_ref().is_some_and(|(before, _)| before.incarnation == next.incarnation);
+        if self.intent.as_ref().is_none_or(|(before, _)| before.incarnation != next.incarnation) {
+            self.doubtful_since = None;
+        }
         if self.intent.as_ref().is_none_or(|(before, _)| Reign::of(before) != reign) {
             self.reign = Some((reign, revision));
         }
@@ -167,14 +166,14 @@ impl Store {
     }
 
     /// Puts the copy back, if there is one and it is old.
-    pub(crate) fn restore(&mut self) -> bool {
+    pub(crate) fn restore(&mut self, now: Tick) -> bool {
         let Some(copy) = self.copy.take() else { return false };
         if copy.intent == self.intent {
             return false;
         }
         (self.counter, self.revision, self.intent) = (copy.counter, copy.counter, copy.intent);
         (self.reign, self.lease, self.leader) = (copy.reign, copy.lease, None);
-        (self.restored, self.doubtful) = (true, true);
+        self.doubtful_since = Some(now);
         true
     }
 }

@@ -469,6 +469,13 @@ impl World {
 
     // ---- controllers --------------------------------------------------------------------------
 
+    /// The store was put back, and is gone by before everybody was heard who may remember more: nothing can tell.
+    fn leads_blindly(&self, host: usize) -> bool {
+        let Some(since) = self.store.doubtful_since.filter(|_| self.bug.is_none()) else { return false };
+        let (nodes, since) = (&self.controllers[host].nodes, self.hosts[host].clock.at(since));
+        nodes.len() < self.hosts.len() || nodes.values().any(|node| node.heard <= since)
+    }
+
     fn run_controller(&mut self, host: usize) {
         self.hosts[host].remembered_on_disk = self.hosts[host].remembered;
         self.read_store(host);
@@ -596,6 +603,7 @@ impl World {
                         | Command::Recruit
                         | Command::Rescue { .. }
                 );
+                self.blind |= command == Command::Serve && self.leads_blindly(host);
                 let id = self.expect_answer(host, task.key, member(&node), if long { LONG } else { SHORT });
                 self.send(host, member(&node), Message::Order { id, stamp, command });
             }
@@ -652,9 +660,7 @@ impl World {
             self.checks.violate(|| "the store takes a write of a leader that was deposed".to_owned());
         }
         let before = basis.map(|(intent, _)| intent);
-        // Put back, and read by a member that was started anew and has not heard everybody who may remember more.
-        let heard = |host: usize| self.controllers[host].nodes.len() == self.hosts.len();
-        self.blind |= self.store.doubtful && self.bug.is_none() && !heard(host);
+        self.blind |= self.leads_blindly(host);
         let lease = self.store.lease.as_ref().map(|(record, _)| record);
         self.checks.declared(before.as_ref(), stood.as_ref(), &next, rpo, lease);
         if before.as_ref().is_some_and(|before| before.primary.is_some()) && next.primary.is_none() {

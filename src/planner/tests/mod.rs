@@ -58,6 +58,7 @@ fn vacant() -> View {
     let mut view = healthy();
     view.server(&seoul(), Server::Down(down(true)));
     *view.intent_mut() = intent().vacated(None);
+    view.lease.read_under = view.intent.as_ref().map(Intent::stamp);
     view
 }
 

@@ -270,6 +270,17 @@ fn in_async_each_candidate_is_judged_by_what_it_lacks_itself() {
 }
 
 #[test]
+fn in_async_the_old_primarys_last_word_is_read_before_a_loss_is_judged() {
+    let (mut view, _) = two_recruits();
+    let policy = in_async();
+    let decide = |view: &View| plan(view, &Memory::default(), &policy, NOW);
+    assert!(declared(&decide(&view)).is_some());
+    view.lease.read_under = None;
+    assert_eq!(declared(&decide(&view)), None);
+    assert!(matches!(decide(&view).holds[..], [Hold::Pen { .. }]), "{:?}", decide(&view).holds);
+}
+
+#[test]
 fn nobody_is_declared_while_somebody_further_is_being_recruited() {
     let (mut view, osaka) = two_recruits();
     let decide = |view: &View| plan(view, &Memory::default(), &in_async(), NOW);

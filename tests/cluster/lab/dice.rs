@@ -47,6 +47,8 @@ pub(crate) struct Means {
     pub(crate) etcd: bool,
     /// It has disks of its own.
     pub(crate) disks: bool,
+    /// Its wall clocks can be set.
+    pub(crate) clocks: bool,
     /// The program has a guard.
     pub(crate) guard: bool,
     /// A killed or frozen member beside a living PostgreSQL is survived in this mode.
@@ -73,6 +75,8 @@ pub(crate) struct Drawn {
     pub(crate) who: Who,
     /// How long it lasts at least.
     pub(crate) hold: Duration,
+    /// To what a clock is set, in seconds.
+    pub(crate) ahead: i64,
 }
 
 /// The kinds, and how often each is drawn.
@@ -112,6 +116,9 @@ fn kinds(means: Means) -> Vec<&'static str> {
     if means.guard {
         kinds.extend(["kill-guard", "freeze-guard", "kill-locum"]);
     }
+    if means.clocks {
+        kinds.extend(["clock-set", "clock-set"]);
+    }
     if means.disks {
         kinds.extend(["disk-full", "disk-hangs"]);
     }
@@ -128,7 +135,8 @@ pub(crate) fn draw(dice: &mut Dice, means: Means) -> Drawn {
         _ => Who::Any(dice.below(4)),
     };
     let hold = dice.between(Duration::from_millis(100), Duration::from_secs(8));
-    Drawn { kind, who, hold }
+    let ahead = dice.one(&[-86_400, -3_600, -30, 30, 3_600, 86_400]);
+    Drawn { kind, who, hold, ahead }
 }
 
 impl Drawn {
@@ -171,6 +179,7 @@ impl Drawn {
             "store-killed" => Fault::StoreKilled,
             "store-slow" => Fault::StoreSlow(50, 250),
             "disk-full" => Fault::DiskFull(server),
+            "clock-set" => Fault::ClockSet(server, self.ahead),
             "disk-hangs" => Fault::DiskHangs(server),
             "starved" => Fault::Starved(12),
             other => unreachable!("{other}"),
@@ -182,7 +191,7 @@ impl Drawn {
 mod tests {
     use super::*;
 
-    const ALL: Means = Means { etcd: true, disks: true, guard: true, members: true };
+    const ALL: Means = Means { etcd: true, disks: true, clocks: true, guard: true, members: true };
 
     #[test]
     fn a_seed_draws_the_same_faults_again_and_every_kind_becomes_a_fault() {

@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::{
+    clock,
     plan::{ETCD_PEER_PORT, ETCD_PORT, HostPlan, Plan},
     processes, run,
 };
@@ -25,8 +26,8 @@ pub(crate) fn start(plan: &Plan, host: &HostPlan) -> Result<()> {
     let peer = |host: &HostPlan| format!("http://{}:{ETCD_PEER_PORT}", host.ip);
     let client = format!("http://{}:{ETCD_PORT}", host.ip);
     let all: Vec<_> = plan.etcds().map(|host| format!("{}={}", host.name, peer(host))).collect();
-    let mut command = run::inside(&plan.namespace(&host.name), "etcd");
-    command.args(["--name", &host.name, "--data-dir"]).arg(&data);
+    let mut command = clock::on_host(plan, host);
+    command.args(["etcd", "--name", &host.name, "--data-dir"]).arg(&data);
     command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
     command.args(["--listen-peer-urls", &peer(host), "--initial-advertise-peer-urls", &peer(host)]);
     command.args(["--initial-cluster", &all.join(","), "--initial-cluster-state", "new"]);

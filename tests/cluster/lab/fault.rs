@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Lab,
+    Lab, clock,
     cuts::{self, Cut},
     disk, etcd, helper, member,
     plan::{HUB, Plan, Store},
@@ -125,6 +125,8 @@ pub(crate) enum Fault {
     DiskFull(String),
     /// Writes to the disk of the host's PostgreSQL hang, and so do commits.
     DiskHangs(String),
+    /// The wall clock of PostgreSQL and Locum on the host is set so many seconds ahead, or back.
+    ClockSet(String, i64),
     /// So many processes that do nothing but load the processors, of all hosts, for these share one machine.
     Starved(u32),
 }
@@ -147,6 +149,7 @@ impl Fault {
             Self::StoreSlow(..) => "store-slow".into(),
             Self::DiskFull(_) => "disk-full".into(),
             Self::DiskHangs(_) => "disk-hangs".into(),
+            Self::ClockSet(..) => "clock-set".into(),
             Self::Starved(_) => "starved".into(),
         }
     }
@@ -158,6 +161,7 @@ impl Fault {
             Self::Kill(_, host) | Self::Freeze(_, host) => vec![host],
             Self::Isolated(host) | Self::HostLost(host) | Self::StoreCut(host) => vec![host],
             Self::Bursts(host, ..) | Self::DiskFull(host) | Self::DiskHangs(host) => vec![host],
+            Self::ClockSet(host, _) => vec![host],
             Self::LinkCut(one, other) | Self::OneWayCut(one, other) => vec![one, other],
             Self::StoreStopped | Self::StoreKilled | Self::StoreSlow(..) | Self::Starved(_) => Vec::new(),
         }
@@ -202,6 +206,7 @@ impl Fault {
             ["store-slow", runs, of] => Self::StoreSlow(runs.parse()?, of.parse()?),
             ["disk-full", at] => Self::DiskFull(host(at)?),
             ["disk-hangs", at] => Self::DiskHangs(host(at)?),
+            ["clock-set", at, ahead] => Self::ClockSet(host(at)?, ahead.parse()?),
             ["starved"] => Self::Starved(16),
             ["starved", busy] => Self::Starved(busy.parse()?),
             other => bail!("no such fault: {}; the faults are\n{USAGE}", other.join(" ")),
@@ -235,6 +240,7 @@ pub(crate) const USAGE: &str =
   bursts HOST [MS OF-MS]   silent for 300 of every 1000 ms
   store-stopped | store-killed | store-slow [MS OF-MS]
   disk-full HOST | disk-hangs HOST      with --disks
+  clock-set HOST SECONDS                ahead, or back; with --clocks
   starved [PROCESSES]";
 
 impl Lab {
@@ -275,6 +281,7 @@ impl Lab {
             }
             Fault::DiskFull(host) => disk::fill(plan, host),
             Fault::DiskHangs(host) => disk::freeze(plan, host),
+            Fault::ClockSet(host, ahead) => clock::set(plan, host, *ahead),
             Fault::Starved(busy) => (0..*busy).try_for_each(|number| {
                 helper::start(plan, &format!("busy-{number}"), "while :; do :; done\n")
             }),
@@ -311,6 +318,7 @@ impl Lab {
             Fault::StoreKilled => each_etcd(plan, |host| boot_etcd(plan, host)),
             Fault::DiskFull(host) => disk::free(plan, host),
             Fault::DiskHangs(host) => disk::thaw(plan, host),
+            Fault::ClockSet(host, _) => clock::set(plan, host, 0),
             Fault::Starved(_) => helper::end(plan, "busy"),
         }
     }
@@ -323,6 +331,7 @@ impl Lab {
         let plan = &self.plan;
         helper::end_all(plan)?;
         cuts::apply(plan, &[])?;
+        clock::make(plan)?;
         disk::thaw_all(plan)?;
         for host in &plan.hosts {
             super::run::nft(&plan.namespace(HUB), &quiet(&host.name))?;

@@ -12,9 +12,9 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
 use super::{
-    place,
+    clock, place,
     plan::{API_PORT, ENDPOINT_PORT, HostPlan, PEER_PORT, POSTGRES_PORT, Plan, Store},
-    postgres, processes, run,
+    postgres, processes,
     within::within_limit,
 };
 
@@ -116,9 +116,13 @@ options = [{options}]
 /// # Errors
 /// It cannot be started.
 pub(crate) fn start(plan: &Plan, host: &HostPlan) -> Result<()> {
-    let program = plan.locum.to_string_lossy();
-    let mut command = run::inside(&plan.namespace(&host.name), &program);
-    command.arg("run").arg("-c").arg(plan.config_of(&host.name));
+    let mut command = clock::on_host(plan, host);
+    command
+        .args(clock::settable(plan, host))
+        .arg(&plan.locum)
+        .arg("run")
+        .arg("-c")
+        .arg(plan.config_of(&host.name));
     for set in &plan.wish.set {
         command.args(["--set", set]);
     }

@@ -6,6 +6,7 @@
 //! process (`scripts/lab`) can go on with a laboratory, and clear one away whose owner was killed.
 #![allow(dead_code, reason = "the tests, the tool and the soak each use a part")]
 
+pub(crate) mod clock;
 pub(crate) mod cuts;
 pub(crate) mod dice;
 pub(crate) mod disk;
@@ -70,6 +71,7 @@ impl Lab {
         // From here on, whatever fails is cleared away by the drop.
         let lab = Self { plan, threads: Mutex::default(), ours: true };
         network::make(&lab.plan).context("make the network")?;
+        clock::make(&lab.plan).context("make the clocks")?;
         disk::make(&lab.plan).context("make the disks")?;
         postgres::make(&lab.plan).context("make the data directories")?;
         for host in lab.plan.members() {

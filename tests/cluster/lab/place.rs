@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 
-use super::{TOKEN, disk, helper, network, plan::Plan, plan::Store, processes, run};
+use super::{TOKEN, clock, disk, helper, network, plan::Plan, plan::Store, processes, run};
 
 /// Folders of laboratories begin so.
 pub(crate) const PREFIX: &str = "locum-lab-";
@@ -18,7 +18,7 @@ pub(crate) const PLAN: &str = "plan.json";
 /// Who PostgreSQL runs as.
 pub(crate) const USER: &str = "postgres";
 /// The programs of the system that are used.
-const PROGRAMS: [&str; 7] = ["ip", "nft", "nsenter", "setpriv", "etcd", "psql", "mount"];
+const PROGRAMS: [&str; 8] = ["ip", "nft", "nsenter", "unshare", "setpriv", "etcd", "psql", "mount"];
 
 /// Where laboratories are.
 #[must_use]
@@ -132,6 +132,7 @@ pub(crate) fn clear(plan: &Plan) -> Result<()> {
             processes::end(|| processes::of_namespace(namespace))
         })
     });
+    clock::remove(plan);
     plan.servers().for_each(|host| free_shared_memory(&plan.data_of(&host.name)));
     let unmounted = disk::remove(plan);
     let unlinked = network::remove(plan);

@@ -64,6 +64,9 @@ pub(crate) struct Wish {
     /// A virtual IP, of either family, that leads to the primary's PostgreSQL.
     #[serde(default)]
     pub(crate) vip: bool,
+    /// The wall clocks of its hosts can be set.
+    #[serde(default)]
+    pub(crate) clocks: bool,
     /// It outlives the process that built it.
     pub(crate) stays: bool,
 }
@@ -80,6 +83,7 @@ impl Default for Wish {
             disk_mb: None,
             etcd_on_disk: false,
             vip: false,
+            clocks: false,
             stays: false,
         }
     }
@@ -131,6 +135,13 @@ impl Wish {
     #[must_use]
     pub(crate) fn vip(mut self) -> Self {
         self.vip = true;
+        self
+    }
+
+    /// With wall clocks that can be set.
+    #[must_use]
+    pub(crate) fn clocks(mut self) -> Self {
+        self.clocks = true;
         self
     }
 

@@ -5,6 +5,7 @@ use std::{fs, process::Command, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
+    clock,
     member::spawn,
     place::USER,
     plan::{HostPlan, POSTGRES_PORT, Plan},
@@ -134,9 +135,15 @@ pub(crate) fn start_all(plan: &Plan) -> Result<()> {
 /// # Errors
 /// It cannot be started.
 pub(crate) fn start(plan: &Plan, host: &HostPlan) -> Result<()> {
-    let mut command = run::inside(&plan.namespace(&host.name), "setpriv");
+    let mut command = clock::on_host(plan, host);
+    command.arg("setpriv");
     as_postgres(&mut command);
-    command.arg(plan.bin.join("postgres")).arg("-D").arg(plan.data_of(&host.name)).args(options(plan, host));
+    command
+        .args(clock::settable(plan, host))
+        .arg(plan.bin.join("postgres"))
+        .arg("-D")
+        .arg(plan.data_of(&host.name))
+        .args(options(plan, host));
     spawn(command, &plan.folder_of(&host.name).join("state/postgres.log"))
 }
 
