@@ -1,4 +1,4 @@
-//! Talks to one member's API, and follows it once to the leader. Knows nothing of what the verbs mean.
+//! Talks to one member's API, and follows it to the leader. Knows nothing of what the verbs mean.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,6 +6,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Exit, Failure,
@@ -15,6 +16,10 @@ use crate::config::{self, Sources};
 
 /// A member on the same network answers a connection attempt within this.
 const CONNECT_WAIT: Duration = Duration::from_secs(3);
+/// A leader is elected within this, unless there is nobody to elect one.
+const ELECTION: Duration = Duration::from_secs(5);
+/// Between two looks for it; also before the first one is followed, which a person does not notice.
+const AGAIN: Duration = Duration::from_millis(50);
 /// Every call returns at once; the store may be asked for incidents, with 5 s of its own.
 const ANSWER_WAIT: Duration = Duration::from_secs(8);
 
@@ -101,28 +106,30 @@ impl Member {
         self.try_get(path).await.unwrap_or_else(|silent| Err(self.silent(&silent.0)))
     }
 
-    /// Asks for a change, with the token; follows once to the leader, and talks to that one from then on.
+    /// Asks for a change, with the token; follows to the leader, and talks to that one from then on. While there is no leader
+    /// it asks again for a moment: nothing was changed, and the next one is being elected.
     pub(super) async fn post(&mut self, path: &str, body: &Value) -> Result<(StatusCode, Value), Failure> {
-        let first = self.post_once(path, body).await?;
-        if first.0 != StatusCode::CONFLICT {
-            return Ok(first);
-        }
-        let address = ["leader_address", "leader_api"].iter().find_map(|field| first.1[field].as_str());
-        let Some(address) = address else {
-            let said = first.1["error"].as_str().unwrap_or("this member does not lead").to_owned();
-            return Err(Failure::refused(
-                said,
-                &["Nothing was changed. Try again when there is a leader; `locum status` shows it."],
-            ));
-        };
-        self.base = base_of(address)?;
-        "the leader's registration".clone_into(&mut self.source);
-        match self.post_once(path, body).await? {
-            (StatusCode::CONFLICT, _) => Err(Failure::refused(
-                "leadership is moving from member to member",
-                &["Nothing was changed. Try again in a few seconds; `locum status` shows the leader."],
-            )),
-            answer => Ok(answer),
+        let deadline = Instant::now() + ELECTION;
+        loop {
+            let (status, answer) = self.post_once(path, body).await?;
+            if status != StatusCode::CONFLICT {
+                return Ok((status, answer));
+            }
+            let address = ["leader_address", "leader_api"].iter().find_map(|field| answer[field].as_str());
+            if Instant::now() >= deadline {
+                let said = answer["error"].as_str().unwrap_or("this member does not lead");
+                let what =
+                    if address.is_some() { "leadership is moving from member to member" } else { said };
+                return Err(Failure::refused(
+                    what,
+                    &["Nothing was changed. Try again when there is a leader; `locum status` shows it."],
+                ));
+            }
+            if let Some(leader) = address {
+                self.base = base_of(leader)?;
+                "the leader's registration".clone_into(&mut self.source);
+            }
+            sleep(AGAIN).await;
         }
     }
 

@@ -44,12 +44,17 @@ struct Script {
 
 impl Fake {
     fn start(answers: Answers) -> Self {
+        Self::start_on(std::net::TcpListener::bind("127.0.0.1:0").unwrap(), answers)
+    }
+
+    fn start_on(listener: std::net::TcpListener, answers: Answers) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let script = Script { answers: Arc::new(Mutex::new(answers)), seen: Arc::clone(&seen) };
         let address = runtime.block_on(async {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let address = listener.local_addr().unwrap().to_string();
             let app = Router::new().fallback(answer).with_state(script);
             tokio::spawn(async move { axum::serve(listener, app).await });
@@ -502,7 +507,7 @@ fn a_dry_run_lists_every_blocker_and_changes_nothing() {
 }
 
 #[test]
-fn a_member_that_does_not_lead_is_left_for_the_leader_once() {
+fn a_member_that_does_not_lead_is_left_for_the_leader() {
     let leader = Fake::start(HashMap::from([
         (SWITCHOVER, accepted()),
         (OPERATION, vec![operation(OperationState::Done, 9)]),
@@ -514,9 +519,12 @@ fn a_member_that_does_not_lead_is_left_for_the_leader_once() {
     assert_eq!(other.seen().len(), 1);
     leader.stop();
     // Two members that point at each other are not followed for ever.
-    let second = Fake::start(HashMap::from([(SWITCHOVER, vec![(409, away)])]));
-    let back = json!({ "error": "x", "leader": "busan", "leader_address": second.address });
-    let first = Fake::start(HashMap::from([(SWITCHOVER, vec![(409, back)])]));
+    let sockets = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let addresses = sockets.each_ref().map(|socket| socket.local_addr().unwrap().to_string());
+    let [first, second] = std::array::from_fn(|at| {
+        let back = json!({ "error": "x", "leader": "busan", "leader_address": addresses[1 - at] });
+        Fake::start_on(sockets[at].try_clone().unwrap(), HashMap::from([(SWITCHOVER, vec![(409, back)])]))
+    });
     let (code, _, err) = Config::new(&first.address).run(&["switchover", "--yes"]);
     assert_eq!(code, 1);
     assert!(err.contains("leadership is moving"), "{err}");
@@ -526,6 +534,15 @@ fn a_member_that_does_not_lead_is_left_for_the_leader_once() {
         409,
         json!({ "error": "this member does not lead; the leader is not known", "leader": null, "leader_address": null }),
     );
+    // One that is being elected is waited for.
+    let fake = Fake::start(HashMap::from([
+        (SWITCHOVER, [vec![lost.clone()], accepted()].concat()),
+        (OPERATION, vec![operation(OperationState::Done, 9)]),
+    ]));
+    let (code, _, err) = Config::new(&fake.address).run(&["switchover", "--yes"]);
+    let asked = fake.seen().iter().filter(|(call, _)| call == SWITCHOVER).count();
+    assert_eq!((code, asked), (0, 2), "{err}");
+    fake.stop();
     let fake = Fake::start(HashMap::from([(SWITCHOVER, vec![lost])]));
     let (code, _, err) = Config::new(&fake.address).run(&["switchover", "--yes"]);
     assert_eq!(code, 1);

@@ -409,7 +409,9 @@ pub(crate) fn is_whole(snapshot: &Snapshot) -> bool {
     let endpoints = snapshot.endpoints.len() >= 2
         && snapshot.endpoints.iter().all(|endpoint| endpoint.mode == Mode::Open)
         && snapshot.endpoints.iter().all(|endpoint| endpoint.stamp.epoch == intent.epoch);
-    promised && settled && nodes && endpoints && snapshot.incident.is_none()
+    // A sender that has just connected has not heard yet what its standby has.
+    let known = snapshot.rpo.as_ref().is_some_and(|rpo| rpo.bytes.is_some());
+    promised && settled && nodes && endpoints && known && snapshot.incident.is_none()
 }
 
 fn config(
