@@ -322,21 +322,13 @@ impl World {
         let now = self.now;
         let leader = self.controllers.iter().find(|controller| controller.leads(now));
         let Some(leader) = leader.filter(|leader| leader.holds.contains(&Hold::StoreNotBelieved)) else {
-            // The leader believes it, and a member remembers more: only starting that one anew helps.
-            let doubts = |host: &usize| self.controllers[*host].holds.contains(&Hold::StoreNotBelieved);
-            let doubting: Vec<usize> = (0..self.hosts.len()).filter(doubts).collect();
-            for host in doubting.into_iter().filter(|_| now.is_multiple_of(3000)) {
-                self.kill_member(host, now + 50);
-            }
             return;
         };
         if !leader.requests.is_empty() {
             return;
         }
-        let mut primaries = self.primaries();
-        primaries.sort_by_key(|host| self.hosts[*host].agent.disk.primary_since);
-        primaries.pop();
-        for host in primaries {
+        let last = (0..self.mix.servers).max_by_key(|host| self.hosts[*host].agent.disk.primary_since);
+        for host in self.primaries().into_iter().filter(|host| Some(*host) != last) {
             self.log.say(|| format!("a person stops host {host}"));
             self.hosts[host].pg.stop(now, &mut self.rng);
         }
