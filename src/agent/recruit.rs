@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 
-use super::{inner::Inner, orders::Unable};
+use super::{board::State, inner::Inner, orders::Unable};
 use crate::{
     model::{Lsn, ReplayState, Server, Stamp},
     postgres::sql::{Sql, SqlError},
@@ -59,19 +59,29 @@ impl Inner {
         let (applied, kept) = tokio::join!(self.apply_all(&sql), kept);
         applied?;
         kept?;
-        self.board.update(|s| {
-            if s.generation != generation {
-                return Err(Unable::Failed("the server was restarted meanwhile".into()));
-            }
-            s.recruited = Some(stamp);
-            s.refresh();
-            Ok(())
-        })?;
+        self.look(true).await?;
+        if !self.attest(stamp, generation, |_| true) {
+            return Err(Unable::Failed("the server was restarted meanwhile, or streams again".into()));
+        }
         self.look(true).await?;
         match self.board.read(|s| s.recruited) {
             Some(_) => Ok(()),
             None => Err(Unable::Failed("it streams again: something else sets primary_conninfo".into())),
         }
+    }
+
+    /// Puts on the board that the standby stands still. It must have been looked at since it does: whoever reads the attest reads
+    /// the position next to it. False: it is another server by now, or streams.
+    fn attest(&self, stamp: Stamp, generation: u64, is_wanted: impl FnOnce(&State) -> bool) -> bool {
+        self.board.update(|s| {
+            let is_cut = matches!(&s.facts.server.value, Server::Standby(standby) if !standby.streaming);
+            let attested = s.generation == generation && is_cut && is_wanted(s);
+            if attested {
+                s.recruited = Some(stamp);
+                s.refresh();
+            }
+            attested
+        })
     }
 
     /// Attests again what is remembered of a recruit whose agent or server was started anew: it is cut on disk, and
@@ -81,13 +91,9 @@ impl Inner {
         let sql = self.sql().await?;
         let _quiet = self.pages.lock().await;
         self.apply_all(&sql).await?;
-        self.board.update(|s| {
-            // Whoever led it elsewhere meanwhile has changed what is remembered first.
-            if s.generation == generation && s.unattested() == Some(stamp) {
-                s.recruited = Some(stamp);
-                s.refresh();
-            }
-        });
+        self.look(true).await?;
+        // Whoever led it elsewhere meanwhile has changed what is remembered first.
+        self.attest(stamp, generation, |s| s.unattested() == Some(stamp));
         Ok(())
     }
 

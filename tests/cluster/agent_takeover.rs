@@ -13,6 +13,32 @@ use locum::model::{Command, Reply};
 
 use super::agent_fixture::{Node, is_down, pair, promote, signal, stamp, standby};
 
+/// Whoever leads acts on the very first word of a recruit: the position that goes with it must be where it stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_word_of_a_recruit_has_the_position_at_which_it_stands() {
+    let pair = pair().await;
+    pair.a.ask("CREATE TABLE rows (writer int, n int, PRIMARY KEY (writer, n))").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = write(&pair.a, 0, Arc::clone(&stop)).await;
+    let agent = Arc::clone(&pair.b.agent);
+    let mut changes = agent.changes();
+    let first = tokio::spawn(async move {
+        loop {
+            let facts = agent.facts();
+            if let Some(recruit) = standby(&facts).filter(|standby| standby.recruited.is_some()) {
+                return recruit.clone();
+            }
+            changes.changed().await.expect("the agent runs");
+        }
+    });
+    pair.b.done(stamp(2, 6), Command::Recruit).await;
+    let first = first.await.expect("a recruit");
+    stop.store(true, Ordering::Relaxed);
+    assert!(!writer.await.expect("rows").is_empty());
+    let stands = pair.b.ask("SELECT pg_last_wal_replay_lsn()").await;
+    assert_eq!((first.replayed.to_string(), first.streaming), (stands, false));
+}
+
 /// Writes numbered rows and keeps what was acknowledged, until the connection ends or nobody wants more.
 async fn write(node: &Node, writer: i32, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<BTreeSet<i32>> {
     let client = node.sql().await;
@@ -111,7 +137,13 @@ async fn a_handover_needs_no_rewind() {
     pair.a.done(stamp(1, 6), Command::Checkpoint).await;
     assert_eq!(pair.a.primary().checkpointed, Some(stamp(1, 6).version));
     pair.a.done(stamp(1, 7), Command::Stop).await;
-    let facts = pair.a.agent.facts();
+    let facts = pair
+        .a
+        .until(
+            "a WAL end",
+            |f| matches!(&f.server.value, locum::model::Server::Down(down) if down.wal_end.is_some()),
+        )
+        .await;
     let locum::model::Server::Down(down) = &facts.server.value else { panic!("{facts:#?}") };
     assert!(!down.crashed && down.fenced == Some(stamp(1, 7)));
     let (end, control) = (down.wal_end.unwrap(), down.control.unwrap());
