@@ -60,10 +60,10 @@ impl Inner {
         let stopped = stopped.inspect_err(|_| self.board.update(|s| s.expected = false))?;
         self.attest_down(stamp);
         let generation = self.board.read(|s| s.generation);
-        if !self.read_remains_once(generation).await {
-            let inner = Arc::clone(self);
-            tokio::spawn(async move { inner.read_remains(generation).await });
-        }
+        // How it ended is what a hand-over waits for; where its WAL ends is nothing to it.
+        self.read_control(generation).await;
+        let inner = Arc::clone(self);
+        tokio::spawn(async move { inner.read_remains(generation).await });
         match stopped {
             Stopped::Clean if self.stopped_in_order() => Ok(()),
             how => Err(Unable::Failed(format!("it has stopped, but not in order: {how:?}"))),

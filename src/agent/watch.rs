@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{board::State, inner::Inner, peek, probing};
 use crate::{
-    model::{ControlState, Seen, Server},
+    model::{Control, ControlState, Down, Seen, Server},
     postgres::{PgError, Postmaster, sql::SqlError},
 };
 
@@ -157,41 +157,46 @@ impl Inner {
         }
     }
 
-    /// False: something could not be read.
-    pub(super) async fn read_remains_once(&self, generation: u64) -> bool {
-        let control = match self.instance.control().await {
-            Ok(control) => control,
-            Err(error) => {
-                tracing::debug!(%error, "no control file to read");
-                return false;
-            }
-        };
-        let fill = |fill: &dyn Fn(&mut crate::model::Down)| {
-            self.board.update(|s| {
-                if s.generation == generation
-                    && let Some(down) = s.down_mut()
-                {
-                    fill(down);
-                }
-            });
-        };
-        fill(&|down| {
+    /// Reads the control file of a server that is down. None: it could not be read.
+    pub(super) async fn read_control(&self, generation: u64) -> Option<Control> {
+        let control = self.instance.control().await.inspect_err(|error| {
+            tracing::debug!(%error, "no control file to read");
+        });
+        let control = control.ok()?;
+        self.fill(generation, |down| {
             down.control = Some(control);
             down.crashed &= control.state == ControlState::Other;
         });
+        Some(control)
+    }
+
+    /// Notes something about the server that is down, if it is still the one that was looked at.
+    fn fill(&self, generation: u64, fill: impl FnOnce(&mut Down)) {
+        self.board.update(|s| {
+            if s.generation == generation
+                && let Some(down) = s.down_mut()
+            {
+                fill(down);
+            }
+        });
+    }
+
+    /// False: something could not be read.
+    async fn read_remains_once(&self, generation: u64) -> bool {
+        let Some(control) = self.read_control(generation).await else { return false };
         let end = async {
             let timeline = self.instance.wal_timeline().await?;
             self.instance.wal_end(timeline, control.redo).await
         };
         match end.await {
             Ok(end) => {
-                fill(&|down| (down.wal_end, down.wal_gone) = (Some(end), false));
+                self.fill(generation, |down| (down.wal_end, down.wal_gone) = (Some(end), false));
                 true
             }
             // Looked for again all the same: a person may put it back.
             Err(error @ PgError::WalGone(_)) => {
                 tracing::warn!(%error, "where the WAL ended cannot be told any more");
-                fill(&|down| down.wal_gone = true);
+                self.fill(generation, |down| down.wal_gone = true);
                 false
             }
             Err(error) => {

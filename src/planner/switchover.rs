@@ -150,18 +150,20 @@ fn prepare(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primar
     case.order(intent, node, Command::Stop);
 }
 
-/// The old primary has stopped: declare, once the standby has its shutdown checkpoint.
+/// The old primary has stopped, and does so in order only when its standbys have flushed all it had: what the standby has
+/// applied once it is recruited is all that it will ever have. Declare, if that is past the shutdown checkpoint.
 fn complete(case: &mut Case<'_>, intent: &Intent, to: &NodeId, down: &Down) {
     let Some(control) = down.control else { return case.underway("the control file is being read") };
     if control.state != ControlState::ShutDown {
         return roll_back(case, intent, "the old primary did not stop cleanly");
     }
-    if !has_everything(case, to, &control) {
-        return case.underway(format!("{to} receives the shutdown checkpoint {}", control.checkpoint));
-    }
-    // A late order of its time outside the set could still empty it: the recruit's promise refuses that.
+    // Its promise refuses a late order of its time outside the set, too, which could still empty it.
     if candidate::recruited_at(case, intent, to).is_none() {
         return case.order(intent, to, Command::Recruit);
+    }
+    if !has_everything(case, to, &control) {
+        let reason = format!("{to} has not received the shutdown checkpoint {}", control.checkpoint);
+        return roll_back(case, intent, &reason);
     }
     let next = vacancy::with_app_of(case, intent.handed_over(to.clone()), to);
     let evidence = vec![format!("{to} has replayed the shutdown checkpoint {}", control.checkpoint)];

@@ -983,12 +983,13 @@ fn a_switchover_goes_checkpoint_hold_drain_stop_declare() {
     let checkpoint = stopped.control.expect("control").checkpoint;
     view.server(&seoul(), Server::Down(stopped));
     view.standby_mut(&tokyo()).replayed = checkpoint;
-    assert_eq!(decide(&view).steps, vec![], "the shutdown checkpoint is not applied yet");
-
-    view.standby_mut(&tokyo()).replayed = Lsn(checkpoint.0 + 0x78);
-    assert_eq!(orders(&decide(&view)), vec![(tokyo(), Command::Recruit)]);
+    assert_eq!(orders(&decide(&view)), vec![(tokyo(), Command::Recruit)], "it applies all it has");
 
     view.standby_mut(&tokyo()).recruited = Some(stamp);
+    let back = declared(&decide(&view)).cloned().expect("it lacks the shutdown checkpoint");
+    assert_eq!((back.epoch, back.primary, back.handover), (Epoch(3), Some(seoul()), None));
+
+    view.standby_mut(&tokyo()).replayed = Lsn(checkpoint.0 + 0x78);
     let next = declared(&decide(&view)).cloned().expect("declares");
     assert_eq!(
         (next.epoch, next.primary, next.previous, next.handover),
