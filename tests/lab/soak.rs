@@ -79,7 +79,7 @@ struct Soak<'a> {
     lab: Lab,
     first: u32,
     kept: Vec<Row>,
-    outages: BTreeMap<String, Vec<f64>>,
+    measured: BTreeMap<String, Measured>,
     done: usize,
     acknowledged: usize,
     warned: usize,
@@ -111,7 +111,7 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
         lab,
         first: 1,
         kept: Vec::new(),
-        outages: BTreeMap::new(),
+        measured: BTreeMap::new(),
         done: 0,
         acknowledged: 0,
         warned: 0,
@@ -144,6 +144,15 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
             Ok(ExitCode::from(1))
         }
     }
+}
+
+/// What was measured of one kind of fault, in milliseconds.
+#[derive(Default)]
+struct Measured {
+    /// How long clients elsewhere were without a commit.
+    outages: Vec<f64>,
+    /// How long after it was healed everything was whole: every node streams, and what is promised is in force.
+    homes: Vec<f64>,
 }
 
 impl Soak<'_> {
@@ -219,7 +228,9 @@ impl Soak<'_> {
         let begun = clients.begin(&self.lab, fault)?;
         tokio::time::sleep(hold).await;
         clients.heal(&self.lab, fault)?;
+        let healing = Instant::now();
         let whole = self.whole().await;
+        let home = healing.elapsed().as_secs_f64() * 1000.0;
         // What the clients saw is judged even if it did not become whole.
         let endpoints: Vec<_> = self.lab.plan.members().map(|host| host.name.as_str()).collect();
         let healed = clients.now_us();
@@ -231,11 +242,12 @@ impl Soak<'_> {
         let verdict = judge(&history, &survivor);
         let lasted = outage::longest_elsewhere_ms(&history, begun, until, fault_host(fault));
         println!(
-            "{:>4}  {:<28} {:>5} ms  outage {:>6} ms  {} acknowledged, {} warned, {} unknown, primary {} -> {}",
+            "{:>4}  {:<28} {:>5} ms  outage {:>6} ms  whole {:>5.0} ms after  {} acknowledged, {} warned, {} unknown, primary {} -> {}",
             self.done + 1,
             fault.text(),
             hold.as_millis(),
             lasted.map_or_else(|| "?".into(), |ms| format!("{ms:.0}")),
+            home,
             verdict.acknowledged,
             verdict.warned,
             verdict.unknown,
@@ -248,7 +260,9 @@ impl Soak<'_> {
         self.lost += verdict.lost.len();
         // What strikes the primary is another matter than what strikes somebody else.
         let role = if fault.hosts().contains(&primary) { " of the primary" } else { "" };
-        self.outages.entry(format!("{}{role}", fault.kind())).or_default().extend(lasted);
+        let of_kind = self.measured.entry(format!("{}{role}", fault.kind())).or_default();
+        of_kind.outages.extend(lasted);
+        of_kind.homes.push(home);
         let may_lose = self.options.shape.durability == "async";
         if !verdict.is_sound() || (!may_lose && !verdict.is_lossless()) {
             fs::create_dir_all(&self.options.keep)?;
@@ -288,10 +302,21 @@ impl Soak<'_> {
             "\n{} faults; {} commits acknowledged, {} with a warning, {} unknown, {} acknowledged and lost",
             self.done, self.acknowledged, self.warned, self.unknown, self.lost
         );
-        println!("{:<36} {:>5}  outage in ms, of clients elsewhere: min, median, max", "fault", "count");
-        for (kind, all) in &self.outages {
-            let (min, median, max) = outage::spread(all).unwrap_or_default();
-            println!("{kind:<36} {:>5}  {min:>7.0} {median:>7.0} {max:>7.0}", all.len());
+        println!(
+            "{:<36} {:>5}  {:<26} whole again after it was healed",
+            "fault (ms: min, median, max)", "count", "outage of clients elsewhere"
+        );
+        for (kind, measured) in &self.measured {
+            let spread = |all: &[f64]| {
+                let (min, median, max) = outage::spread(all).unwrap_or_default();
+                format!("{min:>7.0} {median:>7.0} {max:>7.0}")
+            };
+            println!(
+                "{kind:<36} {:>5}  {:<27} {}",
+                measured.homes.len(),
+                spread(&measured.outages),
+                spread(&measured.homes)
+            );
         }
     }
 }
