@@ -59,7 +59,8 @@ impl Inner {
         let (applied, kept) = tokio::join!(self.apply_all(&sql), kept);
         applied?;
         kept?;
-        self.look(true).await?;
+        // The quick one: a failover waits for it.
+        self.look(false).await?;
         if !self.attest(stamp, generation, |_| true) {
             return Err(Unable::Failed("the server was restarted meanwhile, or streams again".into()));
         }
@@ -91,7 +92,7 @@ impl Inner {
         let sql = self.sql().await?;
         let _quiet = self.pages.lock().await;
         self.apply_all(&sql).await?;
-        self.look(true).await?;
+        self.look(false).await?;
         // Whoever led it elsewhere meanwhile has changed what is remembered first.
         self.attest(stamp, generation, |s| s.unattested() == Some(stamp));
         Ok(())
