@@ -455,7 +455,14 @@ impl Agent {
                 reach
                     .log
                     .say(|| format!("agent {}: {} {} {done:?}", self.host, job.command.name(), job.stamp));
-                self.look(reach);
+                if reach.bug == Some(Bug::StaleAttest) && job.command == Command::Recruit && done.is_ok() {
+                    self.look_at = reach.now + LOOK;
+                    if let Server::Standby(standby) = &mut self.server.value {
+                        standby.recruited = self.recruited;
+                    }
+                } else {
+                    self.look(reach);
+                }
                 self.changed = true;
                 replies.push((job.asker, done.map_or_else(Into::into, |()| Reply::Done)));
             }

@@ -62,6 +62,8 @@ bugs! {
     OldDeclaredAgain,
     /// The least advanced recruit is declared.
     LeastAdvanced,
+    /// A recruit attests with the position that was last seen, before it was cut.
+    StaleAttest,
     /// A leader that was stalled takes what it did not hear meanwhile for silence.
     SilenceAfterStall,
     /// The primary's own member replaces the intent without compare-and-swap.

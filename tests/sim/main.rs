@@ -183,6 +183,7 @@ mod planted {
         a_member_of_the_set_that_is_cloned_is_caught: MemberRecloned within 8_000,
         an_old_primary_declared_again_is_caught: OldDeclaredAgain within 8_000,
         the_least_advanced_candidate_is_caught: LeastAdvanced within 8_000,
+        a_recruit_that_attests_what_was_seen_before_is_caught: StaleAttest within 8_000,
         silence_that_a_stall_explains_is_caught: SilenceAfterStall within 8_000,
         an_amendment_without_compare_and_swap_is_caught: AmendBlind within 8_000,
         a_rescue_attested_before_it_is_applied_is_caught: RescueAttestedEarly within 8_000,

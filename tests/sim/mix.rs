@@ -167,7 +167,9 @@ impl Mix {
             }
             Bug::MemberRecloned => &[Kind::KillStandby, Kind::Crash],
             Bug::OldDeclaredAgain => &[Kind::Crash, Kind::Hang, Kind::FreezeController, Kind::KillMember],
-            Bug::LeastAdvanced => &[Kind::Crash, Kind::Hang, Kind::CutOneWay, Kind::KillStandby],
+            Bug::LeastAdvanced | Bug::StaleAttest => {
+                &[Kind::Crash, Kind::Hang, Kind::CutOneWay, Kind::KillStandby]
+            }
             Bug::SilenceAfterStall => &[Kind::FreezeController, Kind::FreezeMember, Kind::StoreAway],
             Bug::RescueAttestedEarly | Bug::RescueHalf => {
                 &[Kind::Crash, Kind::Crash, Kind::Cut, Kind::CutOneWay, Kind::KillMember]
@@ -235,7 +237,7 @@ impl Mix {
                 (self.fault_every, self.fault_length) = (40, 30);
                 (self.lose, self.late) = (200, 10);
             }
-            Bug::JointSkipped | Bug::LeastAdvanced => {
+            Bug::JointSkipped | Bug::LeastAdvanced | Bug::StaleAttest => {
                 (self.servers, self.hosts, self.policy.durability) = (3, 3, Durability::Sync);
                 self.policy.write_wait = Duration::from_millis(100);
                 (self.direct, self.slow_checkpointer, self.wal_stall) = (300, 500, 700);
