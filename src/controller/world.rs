@@ -51,7 +51,7 @@ pub(super) struct World {
     failovers: VecDeque<Mono>,
     /// When the intent that is known was adopted.
     adopted: Mono,
-    /// The highest stamp of an intent that was ever read.
+    /// The highest stamp of an intent that was ever read here; at the start, what is remembered of earlier lives.
     remembered: Option<Stamp>,
     /// The highest stamp that anybody said to know of. Apart from what was read here: a read is no late one for it.
     heard_of: Option<Stamp>,

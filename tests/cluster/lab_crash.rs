@@ -22,10 +22,5 @@ async fn a_killed_postmaster_of_three_hosts_is_replaced() {
 async fn a_host_that_is_lost_without_a_reset_is_replaced_and_loses_nothing() {
     let Some(trial) = Trial::new(&Wish::hosts(3)).await else { return };
     let old = trial.lab.primary().await;
-    let fault = Fault::HostLost(old.clone());
-    let begun = trial.begin(&fault);
-    trial.moves_from(&old).await;
-    let until = trial.heal(&fault);
-    let ended = trial.ends().await;
-    println!("outage elsewhere: {:.0} ms", ended.outage_elsewhere(begun, until, &old));
+    trial.survives_the_loss_of(&old).await;
 }

@@ -104,6 +104,17 @@ impl Trial {
         ended
     }
 
+    /// The primary's host is lost until another one serves, and boots again. As [`Trial::ends`]; tells how long clients elsewhere
+    /// waited.
+    pub(crate) async fn survives_the_loss_of(self, old: &str) {
+        let fault = Fault::HostLost(old.to_owned());
+        let begun = self.begin(&fault);
+        self.moves_from(old).await;
+        let until = self.heal(&fault);
+        let ended = self.ends().await;
+        println!("outage elsewhere: {:.0} ms", ended.outage_elsewhere(begun, until, old));
+    }
+
     async fn ends_anyhow(self) -> Ended {
         self.whole().await;
         let history = self.clients.finish().await;

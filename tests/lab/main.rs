@@ -78,7 +78,7 @@ struct Shape {
     /// A disk of so many MB for each PostgreSQL, which can be filled and frozen.
     #[arg(long, value_name = "MB")]
     disks: Option<u32>,
-    /// Wall clocks that can be set (needs Debian's package faketime).
+    /// Wall clocks that can be set (needs Debian's package libfaketime).
     #[arg(long)]
     clocks: bool,
     /// A key of the configuration, such as policy.hang=1s.

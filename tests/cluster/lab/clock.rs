@@ -47,7 +47,7 @@ fn file(plan: &Plan, host: &str) -> PathBuf {
     plan.folder_of(host).join("clock")
 }
 
-/// Where Debian's package `faketime` puts it.
+/// Where Debian's package `libfaketime` puts it.
 fn library() -> Option<PathBuf> {
     let triples = fs::read_dir("/usr/lib").ok()?.flatten();
     triples.map(|triple| triple.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists())
@@ -61,7 +61,10 @@ pub(crate) fn make(plan: &Plan) -> Result<()> {
     if !plan.wish.clocks {
         return Ok(());
     }
-    ensure!(library().is_some(), "clocks are set by libfaketime, which is not installed (Debian: faketime)");
+    ensure!(
+        library().is_some(),
+        "clocks are set by libfaketime, which is not installed (scripts/setup --tests)"
+    );
     plan.members().try_for_each(|host| set(plan, &host.name, 0))
 }
 
@@ -73,7 +76,7 @@ pub(crate) fn set(plan: &Plan, host: &str, ahead: i64) -> Result<()> {
     ensure!(plan.wish.clocks, "the laboratory was built without clocks that can be set");
     let (path, fresh) = (file(plan, host), file(plan, host).with_extension("new"));
     fs::write(&fresh, format!("{ahead:+}\n")).context("write the clock's file")?;
-    place::give_to_postgres(Path::new(&fresh))?;
+    place::give_to_postgres(&fresh)?;
     fs::rename(&fresh, &path).context("write the clock's file")
 }
 
