@@ -195,7 +195,8 @@ pub trait Member: Send + Sync {
         stamp: Stamp,
         order: RouteOrder,
     ) -> Result<Answer, NoAnswer>;
-    /// Asks for its word that it knows of no higher epoch than the stamp's and takes part in none for `ttl`.
+    /// Asks for its word that it knows of no higher epoch than the stamp's and takes part in none for `ttl`; zero: only whether
+    /// it knows of one.
     async fn vouch(&self, stamp: Stamp, ttl: Duration) -> Result<bool, NoAnswer>;
     /// The client sessions of its primary.
     async fn sessions(&self) -> Result<Vec<Session>, NoAnswer>;

@@ -52,6 +52,13 @@ pub(super) struct Promise {
     pub(super) vouched: Option<(Stamp, Duration)>,
 }
 
+impl Promise {
+    /// A higher epoch than the stamp's was promised.
+    pub(super) fn is_beyond(&self, stamp: Stamp) -> bool {
+        self.promise.is_some_and(|promise| promise > stamp && !promise.same_epoch(stamp))
+    }
+}
+
 /// The file, and the lock that keeps a second agent out.
 #[derive(Debug)]
 pub(super) struct PromiseFile {

@@ -92,8 +92,12 @@ impl Inner {
         let held = self.held().await;
         let serves = held.primary_since.filter(|since| held.promise.is_some_and(|p| p.same_epoch(*since)));
         let Some(stamp) = serves else { return self.note_expiry() };
-        let server = self.board.read(|s| s.generation);
+        let (server, right) = self.board.read(|s| (s.generation, s.facts.serves_until));
+        let lapsed = right.is_none_or(|until| until <= self.now());
         match self.renew(stamp).await {
+            Ok(_) if lapsed && self.is_contradicted(stamp).await => {
+                tracing::warn!(%stamp, "another member has promised a higher epoch than the store grants: not taken");
+            }
             Ok(until) => self.grant_to(server, until, stamp),
             Err(Denied::NotYet) => {}
             Err(Denied::Deposed(reign)) => self.step_down(&reign).await,
@@ -242,15 +246,27 @@ impl Inner {
 
     /// Asks everybody who could be promoted. Until when it may serve by their word; None: somebody did not give it.
     async fn ask_for_word(&self, stamp: Stamp) -> Option<Mono> {
+        let (asked, ttl) = (self.now(), self.serving.ttl);
+        let words = self.words(stamp, ttl).await?;
+        words.into_iter().all(|word| word == Some(true)).then(|| lease::holder_until(asked, ttl))
+    }
+
+    /// True if somebody who could be promoted knows of a higher epoch: then the store that grants this one was put back from a
+    /// copy, and another may serve. Asked where the right had run out, or this member was not there; nobody has to answer.
+    async fn is_contradicted(&self, stamp: Stamp) -> bool {
+        let words = self.words(stamp, Duration::ZERO).await;
+        words.is_some_and(|words| words.contains(&Some(false)))
+    }
+
+    /// What everybody answers who could be promoted; None of them: no answer. None: nobody was noted in this epoch.
+    async fn words(&self, stamp: Stamp, ttl: Duration) -> Option<Vec<Option<bool>>> {
         let noted = self.held().await.admitted.filter(|(since, _)| since.same_epoch(stamp));
         let (_, nodes) = noted?;
-        let (asked, ttl) = (self.now(), self.serving.ttl);
         let ask = |node: NodeId| async move {
-            let Some(member) = self.serving.peers.member(&node) else { return false };
-            matches!(timeout(ASK, member.vouch(stamp, ttl)).await, Ok(Ok(true)))
+            let member = self.serving.peers.member(&node)?;
+            timeout(ASK, member.vouch(stamp, ttl)).await.ok()?.ok()
         };
-        let all = join_all(nodes.into_iter().map(ask)).await.into_iter().all(|given| given);
-        all.then(|| lease::holder_until(asked, ttl))
+        Some(join_all(nodes.into_iter().map(ask)).await)
     }
 
     /// Another reign stands: nothing more may be acknowledged here, whether or not anybody can say so.

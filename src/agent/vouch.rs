@@ -15,10 +15,13 @@ const LONGEST: Duration = Duration::from_secs(60);
 const DRIFT: u32 = 100;
 
 impl Inner {
-    /// Gives the word, unless a higher epoch was promised.
+    /// Gives the word, unless a higher epoch was promised. For no time at all it is only the answer, and nothing is written.
     pub(super) async fn vouch(self: &Arc<Self>, stamp: Stamp, ttl: Duration) -> bool {
         if ttl > LONGEST {
             return false;
+        }
+        if ttl.is_zero() {
+            return !self.held().await.is_beyond(stamp);
         }
         let length = ttl + ttl / DRIFT;
         let count_from_now = || {
@@ -28,8 +31,7 @@ impl Inner {
         // Before it is written as well: whoever finds it in the file must find until when it binds.
         count_from_now();
         let kept = self.remember(move |p| {
-            let higher = p.promise.is_some_and(|promise| promise > stamp && !promise.same_epoch(stamp));
-            if !higher {
+            if !p.is_beyond(stamp) {
                 p.promise = p.promise.max(Some(stamp));
                 p.vouched = Some((stamp, length));
             }

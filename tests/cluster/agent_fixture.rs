@@ -127,6 +127,17 @@ impl Node {
         }
     }
 
+    /// Until the store has granted it the lease so many times more.
+    pub(crate) async fn granted(&self, times: u64) {
+        let of = (self.state_dir.parent().expect("a folder").to_owned(), self.id.clone());
+        let now = || GRANTED.lock().expect("not poisoned").get(&of).copied().unwrap_or_default();
+        let (before, begun) = (now(), Instant::now());
+        while now() < before + times {
+            assert!(begun.elapsed() < SOON, "{} was never granted its lease", self.id);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     pub(crate) fn primary(&self) -> Primary {
         primary(&self.agent.facts())
             .unwrap_or_else(|| panic!("{} is no primary: {:#?}", self.id, self.agent.facts()))
@@ -256,6 +267,8 @@ pub(crate) fn try_start(
 
 /// The agents of each folder: whom one of them reaches by name.
 static AGENTS: Mutex<BTreeMap<(PathBuf, NodeId), Weak<Agent>>> = Mutex::new(BTreeMap::new());
+/// How often the store has granted each of them the lease.
+static GRANTED: Mutex<BTreeMap<(PathBuf, NodeId), u64>> = Mutex::new(BTreeMap::new());
 
 struct Granting {
     node: NodeId,
@@ -280,6 +293,8 @@ impl Lease for Granting {
     }
 
     async fn renew(&self, _: Revision, _: Option<Revision>, _: &LeaseRecord) -> Result<Outcome, StoreError> {
+        let mut granted = GRANTED.lock().expect("not poisoned");
+        *granted.entry((self.folder.clone(), self.node.clone())).or_default() += 1;
         Ok(Outcome::Committed(Revision(2)))
     }
 }

@@ -47,6 +47,34 @@ async fn a_missing_promise_is_not_zero_and_is_not_promoted() {
     assert_eq!(pair.b.agent.facts().promise, None, "a refused order leaves no promise");
 }
 
+/// The store here grants whatever its agent promised last: like one that was put back from a copy of that time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_had_run_out_is_not_taken_against_the_word_of_another() {
+    let mut pair = pair().await;
+    pair.a.done(stamp(1, 2), Command::Admit(vec![pair.b.id.clone()])).await;
+    pair.b.done(stamp(2, 1), Command::Recruit).await;
+    pair.a.restart_agent().await;
+    pair.a.until("its server", |f| primary(f).is_some()).await;
+    pair.a.granted(3).await;
+    assert_eq!(pair.a.agent.facts().serves_until, None, "{} promised a later epoch", pair.b.id);
+    // Nobody has to answer: a store that is alone with this primary is believed.
+    pair.b.agent.stop().await;
+    pair.b.agent =
+        super::agent_fixture::start(&pair.b.cfg, &pair.b.id, &pair.b.state_dir.with_extension("new"));
+    pair.a.until("its right", |f| f.serves_until.is_some()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_for_no_time_binds_nobody() {
+    let pair = pair().await;
+    let before = pair.b.agent.facts();
+    let promise = before.promise.expect("a promise");
+    assert!(pair.b.agent.vouch(stamp(promise.epoch.0 + 1, 1), std::time::Duration::ZERO).await);
+    assert!(!pair.b.agent.vouch(stamp(promise.epoch.0 - 1, 1), std::time::Duration::ZERO).await);
+    let after = pair.b.agent.facts();
+    assert_eq!((after.promise, after.vouched_until), (before.promise, None));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_data_directory_is_not_touched() {
     let dir = folder();

@@ -326,7 +326,8 @@ impl Agent {
         match stamp.filter(|_| !down && !hangs) {
             None => self.note_expiry(r.clock),
             Some(stamp) => {
-                self.round = Some(Round::new(stamp, false));
+                let lapsed = self.serves_until.is_none_or(|until| until <= r.clock);
+                self.round = Some(Round::new(stamp, false, lapsed));
                 self.maintain(r);
             }
         }

@@ -46,6 +46,8 @@ bugs! {
     GuardOnlyAsync,
     /// The lease is counted from the store's answer, not from before the request.
     LeaseFromReply,
+    /// A right that had run out is taken from the store again without a question to those who may know better.
+    LapsedUnasked,
     /// A recruit does not wait until the word given to the old primary has run out.
     WordNotKept,
     /// A member forgets the word it gave when it is started anew.

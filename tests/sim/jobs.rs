@@ -141,7 +141,7 @@ impl Job {
 
     /// Confirms the right to serve before a server is started or promoted. None: not yet told.
     fn claim(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Done {
-        let mut round = self.claim.take().unwrap_or_else(|| Round::new(self.stamp, true));
+        let mut round = self.claim.take().unwrap_or_else(|| Round::new(self.stamp, true, false));
         match round.step(agent, r) {
             None => {
                 self.claim = Some(round);

@@ -175,6 +175,7 @@ mod planted {
         a_fence_that_leaves_processes_is_caught: FenceLeavesProcesses within 8_000,
         a_guard_in_async_only_is_caught: GuardOnlyAsync within 8_000,
         a_lease_counted_from_the_reply_is_caught: LeaseFromReply within 8_000,
+        a_lapsed_right_that_nobody_is_asked_about_is_caught: LapsedUnasked within 8_000,
         a_recruit_that_breaks_its_word_is_caught: WordNotKept within 8_000,
         a_word_forgotten_at_a_restart_is_caught: WordForgotten within 8_000,
         a_promotable_node_that_the_primary_does_not_know_is_caught: PromotableUnconfirmed within 8_000,

@@ -156,6 +156,7 @@ impl Mix {
             Bug::FenceLeavesProcesses => &[Kind::Hang, Kind::Deaf, Kind::Crash],
             Bug::GuardOnlyAsync => &[Kind::FreezeMember, Kind::KillMember, Kind::Isolated],
             Bug::LeaseFromReply => &[Kind::FreezeMember, Kind::FreezeMember, Kind::Isolated],
+            Bug::LapsedUnasked => &[Kind::CopyStore, Kind::RestoreStore, Kind::KillMember],
             Bug::WordNotKept => {
                 &[Kind::StoreAway, Kind::Cut, Kind::CutOneWay, Kind::KillMember, Kind::Isolated]
             }
@@ -215,6 +216,13 @@ impl Mix {
                 self.policy.lease_ttl =
                     Duration::from_millis(if bug == Bug::LeaseFromReply { 1000 } else { 3000 });
                 (self.fault_every, self.fault_length) = (100, 500);
+            }
+            Bug::LapsedUnasked => {
+                (self.policy.durability, self.policy.max_data_loss) = (Durability::Async, 1 << 20);
+                (self.policy.lease_ttl, self.policy.freeze_max) =
+                    (Duration::from_secs(1), Duration::from_secs(10));
+                (self.servers, self.hosts) = (3, 3);
+                (self.fault_every, self.fault_length, self.direct) = (150, 500, 300);
             }
             Bug::WordForgotten => {
                 (self.servers, self.hosts, self.policy.durability) = (2, 3, Durability::Async);

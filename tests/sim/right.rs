@@ -38,7 +38,7 @@ pub(crate) enum Told {
 /// What an agent sends during a tick.
 pub(crate) enum Out {
     Store { id: u64, ask: Ask },
-    Vouch { to: usize, id: u64, stamp: Stamp },
+    Vouch { to: usize, id: u64, stamp: Stamp, ttl: Duration },
 }
 
 /// What was last read of the store, so that a renewal is one call.
@@ -58,8 +58,24 @@ pub(crate) enum Verdict {
 
 enum Phase {
     Next,
-    Store { id: u64, began: Tick, asked: Mono, record: Option<LeaseRecord> },
-    Words { asked: Mono, began: Tick, waiting: Vec<u64>, refused: bool },
+    Store {
+        id: u64,
+        began: Tick,
+        asked: Mono,
+        record: Option<LeaseRecord>,
+    },
+    Words {
+        asked: Mono,
+        began: Tick,
+        waiting: Vec<u64>,
+        refused: bool,
+    },
+    /// The store has granted it until then; does anybody know better?
+    Contradicted {
+        until: Mono,
+        began: Tick,
+        waiting: Vec<u64>,
+    },
 }
 
 /// One attempt to confirm the right to serve under a stamp.
@@ -71,11 +87,13 @@ pub(crate) struct Round {
     read_anew: bool,
     /// A claim asks for the others' word whatever is left.
     claim: bool,
+    /// The right had run out when this began.
+    lapsed: bool,
 }
 
 impl Round {
-    pub(crate) fn new(stamp: Stamp, claim: bool) -> Self {
-        Self { stamp, phase: Phase::Next, tries: TRIES, read_anew: false, claim }
+    pub(crate) fn new(stamp: Stamp, claim: bool, lapsed: bool) -> Self {
+        Self { stamp, phase: Phase::Next, tries: TRIES, read_anew: false, claim, lapsed }
     }
 
     /// Goes on as far as it can now. Some: it has ended.
@@ -94,12 +112,10 @@ impl Round {
                         return None;
                     }
                     self.phase = Phase::Next;
-                    if let Some(verdict) = self.answered(agent, r, told.unwrap_or(Told::Error), asked, record)
-                    {
-                        return match verdict {
-                            Verdict::Silent => self.silent(agent, r),
-                            other => Some(other),
-                        };
+                    match self.answered(agent, r, told.unwrap_or(Told::Error), asked, record) {
+                        Some(Verdict::Silent) => return self.silent(agent, r),
+                        Some(verdict) => return Some(verdict),
+                        None => {}
                     }
                 }
                 Phase::Words { asked, began, waiting, refused } => {
@@ -117,6 +133,24 @@ impl Round {
                         return Some(Verdict::Serves);
                     }
                     return (waiting.is_empty() || r.now - *began > ASK).then_some(Verdict::Silent);
+                }
+                Phase::Contradicted { until, began, waiting } => {
+                    let mut known_better = false;
+                    waiting.retain(|id| match agent.told(*id) {
+                        None => true,
+                        Some(told) => {
+                            known_better |= matches!(told, Told::Word(false));
+                            false
+                        }
+                    });
+                    if known_better {
+                        return Some(Verdict::Silent);
+                    }
+                    if !waiting.is_empty() && r.now - *began <= ASK {
+                        return None;
+                    }
+                    agent.grant(self.stamp, *until, self.claim, r);
+                    return Some(Verdict::Serves);
                 }
             }
         }
@@ -177,6 +211,11 @@ impl Round {
                 agent.known.last = record.map(|record| Some((record, revision)));
                 let from = if r.bug == Some(Bug::LeaseFromReply) { r.clock } else { asked };
                 let until = lease::holder_until(from, r.mix.policy.lease_ttl);
+                if self.lapsed && !self.claim && r.bug != Some(Bug::LapsedUnasked) {
+                    let waiting = self.ask(agent, Duration::ZERO).unwrap_or_default();
+                    self.phase = Phase::Contradicted { until, began: r.now, waiting };
+                    return None;
+                }
                 agent.grant(self.stamp, until, self.claim, r);
                 return Some(Verdict::Serves);
             }
@@ -206,16 +245,22 @@ impl Round {
     fn silent(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Option<Verdict> {
         let left = agent.serves_until.map_or(Duration::ZERO, |until| until.since(r.clock));
         let due = self.claim || left < r.mix.policy.lease_ttl / 2;
-        let noted = agent.disk.admitted.clone().filter(|(since, _)| due && since.same_epoch(self.stamp));
-        let Some((_, nodes)) = noted else { return Some(Verdict::Silent) };
+        let ttl = r.mix.policy.lease_ttl;
+        let Some(waiting) = due.then(|| self.ask(agent, ttl)).flatten() else { return Some(Verdict::Silent) };
+        self.phase = Phase::Words { asked: r.clock, began: r.now, waiting, refused: false };
+        self.step(agent, r)
+    }
+
+    /// Asks everybody who could be promoted for their word. None: nobody was noted in this epoch.
+    fn ask(&self, agent: &mut Agent, ttl: Duration) -> Option<Vec<u64>> {
+        let (_, nodes) = agent.disk.admitted.clone().filter(|(since, _)| since.same_epoch(self.stamp))?;
         let mut waiting = Vec::new();
         for to in nodes.iter().filter_map(host_of) {
             let id = agent.next_id();
             waiting.push(id);
-            agent.out.push(Out::Vouch { to, id, stamp: self.stamp });
+            agent.out.push(Out::Vouch { to, id, stamp: self.stamp, ttl });
         }
-        self.phase = Phase::Words { asked: r.clock, began: r.now, waiting, refused: false };
-        self.step(agent, r)
+        Some(waiting)
     }
 }
 
@@ -225,6 +270,9 @@ impl Agent {
         let length = ttl + ttl / 100;
         if self.disk.promise.is_some_and(|promise| promise > stamp && !promise.same_epoch(stamp)) {
             return false;
+        }
+        if ttl.is_zero() {
+            return true;
         }
         self.disk.promise = self.disk.promise.max(Some(stamp));
         self.disk.vouched = Some((stamp, length));

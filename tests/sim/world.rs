@@ -327,8 +327,8 @@ impl World {
     fn send_out(&mut self, host: usize) {
         for out in std::mem::take(&mut self.hosts[host].agent.out) {
             match out {
-                Out::Vouch { to, id, stamp } => {
-                    self.send(host, to, Message::Vouch { id, stamp, ttl: self.mix.policy.lease_ttl });
+                Out::Vouch { to, id, stamp, ttl } => {
+                    self.send(host, to, Message::Vouch { id, stamp, ttl });
                 }
                 Out::Store { id, ask } => {
                     let late = |world: &mut Self| match world.network.unreliable
