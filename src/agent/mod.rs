@@ -38,7 +38,7 @@ pub use memory::{Memory, await_first_clone, memory};
 pub use right::Serving;
 
 use crate::{
-    app::Probe,
+    app::Server as AppServer,
     config,
     model::{AgentFacts, Command, NodeId, Reply, Stamp},
     ports::{Clock, Session, WalAsk},
@@ -48,7 +48,7 @@ use crate::{
 /// A running agent. Dropping it, like [`Agent::stop`], leaves PostgreSQL as it is.
 pub struct Agent {
     inner: Arc<Inner>,
-    app: Option<Arc<Probe>>,
+    app: Option<Arc<AppServer>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -60,13 +60,13 @@ impl Agent {
     /// [`AgentError`]: something does not belong together; nothing was touched.
     pub fn start(
         cfg: &config::Postgres,
-        app: Option<&config::App>,
+        app: Option<Arc<AppServer>>,
         node: &NodeId,
         state_dir: &Path,
         serving: Serving,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, AgentError> {
-        let inner = Arc::new(Inner::new(cfg, node, state_dir, serving, Arc::clone(&clock))?);
+        let inner = Arc::new(Inner::new(cfg, node, state_dir, serving, clock)?);
         let mut tasks = vec![
             tokio::spawn(watch::run(Arc::clone(&inner))),
             tokio::spawn(right::run(Arc::clone(&inner))),
@@ -75,7 +75,6 @@ impl Agent {
         if let Some(guard) = inner.serving.guard.clone() {
             tasks.push(tokio::spawn(guarding::run(Arc::clone(&inner), guard)));
         }
-        let app = app.map(|app| Arc::new(Probe::start(app, clock)));
         if let Some(app) = &app {
             tasks.push(tokio::spawn(mind_app(Arc::clone(&inner), Arc::clone(app))));
         }
@@ -126,7 +125,7 @@ impl Agent {
     /// Looks at the app server now.
     pub fn probe_app(&self) {
         if let Some(app) = &self.app {
-            app.now();
+            app.look();
         }
     }
 
@@ -149,7 +148,7 @@ impl Agent {
 }
 
 /// Passes on what changes with the app, and has it probed at once when its database's role changes.
-async fn mind_app(inner: Arc<Inner>, app: Arc<Probe>) {
+async fn mind_app(inner: Arc<Inner>, app: Arc<AppServer>) {
     let (mut board, mut health) = (inner.board.changes(), app.changes());
     let role = || inner.board.read(|s| std::mem::discriminant(&s.facts.server.value));
     let mut last = role();
@@ -167,7 +166,7 @@ async fn mind_app(inner: Arc<Inner>, app: Arc<Probe>) {
                 }
                 if last != role() {
                     last = role();
-                    app.now();
+                    app.look();
                 }
             }
         }

@@ -58,6 +58,8 @@ impl Probe {
             last_ok: None,
             failing_since: None,
             error: None,
+            startable: false,
+            starting: false,
         };
         let shared = Arc::new(Shared {
             facts: Mutex::new(facts),
@@ -72,6 +74,14 @@ impl Probe {
     #[must_use]
     pub fn facts(&self) -> AppFacts {
         self.shared.facts().clone()
+    }
+
+    /// What the first probe found, or the last one since.
+    pub async fn first(&self) -> AppFacts {
+        let mut changes = self.changes();
+        // The sender lives as long as this.
+        _ = changes.wait_for(|changes| *changes > 0).await;
+        self.facts()
     }
 
     /// Changes when the first probe has ended, and whenever the app becomes healthy or ceases to be.

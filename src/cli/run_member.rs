@@ -11,7 +11,7 @@ use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch, task::JoinH
 use super::{Exit, args::RunArgs, service::Service};
 use crate::{
     agent::{Agent, Serving},
-    api,
+    api, app,
     clock::SystemClock,
     config::{self, Config},
     controller::{self, Deps, Feed, Remembered},
@@ -19,7 +19,7 @@ use crate::{
     fence_command::FenceCommand,
     guard,
     member::Host,
-    model::{EndpointName, GuardMode, NodeId, RouteOrder, Snapshot},
+    model::{EndpointKind, EndpointName, GuardMode, NodeId, RouteOrder, Snapshot},
     peers::PeerBook,
     ports::{Clock, Console, Endpoint, Local, Store},
     postgres::ThroughEndpoint,
@@ -111,10 +111,11 @@ impl Running {
         }
         let peers =
             PeerBook::open(config.node.clone(), &config.state_dir, connect(config, access.clone(), &clock));
+        let app = config.app.as_ref().map(|app| app::Server::open(app, &config.node, clock.clone()));
         let agent = match &config.postgres {
             Some(postgres) => Some(Agent::start(
                 postgres,
-                config.app.as_ref(),
+                app.clone(),
                 &config.node,
                 &config.state_dir,
                 Serving {
@@ -141,6 +142,7 @@ impl Running {
                 node: &config.node,
                 state_dir: &config.state_dir,
                 may_serve: right_of(agent.clone(), clock.clone()),
+                app: app.clone(),
                 clock: clock.clone(),
             };
             let opened = Driven::open(driven, &around).map_err(anyhow::Error::msg)?;
@@ -159,6 +161,9 @@ impl Running {
         let snapshots = console.snapshots();
         for (proxy, endpoint) in &proxies {
             endpoint::follow(proxy, endpoint, snapshots.clone());
+        }
+        if let Some(app) = &app {
+            tell_app(app, config, snapshots.clone());
         }
         let local: Arc<dyn Local> = host.clone();
         let servers = vec![
@@ -182,6 +187,14 @@ impl Running {
         self.host.stop().await;
         self.servers.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// Keeps the app server informed of where its database is.
+fn tell_app(app: &app::Server, config: &Config, snapshots: watch::Receiver<Arc<Snapshot>>) {
+    let file = config.app.as_ref().and_then(|app| app.database_file.clone());
+    let leads = config.endpoints.iter().find(|endpoint| endpoint.target == EndpointKind::Primary);
+    let (through, told) = (leads.map(|endpoint| endpoint.listen), app.database());
+    tokio::spawn(async move { app::follow_database(file.as_deref(), through, snapshots, told).await });
 }
 
 /// Whether this node's PostgreSQL has the right to serve.

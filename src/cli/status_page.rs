@@ -165,7 +165,9 @@ const fn app(app: &AppStatus) -> &'static str {
     match (app.healthy, app.active) {
         (true, true) => "active",
         (true, false) => "ready",
+        (false, true) if app.starting => "active, starting",
         (false, true) => "active, DOWN",
+        (false, false) if app.startable => "cold",
         (false, false) => "down",
     }
 }
@@ -173,7 +175,9 @@ const fn app(app: &AppStatus) -> &'static str {
 /// What does not fit into the table: jobs and errors, one a line.
 fn notes(out: &mut String, snapshot: &Snapshot) {
     for node in &snapshot.nodes {
-        let app = node.app.as_ref().filter(|app| !app.healthy).and_then(|app| app.error.as_ref());
+        let cold = |app: &AppStatus| app.startable && !app.active;
+        let app =
+            node.app.as_ref().filter(|app| !app.healthy && !cold(app)).and_then(|app| app.error.as_ref());
         let guards = node.guard.as_ref().filter(|_| node.role == Role::Primary);
         let said = [
             guards.map(|guard| format!("guard: {guard}")),

@@ -16,6 +16,11 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// Deadline of one. Shorter: a pause of the app server counts as a failure. Longer: one that hangs is missed longer.
 const TIMEOUT: Duration = Duration::from_millis(500);
+/// How long start and promote, or stop, may take. Shorter: an app server that is slow to start is given up. Longer: one that hangs
+/// while it starts keeps the others waiting.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// The name that the endpoint has which runs them, in status and reports.
+pub const APP_SERVER: &str = "app-server";
 /// The most of an answer that is searched for `body`.
 pub const BODY_MAX: usize = 64 << 10;
 
@@ -30,6 +35,37 @@ pub struct App {
     pub interval: Duration,
     /// Deadline of a probe.
     pub timeout: Duration,
+    /// What is run as it becomes the active one, and ceases to be.
+    pub commands: Commands,
+    /// The file that tells it where its database is.
+    pub database_file: Option<PathBuf>,
+}
+
+/// Programs of the operator's, by their paths, without which an app server that is passive simply waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Commands {
+    /// Starts it: run where it is to be the active one and is not well.
+    pub start: Option<PathBuf>,
+    /// Stops it: run where another one is to be active.
+    pub stop: Option<PathBuf>,
+    /// Tells it that it is the active one, and again when the database has moved.
+    pub promote: Option<PathBuf>,
+    /// How long start and promote, or stop, may take.
+    pub timeout: Duration,
+}
+
+impl Commands {
+    /// Each with its key.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        let all = [("start", &self.start), ("stop", &self.stop), ("promote", &self.promote)];
+        all.into_iter().filter_map(|(key, program)| Some((key, program.as_ref()?)))
+    }
+
+    /// There is anything to be run.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.each().next().is_some()
+    }
 }
 
 /// How an app server tells that it is well.
@@ -132,8 +168,13 @@ pub(super) fn read(reader: &mut Reader) -> Option<Option<App>> {
     };
     let interval = section.or("interval", INTERVAL, parse::duration, show_duration);
     let timeout = section.or("timeout", TIMEOUT, parse::duration, show_duration);
+    let mut program = |key| section.maybe(key, parse::path, |path| quote(&path.display().to_string()));
+    let (start, stop, promote) = (program("start"), program("stop"), program("promote"));
+    let database_file = program("database_file");
+    let limit = section.or("command_timeout", COMMAND_TIMEOUT, parse::duration, show_duration);
     section.finish();
-    Some(Some(App { health: health?, address: address?, interval, timeout }))
+    let commands = Commands { start, stop, promote, timeout: limit };
+    Some(Some(App { health: health?, address: address?, interval, timeout, commands, database_file }))
 }
 
 /// What is wrong with it.
@@ -146,11 +187,28 @@ pub(super) fn check(app: &App, grace: Duration, problems: &mut Vec<Problem>) {
     if app.timeout.is_zero() {
         problems.push(Problem::error("app.timeout", "is zero", "Set it to \"500ms\", for example."));
     }
+    if app.commands.timeout.is_zero() {
+        let what = "is zero, so no command could ever end";
+        problems.push(Problem::error("app.command_timeout", what, "Set it to \"30s\", for example."));
+    }
     if grace < app.interval {
         problems.push(Problem::error(
             "policy.app_grace",
             "is shorter than app.interval: a single lost probe would move the app",
             "Lengthen app_grace, or shorten app.interval.",
         ));
+    }
+}
+
+/// What the machine says.
+pub(super) fn check_host(app: &App, problems: &mut Vec<Problem>) {
+    for (key, program) in app.commands.each() {
+        super::host::program(&format!("app.{key}"), program, problems);
+    }
+    if let Health::Command(program) = &app.health {
+        super::host::program("app.health", program, problems);
+    }
+    if let Some(folder) = app.database_file.as_deref().and_then(std::path::Path::parent) {
+        super::host::writable("app.database_file", folder, problems);
     }
 }

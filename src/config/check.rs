@@ -388,6 +388,19 @@ fn endpoints(config: &Config, problems: &mut Vec<Problem>) {
         }
         drivers::check(driven, config.policy.handover, problems);
     }
+    let all_serve = config.endpoints.iter().find(|endpoint| endpoint.target == EndpointKind::Apps);
+    if let (Some(endpoint), Some(app)) = (all_serve, &config.app)
+        && let Some((key, _)) = app.commands.each().next()
+    {
+        problems.push(Problem::error(
+            format!("app.{key}"),
+            format!(
+                "belongs to an app server that is active or passive, and endpoint {} leads to all",
+                endpoint.name
+            ),
+            "Remove it, or write mode = \"active-passive\".",
+        ));
+    }
     if config.postgres.is_none() && config.app.is_some() {
         problems.push(Problem::error(
             "app",

@@ -3,7 +3,6 @@
 use std::{
     fs,
     net::IpAddr,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,7 +10,7 @@ use std::{
 use figment::value::Value;
 
 use super::{
-    Problem,
+    APP_SERVER, App, Problem,
     parse::{self, quote, quote_all, show_duration},
     reader::Section,
 };
@@ -52,6 +51,8 @@ pub enum DrivenBy {
     Webhook(Webhook),
     /// A program, by its path.
     Exec(PathBuf),
+    /// The app server of this host: its commands make it the active one, or a passive one.
+    App,
 }
 
 /// A PgBouncer.
@@ -101,6 +102,20 @@ pub struct Webhook {
 }
 
 impl Driven {
+    /// What runs the commands of this host's app server. None: there are none.
+    pub(super) fn of_app(app: &App) -> Option<Self> {
+        if !app.commands.any() {
+            return None;
+        }
+        Some(Self {
+            name: EndpointName::new(APP_SERVER).ok()?,
+            target: EndpointKind::App,
+            timeout: app.commands.timeout,
+            give_up: app.commands.timeout.max(GIVE_UP),
+            by: DrivenBy::App,
+        })
+    }
+
     /// Which driver.
     #[must_use]
     pub const fn driver(&self) -> Driver {
@@ -109,6 +124,7 @@ impl Driven {
             DrivenBy::Vip(_) => Driver::Vip,
             DrivenBy::Webhook(_) => Driver::Webhook,
             DrivenBy::Exec(_) => Driver::Exec,
+            DrivenBy::App => Driver::App,
         }
     }
 }
@@ -130,7 +146,8 @@ pub(super) fn read(
     let timeout = section.or("timeout", usual, parse::duration, show_duration);
     let give_up = section.or("give_up", GIVE_UP, parse::duration, show_duration);
     let by = match driver {
-        Driver::Proxy => None,
+        // No word of the configuration means the app server's commands.
+        Driver::Proxy | Driver::App => None,
         Driver::Pgbouncer => pgbouncer(&mut section).map(DrivenBy::Pgbouncer),
         Driver::Vip => vip(&mut section).map(DrivenBy::Vip),
         Driver::Webhook => webhook(&mut section).map(DrivenBy::Webhook),
@@ -317,7 +334,7 @@ pub(super) fn check(driven: &Driven, handover: Duration, problems: &mut Vec<Prob
                 problems.push(Problem::warning(key("url"), what, "Use https."));
             }
         }
-        DrivenBy::Vip(_) | DrivenBy::Exec(_) => {}
+        DrivenBy::Vip(_) | DrivenBy::Exec(_) | DrivenBy::App => {}
     }
 }
 
@@ -336,20 +353,9 @@ pub(super) fn check_host(driven: &Driven, problems: &mut Vec<Problem>) {
         DrivenBy::Webhook(webhook) => {
             super::host::secret(&key("secret_file"), &webhook.secret_file, problems);
         }
-        DrivenBy::Exec(command) => {
-            let file = fs::metadata(command);
-            if !file.is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0) {
-                let what = format!("{} is no program that can be run", command.display());
-                problems.push(Problem::error(
-                    key("command"),
-                    what,
-                    "Name one, and make it executable: chmod +x.",
-                ));
-            } else if fs::metadata(command).is_ok_and(|file| file.mode() & 0o002 != 0) {
-                let what = format!("{} can be changed by everybody on this machine", command.display());
-                problems.push(Problem::error(key("command"), what, "Close it: chmod o-w."));
-            }
-        }
+        DrivenBy::Exec(command) => super::host::program(&key("command"), command, problems),
+        // Its programs are keys of [app].
+        DrivenBy::App => {}
         DrivenBy::Vip(vip) => {
             let known = fs::read_to_string("/proc/net/dev").unwrap_or_default();
             let name = format!("{}:", vip.interface);

@@ -9,7 +9,7 @@ use std::{
 use rustix::fs::{Access, access};
 
 use super::{
-    Config, Etcd, Origin, Postgres, Problem, Setting, Store, check::with_origin, drivers, parse::quote,
+    Config, Etcd, Origin, Postgres, Problem, Setting, Store, app, check::with_origin, drivers, parse::quote,
 };
 use crate::{
     clock::SystemClock,
@@ -52,6 +52,9 @@ pub(super) fn check(config: &mut Config, settings: &mut Vec<Setting>, is_new: bo
     }
     certificates(config, &mut problems);
     config.driven.iter().for_each(|driven| drivers::check_host(driven, &mut problems));
+    if let Some(app) = &config.app {
+        app::check_host(app, &mut problems);
+    }
     problems.into_iter().map(|problem| with_origin(problem, settings)).collect()
 }
 
@@ -96,6 +99,22 @@ pub(super) fn writable(key: &str, path: &Path, problems: &mut Vec<Problem>) {
             format!("Make {} and give it to the user that runs Locum.", path.display())
         };
         problems.push(Problem::error(key, what, fix));
+    }
+}
+
+/// A program of the operator's, which Locum runs with its own rights.
+pub(super) fn program(key: &str, path: &Path, problems: &mut Vec<Problem>) {
+    let (shown, file) = (path.display(), fs::metadata(path).ok().filter(fs::Metadata::is_file));
+    match file.map(|file| file.mode()) {
+        Some(mode) if mode & 0o002 != 0 => {
+            let what = format!("{shown} can be changed by everybody on this machine");
+            problems.push(Problem::error(key, what, "Close it: chmod o-w."));
+        }
+        Some(mode) if mode & 0o111 != 0 => {}
+        _ => {
+            let what = format!("{shown} is no program that can be run");
+            problems.push(Problem::error(key, what, "Name one, and make it executable: chmod +x."));
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
-pub use app::{App, BODY_MAX, Health};
+pub use app::{APP_SERVER, App, BODY_MAX, Commands, Health};
 pub(crate) use check::chain;
 pub use drivers::{Address, Driven, DrivenBy, Pgbouncer, Vip, Webhook, shown};
 pub use endpoint::{Balance, Tuning};

@@ -76,7 +76,9 @@ pub(super) fn parse(figment: Figment) -> Parsed {
     let (settings, problems) = reader.finish();
     let config = || {
         let (cluster, node, members, state_dir) = head?;
-        let (endpoints, driven) = endpoints?;
+        let (endpoints, mut driven) = endpoints?;
+        let app = app?;
+        driven.extend(app.as_ref().and_then(Driven::of_app));
         Some(Config {
             cluster,
             node,
@@ -92,7 +94,7 @@ pub(super) fn parse(figment: Figment) -> Parsed {
             fence_command,
             endpoints,
             driven,
-            app: app?,
+            app,
         })
     };
     Parsed { config: config(), token_file, settings, problems }

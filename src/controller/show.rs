@@ -118,6 +118,8 @@ fn node_status(
             address: app.address.clone(),
             healthy: app.healthy,
             active: view.intent.as_ref().is_some_and(|intent| intent.app.as_ref() == Some(node)),
+            startable: app.startable,
+            starting: app.starting,
             error: app.error.clone(),
         }),
         database: agent.map(|agent| agent.address.clone()),

@@ -506,7 +506,7 @@ fn progress_of_app(incident: &mut Incident, reached: Reached<'_>, intent: &Inten
         .iter()
         .filter(|(node, _)| *node != active)
         .filter_map(|(_, node)| node.agent.as_ref()?.app.as_ref());
-    if incident.rto_ms().is_some() && other.into_iter().any(|app| app.healthy) {
+    if incident.rto_ms().is_some() && other.into_iter().any(|app| app.healthy || app.startable) {
         incident.mark(MarkName::RedundancyRestored, now);
     }
 }

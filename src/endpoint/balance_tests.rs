@@ -80,7 +80,14 @@ fn every_healthy_app_serves() {
     let mut nodes = trio();
     for (node, healthy) in nodes.iter_mut().zip([true, false]) {
         let address = format!("{}:80", node.node);
-        node.app = Some(AppStatus { address, healthy, active: false, error: None });
+        node.app = Some(AppStatus {
+            address,
+            healthy,
+            active: false,
+            startable: false,
+            starting: false,
+            error: None,
+        });
     }
     let offer = apps(&snapshot(nodes));
     assert_eq!(served(&offer), ["a"]);

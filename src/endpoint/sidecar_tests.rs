@@ -101,7 +101,14 @@ fn an_app_is_led_to_where_it_is_active() {
     assert_eq!(of(&shown), None);
     intent(&mut shown).app = Some(name("b"));
     assert_eq!(of(&shown), None, "it is not known where that is");
-    let app = AppStatus { address: "b:80".into(), healthy: true, active: true, error: None };
+    let app = AppStatus {
+        address: "b:80".into(),
+        healthy: true,
+        active: true,
+        startable: false,
+        starting: false,
+        error: None,
+    };
     shown.nodes[1].app = Some(app);
     assert_eq!(of(&shown), Some(RouteOrder::Point { node: name("b"), address: "b:80".into() }));
 }

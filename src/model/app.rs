@@ -20,6 +20,12 @@ pub struct AppFacts {
     pub failing_since: Option<Mono>,
     /// What the last failed probe said.
     pub error: Option<String>,
+    /// Its member can start it, so it need not run until it is wanted. False also for a while after a start that failed.
+    #[serde(default)]
+    pub startable: bool,
+    /// It is being started: until that has had its time, that it is not well says nothing.
+    #[serde(default)]
+    pub starting: bool,
 }
 
 /// How a health probe of an app server failed.

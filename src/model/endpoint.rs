@@ -57,6 +57,8 @@ pub enum Driver {
     Webhook,
     /// A program.
     Exec,
+    /// The commands of the app server beside the member.
+    App,
 }
 
 impl Driver {
@@ -69,6 +71,7 @@ impl Driver {
             Self::Vip => "vip",
             Self::Webhook => "webhook",
             Self::Exec => "exec",
+            Self::App => "app",
         }
     }
 }

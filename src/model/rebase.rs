@@ -194,9 +194,9 @@ fn standby(facts: super::Standby) -> super::Standby {
 }
 
 fn app_facts(facts: AppFacts, shift: Shift) -> AppFacts {
-    let AppFacts { address, healthy, failure, last_ok, failing_since, error } = facts;
+    let AppFacts { address, healthy, failure, last_ok, failing_since, error, startable, starting } = facts;
     let (last_ok, failing_since) = (shift.maybe(last_ok), shift.maybe(failing_since));
-    AppFacts { address, healthy, failure, last_ok, failing_since, error }
+    AppFacts { address, healthy, failure, last_ok, failing_since, error, startable, starting }
 }
 
 fn endpoint(facts: EndpointFacts, shift: Shift) -> EndpointFacts {
@@ -299,6 +299,8 @@ mod tests {
             last_ok: Some(at[3]),
             failing_since: Some(at[4]),
             error: None,
+            startable: false,
+            starting: false,
         };
         let agent = AgentFacts {
             promise: Some(Stamp::default()),

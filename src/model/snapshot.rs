@@ -126,6 +126,12 @@ pub struct AppStatus {
     pub healthy: bool,
     /// The endpoint leads to it.
     pub active: bool,
+    /// It need not run until it is wanted: its member can start it.
+    #[serde(default)]
+    pub startable: bool,
+    /// It is being started.
+    #[serde(default)]
+    pub starting: bool,
     /// What the last failed probe said.
     pub error: Option<String>,
 }

@@ -1,4 +1,5 @@
-//! Which app server is active, and that the app endpoints lead to it. One active app per version of the intent.
+//! Which app server is active, and that the app endpoints lead to it. One active app per version of the intent. One that is well
+//! comes first; one that its member can start will do, and is started by being led to.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
     if let Some(active) = &intent.app {
         flip_if_down(case, intent, active);
         lead_clients(case, intent, active);
-    } else if let Some(node) = healthy_other(case, None) {
+    } else if let Some(node) = other_that_serves(case, None) {
         case.declare(Intent { app: Some(node), ..intent.clone() }.raised());
     }
 }
@@ -30,7 +31,10 @@ fn flip_if_down(case: &mut Case<'_>, intent: &Intent, active: &NodeId) {
     let found = [Finding::AppDown { node: active.clone() }, Finding::AppHung { node: active.clone() }];
     let found = found.into_iter().find_map(|finding| Some((case.stood(&finding)?, finding)));
     let Some((stood, finding)) = found else { return };
-    let Some(other) = healthy_other(case, Some(active)) else { return };
+    let Some(other) = other_that_serves(case, Some(active)) else { return };
+    if of(case, active).is_some_and(|app| app.starting) {
+        return case.underway(format!("the app server of {active} is being started"));
+    }
     let refuses = of(case, active).is_some_and(|app| app.failure == Some(AppFailure::Refuses));
     let grace = if refuses { case.policy.app_grace.min(REFUSED) } else { case.policy.app_grace };
     if stood < grace {
@@ -45,15 +49,20 @@ fn flip_if_down(case: &mut Case<'_>, intent: &Intent, active: &NodeId) {
         format!(
             "the health probe of the app on {active} has failed for {stood:.1?} while the database was well: {said}"
         ),
-        format!("the app on {other} is healthy"),
+        match of(case, &other).is_some_and(|app| app.healthy) {
+            true => format!("the app on {other} is healthy"),
+            false => format!("the app on {other} does not run, and can be started"),
+        },
     ];
     let cause = Cause { summary: finding.to_string(), evidence };
     case.declare_because(Intent { app: Some(other), ..intent.clone() }.raised(), cause);
 }
 
-fn healthy_other(case: &Case<'_>, but: Option<&NodeId>) -> Option<NodeId> {
-    let healthy = |node: &&NodeId| of(case, node).is_some_and(|app| app.healthy);
-    case.others(but).into_iter().find(healthy).cloned()
+fn other_that_serves(case: &Case<'_>, but: Option<&NodeId>) -> Option<NodeId> {
+    let one = |fit: fn(&AppFacts) -> bool| {
+        case.others(but).into_iter().find(|node| of(case, node).is_some_and(fit)).cloned()
+    };
+    one(|app| app.healthy).or_else(|| one(|app| app.startable))
 }
 
 fn lead_clients(case: &mut Case<'_>, intent: &Intent, active: &NodeId) {

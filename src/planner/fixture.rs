@@ -86,6 +86,8 @@ fn agent(node: &NodeId, server: Server, stamp: Stamp) -> AgentFacts {
             last_ok: Some(ago(20)),
             failing_since: None,
             error: None,
+            startable: false,
+            starting: false,
         }),
     }
 }

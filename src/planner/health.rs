@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{case::Case, crash};
 use crate::model::{
-    AgentFacts, AppFailure, EndpointKind, Finding, GuardState, Intent, Mono, NodeId, Primary, RECOVERY_HANGS,
-    ReplayState, Server, Standby, StandbyName,
+    AgentFacts, AppFacts, AppFailure, EndpointKind, Finding, GuardState, Intent, Mono, NodeId, Primary,
+    RECOVERY_HANGS, ReplayState, Server, Standby, StandbyName,
 };
 
 /// How long the member beside the active app server may be silent until that counts as down too. Shorter: the app moves
@@ -294,7 +294,9 @@ fn find_apps(case: &mut Case<'_>, intent: &Intent) {
     let nodes: Vec<NodeId> = case.others(None).into_iter().cloned().collect();
     for node in nodes {
         let app = case.heard(&node).and_then(|agent| agent.app.as_ref());
-        let Some(app) = app.filter(|app| !app.healthy) else { continue };
+        // One that is passive and can be started need not run.
+        let cold = |app: &AppFacts| app.startable && intent.app.as_ref() != Some(&node);
+        let Some(app) = app.filter(|app| !app.healthy && !cold(app)) else { continue };
         case.find(match app.failure {
             Some(AppFailure::Hangs) => Finding::AppHung { node },
             _ => Finding::AppDown { node },

@@ -33,6 +33,7 @@ mod lab_vip;
 mod pair;
 mod pair_app;
 mod pair_async;
+mod pair_cold_app;
 mod pair_control;
 mod pair_crash;
 mod pair_fastest;

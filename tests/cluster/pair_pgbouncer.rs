@@ -208,6 +208,7 @@ fn driver(port: u16, pause_max: Duration, folder: &Path) -> Arc<Driven> {
         node: &NodeId::new("alpha").unwrap(),
         state_dir: folder,
         may_serve: Arc::new(|| true),
+        app: None,
         clock: Arc::new(SystemClock),
     };
     Driven::open(&config, &around).unwrap()

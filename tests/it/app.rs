@@ -1,4 +1,4 @@
-//! The app server's health probe, against real servers and programs.
+//! The app server of a host, against real servers and programs: its health, and the commands that make it active.
 
 use std::{
     sync::{
@@ -10,15 +10,16 @@ use std::{
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use locum::{
-    app::Probe,
+    app::{Database, Probe, Server, follow_database},
     clock::SystemClock,
     config::{self, Health},
-    model::{AppFacts, AppFailure},
+    model::{AppFacts, AppFailure, Durability, Epoch, Incarnation, Intent, NodeId, Snapshot, Stamp, Version},
     ports::Clock,
 };
+use serde_json::json;
 use tokio::{
     net::TcpListener,
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     time::{Instant, sleep, timeout},
 };
 
@@ -63,8 +64,12 @@ fn probe(address: &str, interval: Duration, limit: Duration) -> Probe {
 }
 
 fn asked(health: Health, interval: Duration, limit: Duration) -> Probe {
-    let config = config::App { health, address: "127.0.0.1:1".into(), interval, timeout: limit };
-    Probe::start(&config, Arc::new(SystemClock))
+    Probe::start(&config(health, interval, limit), Arc::new(SystemClock))
+}
+
+fn config(health: Health, interval: Duration, timeout: Duration) -> config::App {
+    let (commands, database_file) = (config::Commands::default(), None);
+    config::App { health, address: "127.0.0.1:1".into(), interval, timeout, commands, database_file }
 }
 
 async fn until(probe: &Probe, condition: impl Fn(&AppFacts) -> bool) -> AppFacts {
@@ -224,4 +229,121 @@ async fn a_program_may_tell_and_one_that_hangs_is_killed_with_what_it_began() {
         stat.is_empty() || stat.contains(") Z ")
     })
     .await;
+}
+
+/// A program that writes its name, and what it is told, into `log`.
+fn script(folder: &std::path::Path, name: &str, then: &str) -> std::path::PathBuf {
+    let path = folder.join(name);
+    let line = format!(
+        "echo {name} $LOCUM_NODE $LOCUM_EPOCH $LOCUM_PRIMARY $PGHOST:$PGPORT >>{0}/log",
+        folder.display()
+    );
+    std::fs::write(&path, format!("#!/bin/sh\n{line}\n{then}\n")).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    path
+}
+
+fn log(folder: &std::path::Path) -> String {
+    std::fs::read_to_string(folder.join("log")).unwrap_or_default()
+}
+
+/// What a member shows when this node is the primary of that epoch.
+fn shown(epoch: u64, primary: &str) -> Snapshot {
+    let (node, database) = (NodeId::new(primary).unwrap(), format!("[::1]:{}", 5400 + epoch));
+    let intent = Intent::first(Incarnation(1), Epoch(epoch), node, Durability::Sync);
+    serde_json::from_value(json!({
+        "cluster": "orders", "node": "seoul", "at": "2026-01-01T00:00:00Z", "leader": null, "store_error": null,
+        "intent": intent, "endpoints": [], "rpo": null, "findings": [], "plan": [], "incident": null,
+        "last_incident": null, "operations": [],
+        "nodes": [{
+            "node": primary, "database": database, "heard_ms": 1.0, "role": "primary", "serving": true, "sync": false,
+            "streaming": false, "timeline": null, "lsn": null, "lag_bytes": null, "replay_bytes": null,
+            "promise": null, "job": null, "error": null, "app": null,
+        }],
+    }))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_cold_app_is_started_and_told_where_its_database_is_and_stopped_when_another_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let (_app, address) = App::start(200, MANY).await;
+    // Well once there is the file that its start makes.
+    let mood = path.join("runs");
+    let check = script(path, "check", &format!("test -e {}", mood.display()));
+    let commands = config::Commands {
+        start: Some(script(path, "start", &format!("touch {}", mood.display()))),
+        stop: Some(script(path, "stop", &format!("rm -f {}", mood.display()))),
+        promote: Some(script(path, "promote", "")),
+        timeout: DEADLINE,
+    };
+    let database_file = Some(path.join("database.env"));
+    let config = config::App {
+        commands,
+        address,
+        database_file: database_file.clone(),
+        ..config(Health::Command(check), Duration::from_millis(10), DEADLINE)
+    };
+    let server = Server::open(&config, &NodeId::new("seoul").unwrap(), Arc::new(SystemClock));
+    assert!(server.facts().startable && !server.facts().starting);
+    let (show, shows) = watch::channel(Arc::new(shown(3, "busan")));
+    let told = server.database();
+    tokio::spawn(async move { follow_database(database_file.as_deref(), None, shows, told).await });
+    let lines = |first: &str| {
+        let all = log(path);
+        all.lines().filter(|line| line.starts_with(first)).map(str::to_owned).collect::<Vec<_>>()
+    };
+
+    let stamp = |epoch| Stamp { incarnation: Incarnation(1), epoch: Epoch(epoch), version: Version(9) };
+    server.activate(stamp(3)).await.unwrap();
+    assert_eq!(lines("start"), ["start seoul 3 busan ::1:5403"]);
+    assert_eq!(lines("promote"), ["promote seoul 3 busan ::1:5403"]);
+    eventually(|| server.facts().healthy).await;
+    assert!(!server.facts().starting, "what was well once has been started");
+    let file = std::fs::read_to_string(path.join("database.env")).unwrap();
+    for line in ["LOCUM_CLUSTER=orders", "LOCUM_PRIMARY_ADDRESS=[::1]:5403", "PGHOST=::1", "PGPORT=5403"] {
+        assert!(file.lines().any(|each| each == line), "{file}");
+    }
+
+    // The database moves: it is told where to, and not started again. Nothing is run before that is known.
+    let later = tokio::spawn({
+        let server = Arc::clone(&server);
+        async move { server.go_on(stamp(4)).await }
+    });
+    show.send_replace(Arc::new(shown(4, "seoul")));
+    later.await.unwrap().unwrap();
+    assert_eq!(lines("promote")[1..], ["promote seoul 4 seoul ::1:5404"]);
+    assert_eq!(lines("start").len(), 1);
+
+    server.rest().await.unwrap();
+    eventually(|| server.facts().failing_since.is_some()).await;
+    assert!(server.facts().startable && !server.facts().starting);
+}
+
+#[tokio::test]
+async fn a_start_that_fails_is_told_and_counts_against_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(Health::Tcp("127.0.0.1:1".into()), Duration::from_millis(10), DEADLINE);
+    config.commands.start = Some(script(folder.path(), "start", "echo 'no such unit' >&2; exit 5"));
+    config.commands.timeout = DEADLINE;
+    let server = Server::open(&config, &NodeId::new("seoul").unwrap(), Arc::new(SystemClock));
+    server.database().send_replace(Database::of(&shown(3, "busan"), None));
+    let stamp = Stamp { incarnation: Incarnation(1), epoch: Epoch(3), version: Version(9) };
+    let why = server.activate(stamp).await.unwrap_err();
+    assert!(why.contains("no such unit"), "{why}");
+    assert!(!server.facts().startable && !server.facts().starting);
+}
+
+#[test]
+fn an_app_is_led_through_the_endpoint_of_its_own_host() {
+    let connect = |through: &str| {
+        let database = Database::of(&shown(3, "busan"), Some(through.parse().unwrap())).unwrap();
+        let variables = database.variables();
+        let of = |name| variables.iter().find(|(known, _)| *known == name).unwrap().1.clone();
+        (of("PGHOST"), of("PGPORT"))
+    };
+    assert_eq!(connect("0.0.0.0:6432"), ("127.0.0.1".into(), "6432".into()));
+    assert_eq!(connect("[::]:6432"), ("::1".into(), "6432".into()));
+    assert_eq!(connect("10.0.0.7:6432"), ("10.0.0.7".into(), "6432".into()));
 }

@@ -144,7 +144,7 @@ fn member(name: &str, role: Role) -> NodeStatus {
         "sync": !primary, "streaming": !primary, "timeline": Timeline(2), "lsn": Lsn(0x0300_0148),
         "lag_bytes": if primary { None } else { Some(0) }, "replay_bytes": if primary { None } else { Some(128) },
         "promise": null, "job": null, "error": null,
-        "app": AppStatus { address: "127.0.0.1:8081".into(), healthy: true, active: primary, error: None },
+        "app": AppStatus { address: "127.0.0.1:8081".into(), healthy: true, active: primary, startable: false, starting: false, error: None },
     }))
     .unwrap()
 }

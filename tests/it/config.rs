@@ -524,6 +524,36 @@ fn an_app_endpoint_needs_an_app() {
 }
 
 #[test]
+fn commands_of_an_app_server_are_looked_at_and_belong_to_one_that_can_be_passive() {
+    let host = Host::new();
+    let active = "endpoint=[{name=\"web\",target=\"app\",listen=\"127.0.0.1:6480\",mode=\"active-active\"}]";
+    let cases: &[(&[&str], &str, &str)] = &[
+        (&["app.start=run"], "app.start is \"run\"", "the whole path"),
+        (&["app.start=/nosuch"], "app.start /nosuch is no program", "chmod +x"),
+        (
+            &["app.stop=/bin/true", active],
+            "app.stop belongs to an app server that is active or passive",
+            "Remove it",
+        ),
+        (&["app.promote=/bin/true", "app.command_timeout=0s"], "app.command_timeout is zero", "30s"),
+        (&["app.database_file=/etc/passwd/orders.env"], "/etc/passwd is no directory", "Name a directory"),
+        (
+            &[
+                "app.start=/bin/true",
+                "endpoint=[{name=\"app-server\",target=\"app\",listen=\"127.0.0.1:6480\"}]",
+            ],
+            "endpoint[app-server].name is the name of two endpoints",
+            "its own name",
+        ),
+    ];
+    for (sets, what, fix) in cases {
+        let (code, said) = host.check_with(sets);
+        assert!(code == Some(1) && said.contains(what) && said.contains(fix), "{sets:?}: {code:?} {said}");
+    }
+    assert_eq!(host.check_with(&["app.start=/bin/true", "app.stop=/bin/true"]), (Some(0), "ok\n".into()));
+}
+
+#[test]
 fn a_file_that_is_missing_or_no_toml_is_told_by_its_name() {
     let host = Host::new();
     fs::write(host.file(), "cluster = \"orders\"\nnode = \n").unwrap();

@@ -47,6 +47,7 @@ fn open(by: DrivenBy, timeout: Duration, give_up: Duration, folder: &Path) -> Ar
         node: &node("seoul"),
         state_dir: folder,
         may_serve: Arc::new(|| true),
+        app: None,
         clock: Arc::new(SystemClock),
     };
     Driven::open(&config, &around).unwrap()

@@ -1,9 +1,11 @@
-//! Endpoints that somebody else than the proxy brings about: a PgBouncer, a virtual IP, a webhook, a program.
+//! Endpoints that somebody else than the proxy brings about: a PgBouncer, a virtual IP, a webhook, a program, the commands
+//! of an app server.
 //!
 //! [`Driven`] is the part that all have: it takes orders by the same routing table as the proxy, answers at once, and has
 //! its [`Driver`] carry them out, again and again until that succeeds or its limit is over. So no driver holds up a
 //! failover, however long its world does not answer: whoever leads sees in the facts how far it has come.
 
+mod app;
 mod console;
 mod driven;
 mod exec;
@@ -19,6 +21,7 @@ pub use driven::Driven;
 pub use webhook::signature;
 
 use crate::{
+    app::Server,
     config::{self, DrivenBy},
     model::{ClusterName, Driver as Which, NodeId, Stamp},
     ports::Clock,
@@ -78,6 +81,8 @@ pub struct Surroundings<'a> {
     pub state_dir: &'a Path,
     /// Whether this node's PostgreSQL has the right to serve as the primary at this moment.
     pub may_serve: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The app server of this host.
+    pub app: Option<Arc<Server>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -94,6 +99,10 @@ impl Driven {
             }
             DrivenBy::Webhook(settings) => Arc::new(webhook::Hook::new(settings, config, around)?),
             DrivenBy::Exec(command) => Arc::new(exec::Program::new(command, config, around)),
+            DrivenBy::App => match &around.app {
+                Some(server) => Arc::new(app::AppServer::new(Arc::clone(server), around.node)),
+                None => return Err("there is no app server whose commands could be run".into()),
+            },
             DrivenBy::Vip(settings) => Arc::new(vip::Vip::new(settings, config.target, around)),
         };
         let which: Which = config.driver();

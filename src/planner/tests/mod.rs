@@ -1,5 +1,6 @@
 //! The planner by table: a situation, and the exact steps or the named hold that it must lead to.
 
+mod app;
 mod crash;
 mod pen;
 mod rejoin_asked;
@@ -842,69 +843,6 @@ fn names_changed_by_somebody_else_are_set_right_and_said() {
     let plan = decide(&view);
     assert_eq!(orders(&plan), vec![(seoul(), Command::SetNames(vec![name_of(&tokyo())]))]);
     assert!(plan.findings.contains(&Finding::NamesChanged { node: seoul() }));
-}
-
-#[test]
-fn an_app_that_stays_down_is_replaced_without_moving_the_database() {
-    let finding = [Finding::AppDown { node: seoul() }];
-    let mut view = healthy();
-    let app = view.agent_mut(&seoul()).app.as_mut().expect("an app");
-    (app.healthy, app.failing_since, app.error) = (false, Some(ago(900)), Some("connection refused".into()));
-    let policy = Policy::default();
-    assert_eq!(declared(&decide_after(&view, &policy, &finding, 100)), None, "grace");
-    let next = declared(&decide_after(&view, &policy, &finding, 900)).cloned().expect("flips");
-    assert_eq!((next.app, next.primary, next.epoch), (Some(tokyo()), Some(seoul()), Epoch(3)));
-}
-
-#[test]
-fn an_app_whose_process_has_ended_is_replaced_sooner_than_one_that_hangs() {
-    let moves = |failure, finding, ms| {
-        let mut view = healthy();
-        let app = view.agent_mut(&seoul()).app.as_mut().expect("an app");
-        (app.healthy, app.failure) = (false, Some(failure));
-        declared(&decide_after(&view, &Policy::default(), &[finding], ms)).is_some()
-    };
-    let (down, hung) = (Finding::AppDown { node: seoul() }, Finding::AppHung { node: seoul() });
-    assert!(!moves(AppFailure::Refuses, down.clone(), 90) && moves(AppFailure::Refuses, down.clone(), 100));
-    assert!(!moves(AppFailure::Unwell, down.clone(), 490) && moves(AppFailure::Unwell, down, 500));
-    assert!(!moves(AppFailure::Hangs, hung.clone(), 490) && moves(AppFailure::Hangs, hung, 500));
-}
-
-#[test]
-fn a_free_app_stays_where_it_is_as_long_as_it_is_well() {
-    let place = |tie, healthy_there| {
-        let mut view = healthy();
-        view.intent_mut().app = Some(seoul());
-        view.agent_mut(&seoul()).app.as_mut().expect("an app").healthy = healthy_there;
-        let policy = Policy { app: tie, ..Policy::default() };
-        let intent = view.intent_mut().clone();
-        vacancy::with_app_of(&Case::new(&view, &Memory::default(), &policy, NOW), intent, &tokyo()).app
-    };
-    assert_eq!(place(AppTie::Tied, true), Some(tokyo()));
-    assert_eq!(place(AppTie::Free, true), Some(seoul()));
-    assert_eq!(place(AppTie::Free, false), Some(tokyo()));
-}
-
-#[test]
-fn an_app_whose_host_is_lost_is_replaced_and_one_whose_member_restarts_is_not() {
-    let finding = [Finding::AppDown { node: tokyo() }];
-    let policy = Policy::default();
-    let mut view = healthy();
-    view.intent_mut().app = Some(tokyo());
-    view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(9_900);
-    let flips = |plan: &Plan| declared(plan).is_some_and(|next| next.app == Some(seoul()));
-    assert!(!flips(&decide_after(&view, &policy, &finding, 900)));
-    view.nodes.get_mut(&tokyo()).expect("tokyo").heard = ago(10_600);
-    assert!(flips(&decide_after(&view, &policy, &finding, 600)));
-}
-
-#[test]
-fn apps_that_fail_with_the_database_do_not_flip() {
-    let finding = [Finding::AppDown { node: seoul() }];
-    let mut view = healthy();
-    view.agent_mut(&seoul()).app.as_mut().expect("an app").healthy = false;
-    view.primary_mut(&seoul()).probe.failing_since = Some(ago(500));
-    assert_eq!(declared(&decide_after(&view, &Policy::default(), &finding, 60_000)), None);
 }
 
 fn asks(kind: RequestKind) -> Vec<Request> {

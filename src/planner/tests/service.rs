@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn osaka() -> NodeId {
+pub(super) fn osaka() -> NodeId {
     node("osaka")
 }
 
 /// A healthy pair with a second standby, which stands in the sync set too.
-fn trio() -> View {
+pub(super) fn trio() -> View {
     let mut view = healthy();
     let mut third = view.nodes[&tokyo()].clone();
     if let Some(agent) = &mut third.agent {

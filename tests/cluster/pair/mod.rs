@@ -135,15 +135,20 @@ impl LivePair {
     /// The same, with what is wished.
     pub(crate) async fn wished(wish: &Wish) -> Self {
         let mut pair = Self::prepared(wish).await;
-        for host in &mut pair.hosts {
+        pair.start_all().await;
+        pair
+    }
+
+    /// Starts both members, until all is well.
+    pub(crate) async fn start_all(&mut self) {
+        for host in &mut self.hosts {
             host.member.start();
         }
-        pair.whole(0).await;
+        self.whole(0).await;
         // Under the name that its member gave it: the connection from before that is no longer there.
         let adopted = "SELECT count(*) = 1 AND bool_and(application_name LIKE 'locum%' AND state = 'streaming') \
                        FROM pg_stat_replication";
-        pair.host(pair.primary().await).node.becomes(adopted, "t").await;
-        pair
+        self.host(self.primary().await).node.becomes(adopted, "t").await;
     }
 
     /// PostgreSQL runs and streams; no member was started yet.
