@@ -253,6 +253,13 @@ impl Incident {
         Some(self.at(MarkName::AppReady)?.ms_since(self.at(MarkName::Onset)?))
     }
 
+    /// Onset to *verified*, in milliseconds: the database's own part, where the app server was ready later. None: there is no such
+    /// part (yet).
+    #[must_use]
+    pub fn database_ms(&self) -> Option<f64> {
+        Some(self.at(MarkName::Verified)?.ms_since(self.at(MarkName::Onset)?))
+    }
+
     /// The phases up to *app ready*: they add up to the RTO.
     #[must_use]
     pub fn phases(&self) -> Vec<Phase> {

@@ -35,6 +35,9 @@ pub struct Printed {
     pub started_at: Timestamp,
     /// Onset to *app ready*, in milliseconds. Null while it lasts, or if it was given up.
     pub rto_ms: Option<f64>,
+    /// Onset to *verified*, in milliseconds: the database's own part, where the app server was ready later. Null: there is none.
+    #[serde(default)]
+    pub database_ms: Option<f64>,
     /// From mark to mark, each named after the mark that ends it; up to *app ready* they add up to `rto_ms`.
     pub phases: Vec<Phase>,
     /// What was at stake, and what it cost.
@@ -116,6 +119,7 @@ impl From<&Incident> for Printed {
             to: incident.to.clone(),
             started_at: incident.started_at,
             rto_ms: incident.rto_ms(),
+            database_ms: incident.database_ms(),
             phases: incident.phases(),
             rpo: PrintedRpo {
                 live_bytes: rpo.live_bytes,

@@ -226,23 +226,20 @@ impl Page {
             let label = self.paint.bold(&format!("{label:INDENT$}"));
             self.line(&format!("{label}{:20}{:>10}  {bar}", phase.name, ms(phase.ms)));
         }
-        if let Some(rto) = incident.rto_ms() {
-            let line = format!(
-                "{:INDENT$}{:20}{:>10}  from the last good moment to proven good again",
-                "",
-                "RTO",
-                ms(rto)
-            );
-            self.line(&line);
-        }
-        if let Some(redundancy) = incident.redundancy_ms() {
-            let name = MarkName::RedundancyRestored.as_str();
-            let line = format!(
-                "{:INDENT$}{name:20}{:>10}  after the onset; not part of the RTO",
-                "",
-                ms(redundancy)
-            );
-            self.line(&line);
+        let app_came_later = |database: &f64| incident.rto_ms().is_some_and(|rto| ms(*database) != ms(rto));
+        let sums = [
+            ("RTO", incident.rto_ms(), "from the last good moment to proven good again"),
+            ("of the database", incident.database_ms().filter(app_came_later), "of it, until that commit"),
+            (
+                MarkName::RedundancyRestored.as_str(),
+                incident.redundancy_ms(),
+                "after the onset; not part of the RTO",
+            ),
+        ];
+        for (name, time, means) in sums {
+            if let Some(time) = time {
+                self.line(&format!("{:INDENT$}{name:20}{:>10}  {means}", "", ms(time)));
+            }
         }
     }
 

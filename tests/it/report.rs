@@ -103,6 +103,7 @@ Phases       suspected               1.4 ms  ▏
              verified                 13 ms                        ███
              app ready                24 ms                           █████
              RTO                     143 ms  from the last good moment to proven good again
+             of the database         119 ms  of it, until that commit
              redundancy restored     2.31 s  after the onset; not part of the RTO
 Forecast     live RPO at the onset: 1,208 B, 0.9 ms of work (read 62 ms before it). Every
              acknowledged commit was on the standby; these bytes are a tail that nobody was told
@@ -295,6 +296,7 @@ fn the_json_has_the_promised_shape() {
         ("/to", "\"busan\""),
         ("/started_at", "\"2026-11-22T08:40:30.123Z\""),
         ("/rto_ms", "143.2"),
+        ("/database_ms", "119.0"),
         ("/phases/0", r#"{"ms":1.4,"name":"suspected"}"#),
         ("/phases/7/name", "\"app ready\""),
         ("/rpo/live_bytes", "1208"),
