@@ -43,7 +43,8 @@ impl Apps {
         let (name, port) = (NAMES[index], self.ports[index]);
         let (pid, told) = (self.path(name, "pid"), self.path(name, "told"));
         let start = format!(
-            "nohup {locum} demo-app --listen 127.0.0.1:{port} --database \"host=$PGHOST port=$PGPORT user=postgres \
+            "kill -0 $(cat {pid}) 2>/dev/null && exit 0\n\
+             nohup {locum} demo-app --listen 127.0.0.1:{port} --database \"host=$PGHOST port=$PGPORT user=postgres \
              dbname=postgres\" --password-file {password} >/dev/null 2>&1 &\necho $! >{pid}",
             locum = env!("CARGO_BIN_EXE_locum"),
             password = self.folder.path().join("password").display(),
