@@ -61,7 +61,7 @@ pub enum Verb {
     Guard(super::guard::Args),
     /// Lead the clients of this host, beside an app and without a member: follows what members show
     #[command(
-        after_help = "It holds new connections during a failover, and keeps its last target while no member is heard.\n\nExamples:\n  locum endpoint --member http://10.0.0.1:8008 --member http://10.0.0.2:8008\n  locum endpoint --member http://10.0.0.1:8008 --listen 127.0.0.1:6480 --target app"
+        after_help = "It holds new connections during a failover, and keeps its last target while no member is heard.\n\nExamples:\n  locum endpoint --member http://10.0.0.1:8008 --member http://10.0.0.2:8008 --state-dir /var/lib/locum\n  locum endpoint --member http://10.0.0.1:8008 --listen 127.0.0.1:6480 --target app\n  locum endpoint --member http://10.0.0.1:8008 --listen 127.0.0.1:6434 --target standbys --fallback"
     )]
     Endpoint(super::endpoint::Args),
     /// Show who is primary, how much a disaster would cost now, and what is wrong

@@ -1,15 +1,23 @@
 //! `locum endpoint`: a proxy without a member follows what members show.
 
-use std::process::{Child, Command, Stdio};
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
-use locum::model::OperationState;
+use locum::model::{OperationState, Snapshot};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::{
-    fixture::free_ports,
+    fixture::{free_ports, until},
     pair::{LivePair, Wish, Writer, family, primary_of, send},
     plain::told,
 };
+
+/// How long an answer may take that is to come.
+const SOON: Duration = Duration::from_secs(2);
 
 /// A running one. Dropping it kills it.
 struct Sidecar(Child);
@@ -17,8 +25,12 @@ struct Sidecar(Child);
 impl Sidecar {
     /// Listens at `port` and follows the members with these public ports.
     fn start(port: u16, members: &[u16]) -> Self {
+        Self::with(port, members, &[])
+    }
+
+    fn with(port: u16, members: &[u16], more: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_locum"));
-        command.args(["endpoint", "--listen", &format!("127.0.0.1:{port}")]);
+        command.args(["endpoint", "--listen", &format!("127.0.0.1:{port}")]).args(more);
         for member in members {
             command.args(["--member", &format!("http://127.0.0.1:{member}")]);
         }
@@ -69,6 +81,91 @@ async fn it_follows_a_failover_and_a_switchover_and_carries_on_while_no_member_i
     let writer = Writer::start(&[one]).await;
     let ended = pair.ends(writer, 3).await;
     assert_eq!(primary_of(&ended), Some(second));
+}
+
+/// Whether the server that a port leads to is in recovery. None: nobody answered for so long.
+async fn in_recovery(port: u16, patience: Duration) -> Option<bool> {
+    let ask = async {
+        let to = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres");
+        let (client, connection) = tokio_postgres::connect(&to, tokio_postgres::NoTls).await.ok()?;
+        tokio::spawn(connection);
+        Some(client.query_one("SELECT pg_is_in_recovery()", &[]).await.ok()?.get(0))
+    };
+    timeout(patience, ask).await.ok().flatten()
+}
+
+/// A member that shows for ever what it has once seen.
+async fn stuck_member(snapshot: &Snapshot) -> u16 {
+    let event = format!("data: {}\n\n", serde_json::to_string(snapshot).unwrap());
+    let events = async move || {
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<String, std::convert::Infallible>>(1);
+        sender.send(Ok(event.clone())).await.unwrap();
+        // It goes on, and shows nothing new.
+        tokio::spawn(async move { sender.closed().await });
+        axum::body::Body::from_stream(futures_util::stream::unfold(receiver, async |mut receiver| {
+            Some((receiver.recv().await?, receiver))
+        }))
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let router = axum::Router::new().route("/v1/events", axum::routing::get(events));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_remembers_over_a_restart_how_new_what_it_followed_was() {
+    let pair = LivePair::wished(&Wish::durability("async")).await;
+    let first = pair.primary().await;
+    let second = pair.other(first).node.name;
+    let before = pair.whole(0).await;
+    let folder = tempfile::tempdir().unwrap();
+    let state = ["--state-dir", folder.path().to_str().unwrap()];
+    let members = [pair.host(first).public, pair.host(second).public];
+    let [port, forgetful] = free_ports();
+    let sidecar = Sidecar::with(port, &members, &state);
+    let operation = pair.ask("/v1/switchover", json!({ "to": second })).await;
+    assert_eq!(pair.over(&operation).await.state, OperationState::Done);
+    pair.whole(1).await;
+    until("the new primary", async || (in_recovery(port, SOON).await == Some(false)).then_some(())).await;
+    let later = format!("\"epoch\":{}", before.intent.as_ref().unwrap().epoch.0 + 1);
+    let kept = || fs::read_to_string(folder.path().join("remembered.json")).unwrap_or_default();
+    until("what it remembers", async || kept().contains(&later).then_some(())).await;
+    drop(sidecar);
+
+    // All that it hears now is from before.
+    let stuck = stuck_member(&before).await;
+    let _forgetful = Sidecar::start(forgetful, &[stuck]);
+    let _remembers = Sidecar::with(port, &[stuck], &state);
+    until("the old primary", async || (in_recovery(forgetful, SOON).await == Some(true)).then_some(())).await;
+    assert_eq!(
+        in_recovery(port, Duration::from_secs(1)).await,
+        None,
+        "it follows what is older than it knows"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_balances_over_standbys_by_what_any_member_sees() {
+    let mut pair = LivePair::new().await;
+    let primary = pair.primary().await;
+    let standby = pair.other(primary).node.name;
+    let [strict, fallback] = free_ports();
+    let members = [pair.host(primary).public, pair.host(standby).public];
+    let _strict = Sidecar::with(strict, &members, &["--target", "standbys"]);
+    let falls_back = ["--target", "standbys", "--fallback", "--max-lag", "64KiB"];
+    let _fallback = Sidecar::with(fallback, &members, &falls_back);
+    until("the standby", async || (in_recovery(strict, SOON).await == Some(true)).then_some(())).await;
+    // The member that it went by is gone: another one tells.
+    pair.host_mut(primary).member.kill();
+    until("the standby", async || (in_recovery(strict, SOON).await == Some(true)).then_some(())).await;
+    pair.host_mut(primary).member.start();
+    pair.whole(0).await;
+    pair.host(standby).node.ask("SELECT pg_wal_replay_pause()").await;
+    pair.host(primary).node.ask("CREATE TABLE big AS SELECT generate_series(1, 10000)").await;
+    until("the primary", async || (in_recovery(fallback, SOON).await == Some(false)).then_some(())).await;
+    pair.host(standby).node.ask("SELECT pg_wal_replay_resume()").await;
+    until("the standby", async || (in_recovery(fallback, SOON).await == Some(true)).then_some(())).await;
 }
 
 #[test]
