@@ -28,7 +28,7 @@ pub(crate) use member::Member;
 pub(crate) use process::{child, family, of_folder, send};
 pub(crate) use status::{Api, Ended};
 pub(crate) use third::{THIRD, Third, joined, well};
-pub(crate) use writer::Writer;
+pub(crate) use writer::{Failures, Writer};
 
 /// The names of the two nodes. The first one begins as the primary.
 pub(crate) const NAMES: [&str; 2] = ["alpha", "beta"];
@@ -289,6 +289,13 @@ impl LivePair {
             (code == 202).then(|| answer["operation"].as_str().expect("an operation").to_owned())
         })
         .await
+    }
+
+    /// A control call that is to change nothing, to whoever leads. None: nobody does, or it does not answer.
+    pub(crate) async fn dry_run(&self, path: &str, body: &serde_json::Value) -> Option<serde_json::Value> {
+        let (leader, _) = self.leading().await?;
+        let (code, said) = leader.post(path, Some(TOKEN), body).await?;
+        (code == 200).then_some(said)
     }
 
     /// The standby gets nothing more of this primary's WAL, and lacks more than so many bytes of what the writers go on
