@@ -43,6 +43,7 @@ mod pair_crowd;
 mod pair_fastest;
 mod pair_hang;
 mod pair_haproxy;
+mod pair_holding;
 mod pair_members;
 mod pair_nodes;
 mod pair_pgbouncer;

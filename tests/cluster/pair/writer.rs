@@ -53,7 +53,7 @@ enum Failure {
     Lost,
 }
 
-/// One client per endpoint. Dropping it ends them.
+/// Clients, each with an endpoint. Dropping it ends them.
 pub(crate) struct Writer {
     acks: Arc<Mutex<Vec<Ack>>>,
     failures: Arc<Mutex<Failures>>,
@@ -65,18 +65,25 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts a client at each of these ports, and returns once each has had a row acknowledged.
     pub(crate) async fn start(ports: &[u16]) -> Self {
+        let at = |port: &u16| format!("host=127.0.0.1 port={port}");
+        Self::start_at(ports.iter().map(at).collect()).await
+    }
+
+    /// The same where each of these connection strings leads.
+    pub(crate) async fn start_at(places: Vec<String>) -> Self {
         let (acks, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let failures: Arc<Mutex<Failures>> = Arc::default();
         let mut tasks = JoinSet::new();
         let first = NUMBERS.fetch_add(EACH, Ordering::Relaxed);
-        for (client, port) in ports.iter().copied().enumerate() {
+        let clients = places.len();
+        for (client, at) in places.into_iter().enumerate() {
             let (acks, stop, failures) = (Arc::clone(&acks), Arc::clone(&stop), Arc::clone(&failures));
-            let step = i64::try_from(ports.len()).expect("a few");
+            let step = i64::try_from(clients).expect("a few");
             tasks.spawn(async move {
                 let (mut id, mut session) = (first + i64::try_from(client).expect("a few"), None);
                 while !stop.load(Ordering::Relaxed) {
                     let sent = Instant::now();
-                    match timeout(GIVE_UP, insert(session.take(), port, id)).await {
+                    match timeout(GIVE_UP, insert(session.take(), &at, id)).await {
                         Ok(Ok(open)) => {
                             acks.lock().expect("a lock").push(Ack { id, client, sent, at: Instant::now() });
                             session = Some(open);
@@ -90,7 +97,7 @@ impl Writer {
                 }
             });
         }
-        let writer = Self { acks, failures, stop, clients: ports.len(), tasks };
+        let writer = Self { acks, failures, stop, clients, tasks };
         writer.goes_on().await;
         writer
     }
@@ -125,12 +132,11 @@ impl Writer {
 }
 
 /// Commits one row, over the session if there is one.
-async fn insert(session: Option<Client>, port: u16, id: i64) -> Result<Client, Failure> {
+async fn insert(session: Option<Client>, at: &str, id: i64) -> Result<Client, Failure> {
     let open = match session {
         Some(open) => open,
         None => {
-            let at =
-                format!("host=127.0.0.1 port={port} user=postgres dbname=postgres application_name=writer");
+            let at = format!("{at} user=postgres dbname=postgres application_name=writer");
             let opened = tokio_postgres::connect(&at, NoTls).await;
             let (client, connection) = opened.map_err(|_| Failure::Refused)?;
             tokio::spawn(connection);
