@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use locum::model::{Driver, EndpointStatus, Snapshot};
+use locum::model::{Driver, EndpointStatus, Operation, OperationState, Snapshot};
 use serde_json::json;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_postgres::NoTls;
@@ -118,14 +118,21 @@ fn problem(seen: &Snapshot, host: &str, name: &str) -> String {
     seen.endpoints.iter().find(of).and_then(|one| one.problem.clone()).unwrap_or_default()
 }
 
+/// Has the primary hand over, as a person does: who is told to try again in a second does so.
 async fn hand_over(trial: &Trial) -> String {
     let old = trial.lab.primary().await;
-    let asked = until("a switchover taken", || async {
+    until("a switchover that is not refused", || async {
         let leader = trial.lab.leader().await?;
-        let (code, _) = trial.lab.post(leader.node.as_str(), "/v1/switchover", &json!({})).await?;
-        (code == 202).then_some(())
-    });
-    asked.await;
+        let (code, said) = trial.lab.post(leader.node.as_str(), "/v1/switchover", &json!({})).await?;
+        let asked = (code == 202).then(|| said["operation"].as_str().expect("an operation").to_owned())?;
+        let of = |one: &&Operation| one.id == asked && one.state != OperationState::Pending;
+        let taken = until("an answer to it", || async {
+            let seen = trial.lab.leader().await?;
+            Some(seen.operations.iter().find(of)?.state)
+        });
+        (taken.await != OperationState::Refused).then_some(())
+    })
+    .await;
     trial.moves_from(&old).await
 }
 
