@@ -4,7 +4,7 @@ use super::{Deps, world::World};
 use crate::{
     model::{
         AgentFacts, AppStatus, EndpointStatus, FindingText, Incident, Intent, Mono, NodeId, NodeStatus,
-        Operation, Role, RpoStatus, Server, Snapshot, View,
+        Operation, Role, RpoStatus, Server, Snapshot, Stamp, View,
     },
     planner::{self, Plan},
 };
@@ -127,15 +127,16 @@ fn node_status(
     }
 }
 
-/// The declared primary of this epoch, out of recovery, taking writes, promised nothing later, with the right to serve.
-/// A load balancer's 200.
+/// The declared primary of this epoch, out of recovery, taking writes, promised to no later epoch, with the right to serve.
+/// A load balancer's 200. An order of this epoch that is ahead of what this member has read of the intent says nothing:
+/// orders come straight from the leader, and usually come first.
 fn serves(view: &View, intent: &Intent, node: &NodeId, server: Option<&Server>, now: Mono) -> bool {
     let Some(Server::Primary(primary)) = server else { return false };
     let agent = view.agent(node);
     let of_epoch =
         agent.and_then(|agent| agent.primary_since).is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
-    let promised_later =
-        agent.and_then(|agent| agent.promise).is_some_and(|promise| promise > intent.stamp());
+    let later = |promise: Stamp| promise > intent.stamp() && !promise.same_epoch(intent.stamp());
+    let promised_later = agent.and_then(|agent| agent.promise).is_some_and(later);
     let right = agent.and_then(|agent| agent.serves_until).is_some_and(|until| until > now);
     intent.primary.as_ref() == Some(node) && of_epoch && !promised_later && primary.writable && right
 }

@@ -13,6 +13,9 @@ use crate::{
     planner::Plan,
 };
 
+/// For so long after the outage those who waited for its end are counted: a server takes them one after the other.
+const SERVED_BY: Duration = Duration::from_secs(5);
+
 pub(super) struct Tracker {
     node: NodeId,
     objectives: Objectives,
@@ -23,23 +26,15 @@ pub(super) struct Tracker {
     pending: Vec<Incident>,
     recorded: Option<Incident>,
     wall: (Mono, Timestamp),
-    /// Connections cut, served late and given up by all endpoints when the incident began.
-    counts: [u64; 3],
+    /// Connections cut, served late and given up by all endpoints when the incident began; None: not known, as a former
+    /// leader saw it begin.
+    counts: Option<[u64; 3]>,
 }
 
 impl Tracker {
     pub(super) fn new(node: NodeId, objectives: Objectives, detect: Duration) -> Self {
         let wall = (Mono::default(), Timestamp::UNIX_EPOCH);
-        Self {
-            node,
-            objectives,
-            detect,
-            open: None,
-            pending: Vec::new(),
-            recorded: None,
-            wall,
-            counts: [0; 3],
-        }
+        Self { node, objectives, detect, open: None, pending: Vec::new(), recorded: None, wall, counts: None }
     }
 
     pub(super) fn open(&self) -> Option<&Incident> {
@@ -58,6 +53,7 @@ impl Tracker {
         if !incident.closed && self.open.is_none() {
             self.recorded = Some(incident.clone());
             self.open = Some(incident);
+            self.counts = None;
         }
     }
 
@@ -184,7 +180,7 @@ impl Tracker {
             acknowledged_is_safe: kind != IncidentKind::Failover || is_safe(next, live.as_ref()),
             ..RpoAtOnset::default()
         };
-        self.counts = counts(view);
+        self.counts = Some(counts(view));
         self.open = Some(Incident {
             id: IncidentId(format!("{}-e{}v{}", wall.strftime("%Y%m%d-%H%M%S"), next.epoch, next.version)),
             kind,
@@ -225,7 +221,6 @@ impl Tracker {
         let Some(intent) = &view.intent else { return };
         self.found_under_way(intent, view, now);
         self.restart_in_place(intent, view, plan, now);
-        let counts_before = self.counts;
         let reached = Reached { view, since: now.back(self.detect) };
         let Some(incident) = &mut self.open else { return };
         match incident.kind {
@@ -239,12 +234,11 @@ impl Tracker {
         if incident.marks.first().is_some_and(|first| first.name == MarkName::Onset) {
             settle_times(incident, self.wall);
         }
-        if incident.rto_ms().is_none() {
-            let now = counts(view);
-            let [cut, held, refused] = std::array::from_fn(|i| now[i].saturating_sub(counts_before[i]));
-            incident.connections_cut = cut;
-            incident.connections_held = held;
-            incident.connections_refused = refused;
+        if incident.at(MarkName::AppReady).is_none_or(|ready| now.since(ready) <= SERVED_BY) {
+            let recorded =
+                [incident.connections_cut, incident.connections_held, incident.connections_refused];
+            [incident.connections_cut, incident.connections_held, incident.connections_refused] =
+                counted(&mut self.counts, recorded, counts(view));
         }
         incident.longest_gap_ms = longest_gap_ms(incident, view).or(incident.longest_gap_ms);
         let given_up =
@@ -329,6 +323,13 @@ fn is_safe(next: &Intent, live: Option<&LiveRpo>) -> bool {
         None => !next.sync.is_empty() && !next.sync_next.is_empty(),
         Some(_) => live.is_some_and(|live| live.acknowledged_is_safe),
     }
+}
+
+/// What the endpoints have counted since the incident began: `before`, or what a former leader recorded, is gone on from.
+fn counted(before: &mut Option<[u64; 3]>, recorded: [u64; 3], now: [u64; 3]) -> [u64; 3] {
+    let before = before.get_or_insert_with(|| std::array::from_fn(|i| now[i].saturating_sub(recorded[i])));
+    // A member that was started again counts from zero: nothing is taken back.
+    std::array::from_fn(|i| now[i].saturating_sub(before[i]).max(recorded[i]))
 }
 
 fn counts(view: &View) -> [u64; 3] {
@@ -568,5 +569,24 @@ fn note_loss(incident: &mut Incident, lost: &LostTail) {
     if lost.unknown.is_none() {
         (rpo.lost_bytes, rpo.lost_transactions) = (Some(lost.bytes), Some(lost.transactions));
         rpo.written_after_bytes = incident.live.as_ref().map(|live| lost.end.bytes_since(live.primary));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counted;
+
+    #[test]
+    fn connections_are_counted_from_the_beginning_by_whoever_leads() {
+        let mut before = Some([5, 0, 1]);
+        assert_eq!(counted(&mut before, [0; 3], [7, 0, 1]), [2, 0, 0]);
+        let mut taken_up = None;
+        assert_eq!(counted(&mut taken_up, [2, 0, 0], [7, 40, 1]), [2, 0, 0], "what was before is not known");
+        assert_eq!(counted(&mut taken_up, [2, 0, 0], [7, 1_040, 2]), [2, 1_000, 1]);
+        assert_eq!(
+            counted(&mut taken_up, [2, 1_000, 1], [0, 3, 0]),
+            [2, 1_000, 1],
+            "a member was started again"
+        );
     }
 }

@@ -10,6 +10,13 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
     if !intent.attended {
         return Err("the member beside the primary was stopped in order; start it again".into());
     }
+    // What a person has decided is told first: that the primary does not confirm such a node only follows from it.
+    if case.heard(node).is_some_and(|agent| agent.no_failover) {
+        return Err("it is configured never to be promoted".into());
+    }
+    if intent.drained.contains(node) {
+        return Err("a person drained it".into());
+    }
     if !intent.promotable.contains(node) {
         return Err("the primary has not confirmed yet that it may be promoted".into());
     }
@@ -24,12 +31,6 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
     }
     if health::foreign(case, intent, agent) {
         return Err("its data belongs to another system".into());
-    }
-    if agent.no_failover {
-        return Err("it is configured never to be promoted".into());
-    }
-    if intent.drained.contains(node) {
-        return Err("a person drained it".into());
     }
     if agent.unfinished.is_some() {
         return Err("a rewind or clone of it has not ended".into());

@@ -246,8 +246,16 @@ impl Pair {
 
     /// The same with other segments.
     pub(crate) async fn with_segments(segment_mb: u32) -> Self {
+        Self::with(segment_mb, "").await
+    }
+
+    /// The same with more in both servers' `postgresql.conf`.
+    pub(crate) async fn with(segment_mb: u32, settings: &str) -> Self {
         let (primary, standby) = (Node::new("alpha"), Node::new("beta"));
         primary.init(segment_mb).await;
+        let path = primary.config.data_dir.join("postgresql.conf");
+        let given = fs::read_to_string(&path).expect("postgresql.conf");
+        fs::write(&path, given + settings).expect("postgresql.conf");
         primary.start().await;
         let sql = "CREATE ROLE replicator LOGIN REPLICATION; \
              GRANT EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean), \

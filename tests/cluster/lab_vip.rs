@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use locum::model::{Driver, Snapshot};
+use locum::model::{Driver, EndpointStatus, Operation, OperationState, Snapshot};
 use serde_json::json;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_postgres::NoTls;
@@ -35,6 +35,28 @@ impl<'a> Vips<'a> {
         let near = six.to_string().replace("99", "77");
         run::words(&format!("ip -n {clients} addr add {near}/64 dev eth0 nodad")).unwrap();
         Self { trial, four: four.into(), six: six.into() }
+    }
+
+    /// Both, with the length of their networks, as `ip` wants them.
+    fn words(&self) -> [String; 2] {
+        [format!("{}/24", self.four), format!("{}/64", self.six)]
+    }
+
+    /// A host of the clients' answers for both from now on.
+    fn are_held_by_somebody_else(&self) {
+        let clients = self.trial.lab.plan.namespace(CLIENTS);
+        for ip in self.words() {
+            let nodad = if ip.contains(':') { "nodad" } else { "" };
+            run::words(&format!("ip -n {clients} addr add {ip} {nodad} dev eth0")).unwrap();
+        }
+    }
+
+    /// And no longer.
+    fn are_free(&self) {
+        let clients = self.trial.lab.plan.namespace(CLIENTS);
+        for ip in self.words() {
+            run::words(&format!("ip -n {clients} addr del {ip} dev eth0")).unwrap();
+        }
     }
 
     /// Which hosts have an address.
@@ -90,14 +112,27 @@ impl<'a> Vips<'a> {
     }
 }
 
+/// Why an address is not on a host where it should be.
+fn problem(seen: &Snapshot, host: &str, name: &str) -> String {
+    let of = |one: &&EndpointStatus| one.name.as_str() == name && one.member.as_str() == host;
+    seen.endpoints.iter().find(of).and_then(|one| one.problem.clone()).unwrap_or_default()
+}
+
+/// Has the primary hand over, as a person does: who is told to try again in a second does so.
 async fn hand_over(trial: &Trial) -> String {
     let old = trial.lab.primary().await;
-    let asked = until("a switchover taken", || async {
+    until("a switchover that is not refused", || async {
         let leader = trial.lab.leader().await?;
-        let (code, _) = trial.lab.post(leader.node.as_str(), "/v1/switchover", &json!({})).await?;
-        (code == 202).then_some(())
-    });
-    asked.await;
+        let (code, said) = trial.lab.post(leader.node.as_str(), "/v1/switchover", &json!({})).await?;
+        let asked = (code == 202).then(|| said["operation"].as_str().expect("an operation").to_owned())?;
+        let of = |one: &&Operation| one.id == asked && one.state != OperationState::Pending;
+        let taken = until("an answer to it", || async {
+            let seen = trial.lab.leader().await?;
+            Some(seen.operations.iter().find(of)?.state)
+        });
+        (taken.await != OperationState::Refused).then_some(())
+    })
+    .await;
     trial.moves_from(&old).await
 }
 
@@ -142,23 +177,14 @@ async fn an_address_that_somebody_else_holds_is_reported_and_holds_nothing_up() 
     let first = trial.lab.primary().await;
     vips.answers(&first).await;
     // Somebody takes it the moment it is free: here, from before.
-    let clients = trial.lab.plan.namespace(CLIENTS);
-    for ip in [format!("{}/24", vips.four), format!("{}/64 nodad", vips.six)] {
-        run::words(&format!("ip -n {clients} addr add {ip} dev eth0")).unwrap();
-    }
+    vips.are_held_by_somebody_else();
     let second = hand_over(&trial).await;
+    let held = format!("is held by {}", vips.mac(CLIENTS));
     let told = |seen: &Snapshot| {
-        let problem = |name: &str| {
-            let of = |one: &&locum::model::EndpointStatus| {
-                one.name.as_str() == name && one.member.as_str() == second
-            };
-            seen.endpoints.iter().find(of).and_then(|one| one.problem.clone()).unwrap_or_default()
-        };
-        let held = format!("is held by {}", vips.mac(CLIENTS));
         primary_of(seen) == Some(second.as_str())
             && finds(seen, "endpoint_unconfirmed")
-            && problem("vip").contains(&held)
-            && problem("vip6").contains(&held)
+            && problem(seen, &second, "vip").contains(&held)
+            && problem(seen, &second, "vip6").contains(&held)
     };
     trial.lab.shows("who holds the address", told).await;
     assert_eq!(vips.holders(vips.four), Vec::<String>::new());
@@ -167,9 +193,7 @@ async fn an_address_that_somebody_else_holds_is_reported_and_holds_nothing_up() 
         incident.is_some_and(|incident| incident.rto_ms().is_some())
     };
     trial.lab.shows("service, which waits for no address", served).await;
-    for ip in [format!("{}/24", vips.four), format!("{}/64", vips.six)] {
-        run::words(&format!("ip -n {clients} addr del {ip} dev eth0")).unwrap();
-    }
+    vips.are_free();
     until("the address, now that it is free", || async {
         (vips.holders(vips.four) == std::slice::from_ref(&second)).then_some(())
     })
@@ -178,5 +202,41 @@ async fn an_address_that_somebody_else_holds_is_reported_and_holds_nothing_up() 
     let seen = trial.whole().await;
     let lines = seen.last_incident.unwrap().repoints;
     assert!(lines.iter().any(|line| line.driver == Driver::Vip && line.after_ms.is_some()), "{lines:#?}");
+    trial.ends().await;
+}
+
+/// How long the address that may be claimed is left to whoever holds it.
+const CLAIM_AFTER: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_somebody_else_holds_is_taken_after_claim_after_and_never_without_it() {
+    let wish = Wish::hosts(3).vip_claimed_after(&format!("{}s", CLAIM_AFTER.as_secs()));
+    let Some(trial) = Trial::new(&wish).await else { return };
+    let vips = Vips::of(&trial);
+    let first = trial.lab.primary().await;
+    vips.answers(&first).await;
+    vips.are_held_by_somebody_else();
+    let second = hand_over(&trial).await;
+    // Not at once: whoever holds it is told first.
+    let held = format!("is held by {}", vips.mac(CLIENTS));
+    let told = |seen: &Snapshot| problem(seen, &second, "vip").contains(&held);
+    trial.lab.shows("who holds the address", told).await;
+    until("the address, although somebody else answers for it", || async {
+        (vips.holders(vips.four) == std::slice::from_ref(&second)).then_some(())
+    })
+    .await;
+    // The other one is asked for as often, and by now for as long.
+    let seen =
+        trial.lab.shows("the address confirmed", |seen| problem(seen, &second, "vip").is_empty()).await;
+    assert!(problem(&seen, &second, "vip6").contains(&held), "{:#?}", seen.endpoints);
+    assert_eq!(vips.holders(vips.six), Vec::<String>::new());
+
+    vips.are_free();
+    let seen = trial.whole().await;
+    let lines = seen.last_incident.unwrap().repoints;
+    let claimed = lines.iter().find(|line| line.endpoint.as_str() == "vip" && line.member.as_str() == second);
+    let took = claimed.and_then(|line| line.took_ms).expect("the time it took");
+    assert!(took >= CLAIM_AFTER.as_secs_f64() * 1000.0, "{took} ms");
+    vips.answers(&second).await;
     trial.ends().await;
 }

@@ -3,37 +3,10 @@
 use locum::model::{NodeId, Snapshot};
 
 use crate::{
-    fixture::{Node, until},
-    pair::{Host, LivePair, Wish, family, finds, primary_of, send, status_of},
+    fixture::until,
+    pair::{THIRD, Wish, family, finds, joined, primary_of, send, status_of, well},
     plain::locum,
 };
-
-/// The third one. It has no data directory yet.
-const THIRD: &str = "gamma";
-
-struct Third(Host);
-
-impl Drop for Third {
-    fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
-/// One primary, and so many standbys that stream and are waited for.
-fn well(snapshot: &Snapshot, standbys: usize) -> bool {
-    let Some(intent) = &snapshot.intent else { return false };
-    let stream = snapshot.nodes.iter().filter(|status| status.streaming && status.sync).count();
-    let serves = snapshot.nodes.iter().filter(|status| status.serving).count();
-    let settled = intent.sync == intent.sync_next;
-    serves == 1 && stream == standbys && settled
-}
-
-async fn joined() -> (LivePair, Third) {
-    let wish = Wish::default();
-    let mut pair = LivePair::new().await;
-    let third = Third(pair.further(Node::new(THIRD), &wish));
-    (pair, third)
-}
 
 fn knows(snapshot: &Snapshot, name: &str) -> bool {
     snapshot.nodes.iter().any(|status| status.node.as_str() == name)
@@ -41,7 +14,7 @@ fn knows(snapshot: &Snapshot, name: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_third_node_joins_and_two_followers_go_with_a_failover() {
-    let (mut pair, mut third) = joined().await;
+    let (mut pair, mut third) = joined(&Wish::default()).await;
     let file = pair.config_file(THIRD);
     locum(&["node", "add", "--dry-run"], &file).expect(0, &["would do", "Nothing was changed"]);
     locum(&["node", "add"], &file).expect(1, &["--yes", "Nothing was changed"]);
@@ -80,7 +53,7 @@ async fn a_third_node_joins_and_two_followers_go_with_a_failover() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_drained_removed_and_comes_back() {
-    let (pair, mut third) = joined().await;
+    let (pair, mut third) = joined(&Wish::default()).await;
     let file = pair.config_file(THIRD);
     locum(&["node", "add", "--yes"], &file).expect(0, &["Next: `locum run"]);
     third.0.member.start();

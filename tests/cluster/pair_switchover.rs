@@ -3,11 +3,14 @@
 use std::process::Command;
 
 use locum::model::{IncidentKind, OperationState, Snapshot};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    fixture::{Node, until},
-    pair::{LivePair, TOKEN, Wish, family, finds, primary_of, send},
+    fixture::{Node, missing, until},
+    pair::{
+        Failures, LivePair, THIRD, Wish, child, family, finds, joined, primary_of, send, status_of, well,
+    },
+    plain::locum,
 };
 
 fn hands_over(snapshot: &Snapshot) -> bool {
@@ -19,6 +22,19 @@ async fn transaction(node: &Node) -> tokio_postgres::Client {
     let session = node.connect().await;
     session.batch_execute("BEGIN; INSERT INTO t VALUES (-1)").await.unwrap();
     session
+}
+
+/// What a dry run says, as JSON: every reason against a hand-over to that node.
+async fn blockers(pair: &LivePair, to: &str) -> Value {
+    let body = json!({ "to": to, "dry_run": true });
+    until("a dry run", || pair.dry_run("/v1/switchover", &body)).await["blockers"].clone()
+}
+
+/// Asks for a hand-over to that node, which must be refused: what was said.
+async fn refused(pair: &LivePair, to: &str) -> String {
+    let operation = pair.over(&pair.ask("/v1/switchover", json!({ "to": to })).await).await;
+    assert_eq!(operation.state, OperationState::Refused, "{operation:?}");
+    operation.messages.join("\n")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,7 +51,13 @@ async fn a_switchover_loses_nothing_and_needs_no_rewind() {
         let incident = seen.last_incident.unwrap();
         assert_eq!(incident.kind, IncidentKind::Switchover);
         assert!(incident.rto_ms().is_some() && incident.abandoned.is_none(), "{incident:#?}");
+        // What it cost is counted.
+        assert!(incident.longest_gap_ms.is_some_and(|gap| gap > 0.0), "{incident:#?}");
+        assert_eq!(incident.connections_refused, 0, "{incident:#?}");
     }
+    // Each of the two clients may have lost its session each time: its server was stopped. Nobody was refused a new one.
+    let Failures { refused, lost } = writer.failures();
+    assert!(refused == 0 && lost <= 2 * 2, "{refused} refused, {lost} lost");
     for host in &pair.hosts {
         let log = host.member.log();
         assert!(!log.contains("command=\"rewind\"") && !log.contains("command=\"clone\""), "{log}");
@@ -48,19 +70,7 @@ async fn a_dry_run_lists_every_blocker_and_changes_nothing() {
     let pair = LivePair::new().await;
     let writer = pair.write().await;
     let primary = pair.primary().await;
-    let blockers = |to: &str| {
-        let body = json!({ "to": to, "dry_run": true });
-        let pair = &pair;
-        async move {
-            until("a dry run", || async {
-                let leader = pair.leader().await?;
-                let api = &pair.host(leader.node.as_str()).api;
-                let (code, said) = api.post("/v1/switchover", Some(TOKEN), &body).await?;
-                (code == 200).then(|| said["blockers"].clone())
-            })
-            .await
-        }
-    };
+    let blockers = |to| blockers(&pair, to);
     let before = pair.shows("a leader", |_| true).await.intent;
     assert_eq!(blockers(pair.other(primary).node.name).await, json!([]));
     let said = blockers(primary).await.to_string();
@@ -143,6 +153,77 @@ async fn a_logical_slot_that_would_be_lost_is_named_and_refuses_a_switchover() {
     pair.shows("no slot", |seen| !finds(seen, SLOT_ALONE)).await;
     assert_eq!(pair.over(&pair.ask("/v1/switchover", json!({})).await).await.state, OperationState::Done);
     pair.ends(writer, 1).await;
+}
+
+/// More than the test's writers write meanwhile.
+const MAX_LAG: u64 = 1 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switchover_to_a_standby_that_lags_is_refused_until_it_has_caught_up() {
+    let pair = LivePair::wished(&Wish::default().set(&format!("policy.max_switchover_lag={MAX_LAG}"))).await;
+    let writer = pair.write().await;
+    let old = pair.primary().await;
+    let standby = pair.other(old);
+    let name = standby.node.name;
+    // It receives everything, and replays nothing.
+    let startup = child(&standby.node.config.data_dir, "startup");
+    send(startup, "STOP");
+    let much = format!("SELECT pg_logical_emit_message(true, 'much', repeat('x', {}))", 2 * MAX_LAG);
+    pair.host(old).node.ask(&much).await;
+    pair.shows("a standby that lags", |s| status_of(s, name).replay_bytes.is_some_and(|lag| lag > MAX_LAG))
+        .await;
+    for said in [blockers(&pair, name).await.to_string(), refused(&pair, name).await] {
+        let limit = format!("bytes behind; max_switchover_lag is {MAX_LAG}");
+        assert!(said.contains(&format!("{name}: it lags ")) && said.contains(&limit), "{said}");
+    }
+    assert_eq!(pair.primary().await, old);
+    send(startup, "CONT");
+    until("no reason against it", || async { (blockers(&pair, name).await == json!([])).then_some(()) })
+        .await;
+    let operation = pair.ask("/v1/switchover", json!({ "to": name })).await;
+    assert_eq!(pair.over(&operation).await.state, OperationState::Done);
+    pair.ends(writer, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switchover_goes_to_the_node_that_is_named_unless_that_may_not_be_promoted() {
+    let (pair, mut third) = joined(&Wish::default()).await;
+    third.0.member.set.push("postgres.no_failover=true".to_owned());
+    locum(&["node", "add", "--yes"], &pair.config_file(THIRD)).expect(0, &["Next: `locum run"]);
+    third.0.member.start();
+    // It is waited for by nobody, then.
+    let streams = |seen: &Snapshot| seen.nodes.iter().any(|one| one.node.as_str() == THIRD && one.streaming);
+    pair.shows("three nodes, well", |seen| well(seen, 1) && streams(seen)).await;
+    let writer = pair.write().await;
+    let first = pair.primary().await;
+    let second = pair.other(first).node.name;
+    let reason = "gamma: it is configured never to be promoted";
+    until("the only reason", || async { (blockers(&pair, THIRD).await == json!([reason])).then_some(()) })
+        .await;
+    let said = refused(&pair, THIRD).await;
+    assert!(said.contains(reason), "{said}");
+    assert_eq!(pair.primary().await, first);
+
+    third.0.member.terminate().await;
+    third.0.member.set.pop();
+    third.0.member.start();
+    // By name it would be the other one's turn.
+    until("no reason against it", || async { (blockers(&pair, THIRD).await == json!([])).then_some(()) })
+        .await;
+    for to in [THIRD, second] {
+        let operation = pair.ask("/v1/switchover", json!({ "to": to })).await;
+        let ended = pair.over(&operation).await;
+        assert_eq!(ended.state, OperationState::Done, "{ended:?}");
+        let seen = pair.shows("three nodes, well", |seen| well(seen, 2)).await;
+        assert_eq!(primary_of(&seen), Some(to));
+        until("no reason against another", || async {
+            (blockers(&pair, first).await == json!([])).then_some(())
+        })
+        .await;
+    }
+    writer.goes_on().await;
+    let acknowledged = writer.finish().await;
+    assert_eq!(missing(&pair.host(second).node, &acknowledged).await, 0, "acknowledged rows are missing");
 }
 
 /// PostgreSQL 17's failover slots.

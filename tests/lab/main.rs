@@ -113,6 +113,8 @@ impl Shape {
             disk_mb: self.disks,
             etcd_on_disk: false,
             vip: false,
+            claim_after: None,
+            app: false,
             clocks: self.clocks,
             stays,
         }

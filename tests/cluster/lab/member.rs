@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use super::{
     clock, place,
-    plan::{API_PORT, ENDPOINT_PORT, HostPlan, PEER_PORT, POSTGRES_PORT, Plan, Store},
+    plan::{API_PORT, APP_PORT, ENDPOINT_PORT, HostPlan, PEER_PORT, POSTGRES_PORT, Plan, Store, WEB_PORT},
     postgres, processes,
     within::within_limit,
 };
@@ -82,12 +82,22 @@ listen = "{ip}:{ENDPOINT_PORT}"
     );
     if plan.wish.vip {
         let (four, six) = plan.vips();
-        for (name, address) in [("vip", format!("{four}/24")), ("vip6", format!("{six}/64"))] {
+        let claims = plan.wish.claim_after.as_ref().map(|time| format!("claim_after = \"{time}\"\n"));
+        let claims = claims.unwrap_or_default();
+        for (name, address, more) in
+            [("vip", format!("{four}/24"), claims.as_str()), ("vip6", format!("{six}/64"), "")]
+        {
             text += &format!(
                 "[[endpoint]]\nname = \"{name}\"\ntarget = \"primary\"\ndriver = \"vip\"\naddress = \"{address}\"\n\
-                 interface = \"eth0\"\n"
+                 interface = \"eth0\"\n{more}"
             );
         }
+    }
+    if plan.wish.app && host.postgres {
+        text += &format!(
+            "[[endpoint]]\nname = \"web\"\ntarget = \"app\"\nlisten = \"{ip}:{WEB_PORT}\"\n\
+             [app]\nhealth = \"http://{ip}:{APP_PORT}/healthz\"\n"
+        );
     }
     if host.postgres {
         text += &format!(

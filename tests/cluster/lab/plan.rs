@@ -29,6 +29,10 @@ pub(crate) const API_PORT: u16 = 8008;
 pub(crate) const PEER_PORT: u16 = 8009;
 /// Of every endpoint that leads to the primary.
 pub(crate) const ENDPOINT_PORT: u16 = 6432;
+/// Of every app server.
+pub(crate) const APP_PORT: u16 = 8080;
+/// Of every endpoint that leads to the active app server.
+pub(crate) const WEB_PORT: u16 = 6480;
 /// etcd, for its clients.
 pub(crate) const ETCD_PORT: u16 = 2379;
 /// etcd, among its members.
@@ -64,6 +68,12 @@ pub(crate) struct Wish {
     /// A virtual IP, of either family, that leads to the primary's PostgreSQL.
     #[serde(default)]
     pub(crate) vip: bool,
+    /// The first of them is taken after so long although somebody else answers for it.
+    #[serde(default)]
+    pub(crate) claim_after: Option<String>,
+    /// An app server beside every PostgreSQL, which whoever builds it has to run, and endpoints that lead to it.
+    #[serde(default)]
+    pub(crate) app: bool,
     /// The wall clocks of its hosts can be set.
     #[serde(default)]
     pub(crate) clocks: bool,
@@ -83,6 +93,8 @@ impl Default for Wish {
             disk_mb: None,
             etcd_on_disk: false,
             vip: false,
+            claim_after: None,
+            app: false,
             clocks: false,
             stays: false,
         }
@@ -135,6 +147,20 @@ impl Wish {
     #[must_use]
     pub(crate) fn vip(mut self) -> Self {
         self.vip = true;
+        self
+    }
+
+    /// With virtual IPs, of which the IPv4 one is taken from others after so long.
+    #[must_use]
+    pub(crate) fn vip_claimed_after(mut self, time: &str) -> Self {
+        self.claim_after = Some(time.to_owned());
+        self.vip()
+    }
+
+    /// With app servers.
+    #[must_use]
+    pub(crate) fn app(mut self) -> Self {
+        self.app = true;
         self
     }
 

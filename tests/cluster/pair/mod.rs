@@ -6,6 +6,7 @@
 mod member;
 mod process;
 mod status;
+mod third;
 mod writer;
 
 use std::{
@@ -17,14 +18,17 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use locum::model::{Durability, Lsn, Mode, NodeStatus, Operation, OperationState, Role, Snapshot};
+use locum::model::{
+    Durability, EndpointKind, Lsn, Mode, NodeStatus, Operation, OperationState, Role, Snapshot,
+};
 
 use crate::fixture::{Node, Pair, SOON, free_ports, until};
 
 pub(crate) use member::Member;
 pub(crate) use process::{child, family, of_folder, send};
 pub(crate) use status::{Api, Ended};
-pub(crate) use writer::Writer;
+pub(crate) use third::{THIRD, Third, joined, well};
+pub(crate) use writer::{Failures, Writer};
 
 /// The names of the two nodes. The first one begins as the primary.
 pub(crate) const NAMES: [&str; 2] = ["alpha", "beta"];
@@ -43,6 +47,8 @@ pub(crate) struct Wish {
     apps: Vec<String>,
     /// More of each node's file.
     more: [String; 2],
+    /// More of both servers' `postgresql.conf`.
+    server: String,
 }
 
 impl Wish {
@@ -60,6 +66,12 @@ impl Wish {
     /// With more in the files, one text per node.
     pub(crate) fn more(mut self, more: [String; 2]) -> Self {
         self.more = more;
+        self
+    }
+
+    /// With these settings of both servers, as in `postgresql.conf`.
+    pub(crate) fn server(mut self, settings: &str) -> Self {
+        settings.clone_into(&mut self.server);
         self
     }
 
@@ -153,7 +165,7 @@ impl LivePair {
 
     /// PostgreSQL runs and streams; no member was started yet.
     pub(crate) async fn prepared(wish: &Wish) -> Self {
-        let Pair { primary, standby } = Pair::new().await;
+        let Pair { primary, standby } = Pair::with(16, &wish.server).await;
         Self::around([primary, standby], wish)
     }
 
@@ -284,6 +296,13 @@ impl LivePair {
         .await
     }
 
+    /// A control call that is to change nothing, to whoever leads. None: nobody does, or it does not answer.
+    pub(crate) async fn dry_run(&self, path: &str, body: &serde_json::Value) -> Option<serde_json::Value> {
+        let (leader, _) = self.leading().await?;
+        let (code, said) = leader.post(path, Some(TOKEN), body).await?;
+        (code == 200).then_some(said)
+    }
+
     /// The standby gets nothing more of this primary's WAL, and lacks more than so many bytes of what the writers go on
     /// to write.
     pub(crate) async fn falls_behind(&self, primary: &str, bytes: u64) {
@@ -411,9 +430,11 @@ pub(crate) fn is_whole(snapshot: &Snapshot) -> bool {
             true => status.role == Role::Primary && status.serving,
             false => status.role == Role::Standby && status.streaming && status.lag_bytes.is_some(),
         });
+    let is_ordered = |kind| matches!(kind, EndpointKind::Primary | EndpointKind::App);
     let endpoints = snapshot.endpoints.len() >= 2
         && snapshot.endpoints.iter().all(|endpoint| endpoint.mode == Mode::Open)
-        && snapshot.endpoints.iter().all(|endpoint| endpoint.stamp.epoch == intent.epoch);
+        // One that balances is ordered by nobody.
+        && snapshot.endpoints.iter().all(|e| !is_ordered(e.kind) || e.stamp.epoch == intent.epoch);
     // A sender that has just connected has not heard yet what its standby has.
     let known = snapshot.rpo.as_ref().is_some_and(|rpo| rpo.bytes.is_some());
     promised && settled && nodes && endpoints && known && snapshot.incident.is_none()

@@ -41,6 +41,11 @@ impl Api {
         Some((answer.status().as_u16(), answer.json().await.ok()?))
     }
 
+    /// A path's answer that is no JSON.
+    pub(crate) async fn text(&self, path: &str) -> Option<String> {
+        self.client.get(format!("{}{path}", self.url)).send().await.ok()?.text().await.ok()
+    }
+
     /// A control call's answer.
     pub(crate) async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> Option<(u16, Value)> {
         let mut request = self.client.post(format!("{}{path}", self.url)).json(body);

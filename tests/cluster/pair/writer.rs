@@ -34,11 +34,29 @@ pub(crate) struct Ack {
     pub(crate) client: usize,
     /// When it was sent.
     pub(crate) sent: Instant,
+    /// When its acknowledgement came.
+    pub(crate) at: Instant,
 }
 
-/// One client per endpoint. Dropping it ends them.
+/// Attempts that were not acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Failures {
+    /// No session could be opened.
+    pub(crate) refused: usize,
+    /// The session was lost, or nobody answered: the outcome is not known.
+    pub(crate) lost: usize,
+}
+
+/// Why an attempt was not acknowledged.
+enum Failure {
+    Refused,
+    Lost,
+}
+
+/// Clients, each with an endpoint. Dropping it ends them.
 pub(crate) struct Writer {
     acks: Arc<Mutex<Vec<Ack>>>,
+    failures: Arc<Mutex<Failures>>,
     stop: Arc<AtomicBool>,
     clients: usize,
     tasks: JoinSet<()>,
@@ -47,19 +65,31 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts a client at each of these ports, and returns once each has had a row acknowledged.
     pub(crate) async fn start(ports: &[u16]) -> Self {
+        let at = |port: &u16| format!("host=127.0.0.1 port={port}");
+        Self::start_at(ports.iter().map(at).collect()).await
+    }
+
+    /// The same where each of these connection strings leads.
+    pub(crate) async fn start_at(places: Vec<String>) -> Self {
         let (acks, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let failures: Arc<Mutex<Failures>> = Arc::default();
         let mut tasks = JoinSet::new();
         let first = NUMBERS.fetch_add(EACH, Ordering::Relaxed);
-        for (client, port) in ports.iter().copied().enumerate() {
-            let (acks, stop) = (Arc::clone(&acks), Arc::clone(&stop));
-            let step = i64::try_from(ports.len()).expect("a few");
+        let clients = places.len();
+        for (client, at) in places.into_iter().enumerate() {
+            let (acks, stop, failures) = (Arc::clone(&acks), Arc::clone(&stop), Arc::clone(&failures));
+            let step = i64::try_from(clients).expect("a few");
             tasks.spawn(async move {
                 let (mut id, mut session) = (first + i64::try_from(client).expect("a few"), None);
                 while !stop.load(Ordering::Relaxed) {
                     let sent = Instant::now();
-                    if let Ok(Some(open)) = timeout(GIVE_UP, insert(session.take(), port, id)).await {
-                        acks.lock().expect("a lock").push(Ack { id, client, sent });
-                        session = Some(open);
+                    match timeout(GIVE_UP, insert(session.take(), &at, id)).await {
+                        Ok(Ok(open)) => {
+                            acks.lock().expect("a lock").push(Ack { id, client, sent, at: Instant::now() });
+                            session = Some(open);
+                        }
+                        Ok(Err(Failure::Refused)) => failures.lock().expect("a lock").refused += 1,
+                        Ok(Err(Failure::Lost)) | Err(_) => failures.lock().expect("a lock").lost += 1,
                     }
                     // Never the same number twice: that of an attempt without an answer may be there.
                     id += step;
@@ -67,7 +97,7 @@ impl Writer {
                 }
             });
         }
-        let writer = Self { acks, stop, clients: ports.len(), tasks };
+        let writer = Self { acks, failures, stop, clients, tasks };
         writer.goes_on().await;
         writer
     }
@@ -88,6 +118,11 @@ impl Writer {
         self.acks.lock().expect("a lock").clone()
     }
 
+    /// What was not, so far.
+    pub(crate) fn failures(&self) -> Failures {
+        *self.failures.lock().expect("a lock")
+    }
+
     /// Ends them and returns the numbers that were acknowledged.
     pub(crate) async fn finish(mut self) -> Vec<i64> {
         self.stop.store(true, Ordering::Relaxed);
@@ -96,19 +131,19 @@ impl Writer {
     }
 }
 
-/// Commits one row, over the session if there is one. None: no acknowledgement.
-async fn insert(session: Option<Client>, port: u16, id: i64) -> Option<Client> {
+/// Commits one row, over the session if there is one.
+async fn insert(session: Option<Client>, at: &str, id: i64) -> Result<Client, Failure> {
     let open = match session {
         Some(open) => open,
         None => {
-            let at =
-                format!("host=127.0.0.1 port={port} user=postgres dbname=postgres application_name=writer");
-            let (client, connection) = tokio_postgres::connect(&at, NoTls).await.ok()?;
+            let at = format!("{at} user=postgres dbname=postgres application_name=writer");
+            let opened = tokio_postgres::connect(&at, NoTls).await;
+            let (client, connection) = opened.map_err(|_| Failure::Refused)?;
             tokio::spawn(connection);
             client
         }
     };
     // The simple protocol: it returns at ReadyForQuery, which is the acknowledgement.
-    open.batch_execute(&format!("INSERT INTO t VALUES ({id})")).await.ok()?;
-    Some(open)
+    open.batch_execute(&format!("INSERT INTO t VALUES ({id})")).await.map_err(|_| Failure::Lost)?;
+    Ok(open)
 }
