@@ -33,7 +33,8 @@ impl Inner {
                 Err(Unable::Refused("the server is a running primary: fence it first".into()))
             }
             Server::Unknown => Err(Unable::Failed("it cannot be told what the server is".into())),
-            // It may not answer before it has what it lacks, so it is not waited for.
+            // It may not answer before it has what it lacks, so it is not waited for. It may also have run for long, paused for
+            // a proof, and this member be the one that has just started: that it was Locum who paused it stays noted.
             Server::Starting if self.instance.has_standby_signal().await? => {
                 self.lead(upstream, None).await?;
                 let postmaster = self.attached.borrow().clone();
@@ -48,6 +49,8 @@ impl Inner {
             }
             Server::Down(_) => {
                 self.lead(upstream, None).await?;
+                // One that is started anew is not paused.
+                self.remember(|p| p.paused = None).await?;
                 self.start().await?;
                 self.await_server(|s| matches!(s, Server::Standby(_))).await?;
                 self.drop_slots_of_a_former_term().await
@@ -59,10 +62,8 @@ impl Inner {
     async fn lead(self: &Arc<Self>, upstream: &Upstream, running: Option<&Postmaster>) -> Result<(), Unable> {
         self.forget_right();
         let told = upstream.clone();
-        let paused = self.held().await.paused.is_some();
         self.remember(move |p| {
             p.recruited = None;
-            p.paused = None;
             p.upstream = Some(told);
         })
         .await?;
@@ -76,8 +77,9 @@ impl Inner {
         ];
         self.instance.set(&settings).await?;
         let Some(postmaster) = running else { return Ok(()) };
-        if paused {
+        if self.held().await.paused.is_some() {
             self.sql().await?.run("SELECT pg_wal_replay_resume()", RELOADED).await?;
+            self.remember(|p| p.paused = None).await?;
         }
         postmaster.reload()?;
         let seen = |s: &Server| matches!(s, Server::Standby(s) if s.upstream.as_ref() == Some(upstream));

@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -22,6 +23,7 @@ pub(super) fn routes(shared: &Shared) -> Router<Shared> {
     // `route_layer`: the token is asked for before the body is read, and not on paths that do not exist.
     Router::new()
         .route("/v1/switchover", post(switchover))
+        .route("/v1/switchover/cancel", post(cancel))
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .route("/v1/rejoin", post(rejoin))
@@ -48,6 +50,8 @@ type Body = Result<Bytes, BytesRejection>;
 #[serde(deny_unknown_fields, default)]
 struct Switchover {
     to: Option<NodeId>,
+    /// To begin at this time.
+    at: Option<Timestamp>,
     dry_run: bool,
 }
 
@@ -74,13 +78,22 @@ struct Plain {
 }
 
 async fn switchover(State(shared): State<Shared>, body: Body) -> Result<Response, Refusal> {
-    let Switchover { to, dry_run } = error::body(body)?;
+    let Switchover { to, at, dry_run } = error::body(body)?;
     let snapshot = shared.feed.current().snapshot;
     // Only the leader knows for sure which nodes there are.
     if let (Some(to), Ok(())) = (&to, leads(&snapshot)) {
         named(&snapshot, "to", to)?;
     }
-    ask(&shared, &snapshot, RequestKind::Switchover { to }, dry_run)
+    let kind = match at {
+        Some(at) => RequestKind::Schedule { to, at },
+        None => RequestKind::Switchover { to },
+    };
+    ask(&shared, &snapshot, kind, dry_run)
+}
+
+async fn cancel(State(shared): State<Shared>, body: Body) -> Result<Response, Refusal> {
+    let Plain { dry_run } = error::body(body)?;
+    ask(&shared, &shared.feed.current().snapshot, RequestKind::Cancel, dry_run)
 }
 
 async fn rejoin(State(shared): State<Shared>, body: Body) -> Result<Response, Refusal> {

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use jiff::Timestamp;
+
 use crate::{
     config::Sources,
     model::{ClusterName, NodeId},
@@ -74,7 +76,7 @@ pub enum Verb {
     Explain(ExplainArgs),
     /// Hand the primary over to another node, on purpose and without losing a transaction
     #[command(
-        after_help = "Examples:\n  locum switchover --dry-run       list what stands in the way; change nothing\n  locum switchover                 to the best standby, after asking\n  locum switchover --to busan --yes"
+        after_help = "Examples:\n  locum switchover --dry-run       list what stands in the way; change nothing\n  locum switchover                 to the best standby, after asking\n  locum switchover --to busan --yes\n  locum switchover --at 2026-12-01T03:00:00+01:00     tried for a minute then, and not begun later\n  locum switchover --cancel"
     )]
     Switchover(SwitchoverArgs),
     /// Suspend automatic action; PostgreSQL goes on as it is
@@ -284,6 +286,12 @@ pub struct SwitchoverArgs {
     /// Hand over to this node; without it, to the best standby
     #[arg(long, value_name = "NODE")]
     pub to: Option<NodeId>,
+    /// Begin at this time, such as 2026-12-01T03:00:00+01:00, by the wall clock of whoever leads then
+    #[arg(long, value_name = "TIME", conflicts_with = "cancel")]
+    pub at: Option<Timestamp>,
+    /// Drop the switchover that is scheduled
+    #[arg(long, conflicts_with_all = ["to", "no_wait"])]
+    pub cancel: bool,
     /// List what stands in the way, and change nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -16,7 +16,7 @@ pub(super) const CONTROL_WAIT: Duration = Duration::from_secs(15);
 /// How it ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// As asked.
+    /// As asked, which may be that it begins later.
     Done(Operation),
     /// Refused, rolled back or given up.
     Not(Operation),
@@ -68,7 +68,7 @@ pub(super) async fn wait(
             Ok(Ok(Ok(operation))) => {
                 show(&operation);
                 match operation.state {
-                    OperationState::Done => return Ok(Ended::Done(operation)),
+                    OperationState::Done | OperationState::Scheduled => return Ok(Ended::Done(operation)),
                     OperationState::Refused | OperationState::Failed => return Ok(Ended::Not(operation)),
                     OperationState::Pending => last = "it was accepted and has not begun".into(),
                     OperationState::Running => last = "it has begun and has not ended".into(),

@@ -68,13 +68,17 @@ fn head(out: &mut String, snapshot: &Snapshot, paint: Paint) {
                 Durability::SyncStrict => "sync-strict",
                 Durability::Async => "async",
             };
+            let scheduled = intent.scheduled.as_ref().map_or_else(String::new, |asked| {
+                let to = asked.to.as_ref().map_or("the best standby", |node| node.as_str());
+                format!("; switchover to {to} at {}", asked.at)
+            });
             let handover = intent.handover.as_ref();
             let handover = handover.map_or_else(String::new, |to| format!("; handing over to {}", to.to));
             line(
                 out,
                 paint,
                 "primary",
-                &format!("{primary} (epoch {}, {durability}{handover})", intent.epoch),
+                &format!("{primary} (epoch {}, {durability}{handover}{scheduled})", intent.epoch),
             );
             if intent.paused {
                 line(out, paint, "paused", &paint.warn("automatic action is off; `locum resume` lifts it"));

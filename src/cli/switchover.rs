@@ -11,22 +11,26 @@ use super::{
     output,
 };
 use crate::{
-    model::{Operation, Snapshot},
+    model::{Operation, OperationState, Snapshot},
     report::{self, Paint},
 };
 
 const PATH: &str = "/v1/switchover";
+const CANCEL: &str = "/v1/switchover/cancel";
 
 /// Asks, follows, reports.
 pub(super) async fn execute(args: &SwitchoverArgs) -> Result<Exit, Failure> {
     let mut member = Member::find(&args.connect)?;
+    if args.cancel {
+        return cancel(args, &mut member).await;
+    }
     if args.dry_run {
         return dry_run(args, &mut member).await;
     }
     if !args.yes {
         confirm(args, &mut member).await?;
     }
-    let (_, answer) = member.post(PATH, &json!({ "to": args.to, "dry_run": false })).await?;
+    let (_, answer) = member.post(PATH, &body(args, false)).await?;
     let id = operation::id(&answer)?;
     if args.no_wait {
         return accepted(args, &member, id);
@@ -38,6 +42,7 @@ pub(super) async fn execute(args: &SwitchoverArgs) -> Result<Exit, Failure> {
         }
     };
     match operation::wait(&member, id, args.timeout, progress).await? {
+        Ended::Done(operation) if operation.state == OperationState::Scheduled => scheduled(args, &operation),
         Ended::Done(operation) => done(args, &operation),
         Ended::Not(operation) => {
             if args.json {
@@ -46,6 +51,47 @@ pub(super) async fn execute(args: &SwitchoverArgs) -> Result<Exit, Failure> {
             Err(operation::refusal(&operation))
         }
     }
+}
+
+fn body(args: &SwitchoverArgs, dry_run: bool) -> Value {
+    json!({ "to": args.to, "at": args.at, "dry_run": dry_run })
+}
+
+/// Drops the one that is scheduled.
+async fn cancel(args: &SwitchoverArgs, member: &mut Member) -> Result<Exit, Failure> {
+    let (_, answer) = member.post(CANCEL, &json!({ "dry_run": args.dry_run })).await?;
+    if args.dry_run {
+        let blockers = operation::blockers(&answer);
+        if args.json {
+            output::data(&json!({ "blockers": blockers }).to_string())?;
+            return Ok(if blockers.is_empty() { Exit::Done } else { Exit::Refused });
+        }
+        if let Some(refusal) = operation::blocked(&blockers, "nothing is there to be cancelled:") {
+            return Err(refusal);
+        }
+        output::data("A switchover is scheduled, and would be dropped. Nothing was changed.")?;
+        return Ok(Exit::Done);
+    }
+    match operation::wait(member, operation::id(&answer)?, operation::CONTROL_WAIT, |_| ()).await? {
+        Ended::Done(operation) if args.json => print_json(&operation)?,
+        Ended::Done(_) => output::data("The scheduled switchover is cancelled.")?,
+        Ended::Not(operation) => return Err(operation::refusal(&operation)),
+    }
+    Ok(Exit::Done)
+}
+
+fn scheduled(args: &SwitchoverArgs, operation: &Operation) -> Result<Exit, Failure> {
+    if args.json {
+        print_json(operation)?;
+    } else {
+        let at = args.at.map_or_else(String::new, |at| format!(" for {at}"));
+        output::data(&format!(
+            "Scheduled{at} as operation {}. Whoever leads then begins it, if nothing stands in its way within a minute; \
+             `locum switchover --cancel` drops it.",
+            operation.id
+        ))?;
+    }
+    Ok(Exit::Done)
 }
 
 async fn dry_run(args: &SwitchoverArgs, member: &mut Member) -> Result<Exit, Failure> {
@@ -58,12 +104,16 @@ async fn dry_run(args: &SwitchoverArgs, member: &mut Member) -> Result<Exit, Fai
     if let Some(refusal) = operation::blocked(&blockers, "a switchover is not possible now:") {
         return Err(refusal);
     }
-    output::data(&format!("Nothing stands in the way of a switchover{}. Nothing was changed.", to(args)))?;
+    let later = if args.at.is_some() { " at that time, when it is judged again" } else { "" };
+    output::data(&format!(
+        "Nothing stands in the way of a switchover{}{later}. Nothing was changed.",
+        to(args)
+    ))?;
     Ok(Exit::Done)
 }
 
 async fn ask_blockers(args: &SwitchoverArgs, member: &mut Member) -> Result<Value, Failure> {
-    Ok(member.post(PATH, &json!({ "to": args.to, "dry_run": true })).await?.1)
+    Ok(member.post(PATH, &body(args, true)).await?.1)
 }
 
 fn to(args: &SwitchoverArgs) -> String {
@@ -83,8 +133,9 @@ async fn confirm(args: &SwitchoverArgs, member: &mut Member) -> Result<(), Failu
     let primary = now.intent.as_ref().and_then(|intent| intent.primary.as_ref());
     let from = primary.map_or_else(String::new, |node| format!(" from {node}"));
     let to = args.to.as_ref().map_or_else(|| " to the best standby".to_owned(), |node| format!(" to {node}"));
+    let at = args.at.map_or_else(String::new, |at| format!(" at {at}"));
     let question = format!(
-        "Hand over the primary of {}{from}{to}? Connections to it are cut when their transaction has ended. [y/N]",
+        "Hand over the primary of {}{from}{to}{at}? Connections to it are cut when their transaction has ended. [y/N]",
         now.cluster
     );
     confirm::agreed(&question)

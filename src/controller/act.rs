@@ -89,7 +89,7 @@ impl Controller {
             }
             Step::Drain { node, stamp } => {
                 let feeds: Vec<Feed> = self.feeds.values().cloned().collect();
-                let view = self.world.view(now);
+                let view = self.world.view(now, self.deps.clock.wall());
                 let of = |driver| {
                     let reached = endpoints(&view, EndpointKind::Primary, driver, self.heard_since(now));
                     reached.map(|(member, name, _)| (member, name)).collect()
@@ -98,7 +98,7 @@ impl Controller {
                 drain(self.deps.clone(), feeds, reached, node, stamp)
             }
             Step::Verify { stamp } => {
-                let view = self.world.view(now);
+                let view = self.world.view(now, self.deps.clock.wall());
                 let mut addresses: Vec<String> =
                     endpoints(&view, EndpointKind::Primary, Driver::Proxy, self.heard_since(now))
                         .map(|(.., listen)| listen)
@@ -167,7 +167,7 @@ impl Controller {
             }
             Effect::Declared { before, next, revision, cause, suspected, decided } => {
                 tracing::info!(stamp = %next.stamp(), primary = ?next.primary, cause = ?cause.as_ref().map(|c| &c.summary), "declared");
-                let view = self.world.view(now);
+                let view = self.world.view(now, self.deps.clock.wall());
                 if self.tracker.declared(
                     before.as_ref().as_ref(),
                     &next,

@@ -262,7 +262,7 @@ impl Controller {
     fn turn(&mut self) {
         let now = self.deps.clock.now();
         self.world.turned(now);
-        let view = self.world.view(now);
+        let view = self.world.view(now, self.deps.clock.wall());
         let stands = view.intent.as_ref().map(Intent::stamp);
         self.intents.send_if_modified(|known| std::mem::replace(known, stands) != stands);
         self.deps.remembered.raise(view.remembered);

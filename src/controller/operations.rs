@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::model::{Incident, Intent, NodeId, Operation, OperationState, Rejoin, Request, RequestKind, View};
+use crate::model::{
+    Incident, Intent, NodeId, Operation, OperationState, Rejoin, Request, RequestKind, Scheduled, View,
+};
 
 /// Operations remembered.
 const KEPT: usize = 32;
@@ -27,7 +29,7 @@ impl Operations {
         if let Some(operation) = self.find(id) {
             // What had begun was given up.
             operation.state = match operation.state {
-                OperationState::Pending => OperationState::Refused,
+                OperationState::Pending | OperationState::Scheduled => OperationState::Refused,
                 OperationState::Running => OperationState::Failed,
                 // It was told before.
                 OperationState::Done | OperationState::Refused | OperationState::Failed => return,
@@ -61,6 +63,15 @@ impl Operations {
                     dealt.push(operation.id.clone());
                 }
             }
+            if next.scheduled.as_ref().is_some_and(|asked| asked.operation == operation.id)
+                && operation.state == OperationState::Pending
+            {
+                operation.state = OperationState::Scheduled;
+                dealt.push(operation.id.clone());
+            }
+            if operation.state == OperationState::Scheduled && handover == Some(&operation.id) {
+                operation.state = OperationState::Running;
+            }
             let taken = [handover, rejoin].contains(&Some(&operation.id));
             if operation.state == OperationState::Pending && taken {
                 operation.state = OperationState::Running;
@@ -76,11 +87,36 @@ impl Operations {
             operation.state = OperationState::Failed;
             operation.messages.push("taken back; see the incident for the reason".to_owned());
         }
+        if let Some(scheduled) = before.and_then(|before| before.scheduled.as_ref())
+            && next.scheduled.is_none()
+        {
+            dealt.extend(self.unscheduled(scheduled, moved));
+        }
         let ended = before.and_then(|before| before.rejoin.as_ref()).filter(|_| next.rejoin.is_none());
         if let Some(asked) = ended {
             self.rejoined(asked, next, moved);
         }
         dealt
+    }
+
+    /// A scheduled switchover is scheduled no more. What was begun, or was refused with its reason, is left. Returns the request
+    /// that asked for that.
+    fn unscheduled(&mut self, scheduled: &Scheduled, moved: bool) -> Option<String> {
+        let cancels = |operation: &&mut Operation| {
+            operation.kind == "cancel" && operation.state == OperationState::Pending
+        };
+        let cancel = self.list.iter_mut().find(cancels).map(|operation| {
+            operation.state = OperationState::Done;
+            operation.id.clone()
+        });
+        if let Some(operation) = self.find(&scheduled.operation)
+            && operation.state == OperationState::Scheduled
+        {
+            operation.state = OperationState::Refused;
+            let why = if moved { "another primary was declared before its time" } else { "it was cancelled" };
+            operation.messages = vec![why.to_owned()];
+        }
+        cancel
     }
 
     /// A rejoin has ended: well, unless it was given up before, or another epoch came first.
@@ -105,7 +141,8 @@ impl Operations {
             return;
         }
         let kind = match &request.kind {
-            RequestKind::Switchover { .. } => "switchover",
+            RequestKind::Switchover { .. } | RequestKind::Schedule { .. } => "switchover",
+            RequestKind::Cancel => "cancel",
             RequestKind::Pause => "pause",
             RequestKind::Resume => "resume",
             RequestKind::Rejoin { .. } => "rejoin",
@@ -132,6 +169,22 @@ impl Operations {
         kind
     }
 
+    /// One that another leader has taken is known here, too.
+    fn show_scheduled(&mut self, view: &View) {
+        let Some(scheduled) = view.intent.as_ref().and_then(|intent| intent.scheduled.as_ref()) else {
+            return;
+        };
+        if self.find(&scheduled.operation).is_none() {
+            self.list.push_back(Operation {
+                id: scheduled.operation.clone(),
+                kind: "switchover".to_owned(),
+                state: OperationState::Scheduled,
+                messages: Vec::new(),
+                incident: None,
+            });
+        }
+    }
+
     /// What is being done on a node that was asked back, as it is being done.
     fn show_rejoin(&mut self, view: &View) {
         let Some(asked) = view.intent.as_ref().and_then(|intent| intent.rejoin.as_ref()) else { return };
@@ -146,6 +199,7 @@ impl Operations {
     /// Notes new requests, and the progress of the one under way.
     pub(super) fn observe(&mut self, view: &View, incident: Option<&Incident>) {
         view.requests.iter().for_each(|request| self.note(request));
+        self.show_scheduled(view);
         self.show_rejoin(view);
         let Some(incident) = incident else { return };
         for operation in &mut self.list {

@@ -90,6 +90,7 @@ impl Tracker {
     ) -> bool {
         let Some(before) = before else { return false };
         let vacated = before.primary.is_some() && next.primary.is_none();
+        let dropped = cause.as_ref().map(|cause| cause.summary.clone());
         if vacated {
             if let Some(switchover) = self.open.as_mut().filter(|_| before.handover.is_some()) {
                 switchover.abandoned = Some("the primary failed on the way; see the failover".to_owned());
@@ -122,6 +123,20 @@ impl Tracker {
             self.mark(MarkName::Confirmed, decided);
             if let Some(incident) = &mut self.open {
                 incident.to.clone_from(&next.app);
+            }
+        }
+        if let Some(scheduled) = before.scheduled.as_ref().filter(|_| next.scheduled.is_none()) {
+            if before.epoch != next.epoch {
+                self.deviation(format!(
+                    "the switchover scheduled for {} was dropped: it was asked for under other roles",
+                    scheduled.at
+                ));
+            } else if next.handover.is_none() && dropped.is_some() && !self.goes_on() {
+                self.begin(IncidentKind::Switchover, next, before.primary.as_ref(), None, view, now);
+                if let Some(incident) = &mut self.open {
+                    (incident.abandoned, incident.operation) = (dropped, Some(scheduled.operation.clone()));
+                    incident.cause.summary = "switchover that was scheduled by an operator".to_owned();
+                }
             }
         }
         let chosen = next.primary.is_some() && before.epoch <= next.epoch && before.primary != next.primary;

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+
 use super::{Deps, Leading, Stored, sampler::Sampler};
 use crate::{
     model::{
@@ -214,12 +216,13 @@ impl World {
     }
 
     /// What the planner sees.
-    pub(super) fn view(&self, now: Mono) -> View {
+    pub(super) fn view(&self, now: Mono, wall: Timestamp) -> View {
         let removed = self.intent.as_ref().map_or(&[][..], |(intent, _)| &intent.removed);
         let stays = |node: &NodeId| !removed.contains(node);
         View {
             node: Some(self.node.clone()),
             leader: self.leader.clone(),
+            wall,
             awake_since: self.awake_since,
             store_error: self.store_error.clone(),
             remembered: self.remembered.max(self.heard_of),

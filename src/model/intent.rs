@@ -3,6 +3,7 @@
 //! It changes only by compare-and-swap. Each change here raises the version, so two different effects never share
 //! a stamp. A failover is a checklist against this record; there is no other memory of how far one got.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Epoch, Incarnation, Lsn, NodeId, Stamp, StandbyName, Switch, Version};
@@ -28,6 +29,17 @@ pub struct Handover {
     pub operation: String,
     /// The version that accepted it: orders of this handover carry at least this version.
     pub since: Version,
+}
+
+/// A switchover that a person wants at a later time. Part of the intent, so that whoever leads then begins it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduled {
+    /// Who is to become primary; None: the best standby then.
+    pub to: Option<NodeId>,
+    /// When, by the wall clock of whoever leads.
+    pub at: Timestamp,
+    /// The operation that asked for it.
+    pub operation: String,
 }
 
 /// A node that a person wants back now. Part of the intent, so that any leader goes on with it.
@@ -85,6 +97,9 @@ pub struct Intent {
     pub app: Option<NodeId>,
     /// A switchover in progress.
     pub handover: Option<Handover>,
+    /// A switchover that is to begin later. Another epoch ends it: it was asked for under other roles.
+    #[serde(default)]
+    pub scheduled: Option<Scheduled>,
     /// A node that a person wants back. Another epoch ends it: then everybody is brought back anyway.
     #[serde(default)]
     pub rejoin: Option<Rejoin>,
@@ -139,6 +154,7 @@ impl Intent {
             sync_next: Vec::new(),
             durability,
             handover: None,
+            scheduled: None,
             rejoin: None,
             drained: Vec::new(),
             removed: Vec::new(),
@@ -160,8 +176,17 @@ impl Intent {
     pub fn vacated(&self, reached: Option<Lsn>) -> Self {
         let previous = self.primary.clone().or_else(|| self.previous.clone());
         let (epoch, reached) = (self.epoch.next(), reached.max(self.reached));
-        Self { epoch, primary: None, previous, reached, handover: None, rejoin: None, ..self.clone() }
-            .raised()
+        Self {
+            epoch,
+            primary: None,
+            previous,
+            reached,
+            handover: None,
+            scheduled: None,
+            rejoin: None,
+            ..self.clone()
+        }
+        .raised()
     }
 
     /// Declares `node` the primary of this epoch, in which nobody is primary yet. The point of no return.

@@ -37,7 +37,7 @@ pub use incident::{
     Cause, Incident, IncidentKind, Mark, MarkName, Objectives, Phase, Repointed, RpoAtOnset, Verdict,
     Verdicts,
 };
-pub use intent::{Durability, Handover, Intent, Member, Rejoin};
+pub use intent::{Durability, Handover, Intent, Member, Rejoin, Scheduled};
 pub use lease::{LeaseRecord, Reign};
 pub use loss::{LOST_SHOWN, LossList, LostState, LostTable, LostTail, LostTransaction};
 pub use lsn::{BadLsn, Lsn, Switch, Timeline};

@@ -200,6 +200,8 @@ pub struct RpoStatus {
 pub enum OperationState {
     /// Accepted, not begun.
     Pending,
+    /// Accepted, to begin at its time.
+    Scheduled,
     /// Being done.
     Running,
     /// Done.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::{
     AgentFacts, EndpointFacts, EndpointName, Intent, LeaseRecord, LiveRpo, Mono, NodeId, Seen, Stamp, StepKey,
 };
@@ -15,6 +17,8 @@ pub struct View {
     pub leading: bool,
     /// Who holds it, as far as this member knows.
     pub leader: Option<NodeId>,
+    /// The wall clock, which may jump. Nothing is decided by it but whether a time that a person named has come.
+    pub wall: Timestamp,
     /// Since when this member has run without a stall: what it had not heard by then says nothing.
     pub awake_since: Mono,
     /// The store does not answer, and why.
@@ -98,6 +102,15 @@ pub enum RequestKind {
         /// To whom.
         to: Option<NodeId>,
     },
+    /// Hand over at a later time.
+    Schedule {
+        /// To whom; None: to the best one then.
+        to: Option<NodeId>,
+        /// When.
+        at: Timestamp,
+    },
+    /// Drop the switchover that is scheduled.
+    Cancel,
     /// Take a node out of service.
     Drain {
         /// Which.

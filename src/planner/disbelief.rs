@@ -42,6 +42,8 @@ fn answer_requests(case: &mut Case<'_>, remembered: Stamp) {
     let accepted = match request.kind {
         RequestKind::AcceptStore => who_serves(case),
         RequestKind::Switchover { .. }
+        | RequestKind::Schedule { .. }
+        | RequestKind::Cancel
         | RequestKind::Rejoin { .. }
         | RequestKind::Drain { .. }
         | RequestKind::Restore { .. }

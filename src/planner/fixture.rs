@@ -208,6 +208,7 @@ pub(super) fn healthy() -> View {
     let stamp = intent.stamp();
     let mut view = View {
         leading: true,
+        wall: "2026-01-01T03:00:00Z".parse().expect("a time"),
         members: [seoul(), tokyo()].into(),
         nodes: BTreeMap::from([
             (seoul(), member(&seoul(), Server::Primary(primary()), stamp)),

@@ -23,6 +23,7 @@ mod rejoin;
 mod rejoin_asked;
 mod requests;
 mod rescue;
+mod scheduled;
 mod service;
 mod switchover;
 mod sync_set;
@@ -94,6 +95,11 @@ pub fn plan(view: &View, memory: &Memory, policy: &Policy, now: Mono) -> Plan {
 pub fn blockers(view: &View, policy: &Policy, now: Mono, kind: &RequestKind) -> Vec<String> {
     let refused = match kind {
         RequestKind::Switchover { to } => switchover::admit(view, policy, now, to.as_ref()).err(),
+        RequestKind::Schedule { to, at } => scheduled::admit(view, to.as_ref(), *at).err(),
+        RequestKind::Cancel => match &view.intent {
+            Some(intent) if intent.scheduled.is_some() => None,
+            _ => Some(vec!["no switchover is scheduled".to_owned()]),
+        },
         RequestKind::Rejoin { node, from_scratch } => {
             rejoin_asked::admit(view, policy, now, node, *from_scratch).err()
         }
@@ -134,6 +140,9 @@ fn decide(case: &mut case::Case<'_>) {
         return case.hold(Hold::NotLeader);
     }
     if requests::plan(case, &intent) {
+        return;
+    }
+    if scheduled::plan(case, &intent) {
         return;
     }
     if intent.paused {

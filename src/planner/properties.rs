@@ -109,6 +109,11 @@ fn a_change() -> impl Strategy<Value = Change> {
         Just(RequestKind::Pause),
         Just(RequestKind::Resume),
         proptest::option::of(a_node()).prop_map(|to| RequestKind::Switchover { to }),
+        Just(RequestKind::Cancel),
+        (proptest::option::of(a_node()), -100i64..100).prop_map(|(to, seconds)| {
+            let at = healthy().wall + jiff::SignedDuration::from_secs(seconds);
+            RequestKind::Schedule { to, at }
+        }),
         (a_node(), any::<bool>()).prop_map(|(node, from_scratch)| RequestKind::Rejoin { node, from_scratch }),
     ];
     prop_oneof![

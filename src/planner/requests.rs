@@ -1,7 +1,7 @@
 //! What operators ask for: taken into the intent, or refused with every reason.
 
-use super::{case::Case, rejoin_asked, service, switchover};
-use crate::model::{Handover, Intent, Rejoin, RequestKind, Step};
+use super::{case::Case, rejoin_asked, scheduled, service, switchover};
+use crate::model::{Handover, Intent, Rejoin, RequestKind, Scheduled, Step};
 
 /// Takes or refuses the oldest request. True if the intent is about to change.
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) -> bool {
@@ -21,6 +21,21 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) -> bool {
         // Taken already: the store told of the declaration before its own answer came.
         RequestKind::Switchover { .. }
             if intent.handover.as_ref().is_some_and(|handover| handover.operation == request.operation) => {}
+        RequestKind::Schedule { .. }
+            if intent.scheduled.as_ref().is_some_and(|asked| asked.operation == request.operation) => {}
+        RequestKind::Schedule { to, at } => match scheduled::admit(case.view, to.as_ref(), *at) {
+            Ok(()) => {
+                let (to, operation) = (to.clone(), request.operation.clone());
+                let scheduled = Scheduled { to, at: *at, operation };
+                case.declare(Intent { scheduled: Some(scheduled), ..intent.clone() }.raised());
+            }
+            Err(blockers) => case.step(Step::Refuse { operation: request.operation.clone(), blockers }),
+        },
+        RequestKind::Cancel if intent.scheduled.is_none() => {
+            let blockers = vec!["no switchover is scheduled".to_owned()];
+            case.step(Step::Refuse { operation: request.operation.clone(), blockers });
+        }
+        RequestKind::Cancel => case.declare(Intent { scheduled: None, ..intent.clone() }.raised()),
         RequestKind::Rejoin { .. }
             if intent.rejoin.as_ref().is_some_and(|asked| asked.operation == request.operation) => {}
         RequestKind::Rejoin { node, from_scratch } => {

@@ -2,10 +2,12 @@
 
 use locum::{
     agent::AgentError,
-    model::{Command, NodeId, Reply},
+    model::{Command, NodeId, ReplayState, Reply, Server},
 };
 
-use super::agent_fixture::{folder, initdb, is_down, pair, primary, promote, settings, stamp, standby};
+use super::agent_fixture::{
+    folder, initdb, is_down, pair, primary, promote, settings, signal, stamp, standby,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_order_is_refused_and_nothing_is_done() {
@@ -62,6 +64,22 @@ async fn a_right_that_had_run_out_is_not_taken_against_the_word_of_another() {
     pair.b.agent =
         super::agent_fixture::start(&pair.b.cfg, &pair.b.id, &pair.b.state_dir.with_extension("new"));
     pair.a.until("its right", |f| f.serves_until.is_some()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_for_a_proof_is_known_as_that_by_the_next_agent_whatever_it_is_told_first() {
+    let mut pair = pair().await;
+    pair.b.done(stamp(1, 3), Command::PauseReplay).await;
+    let family = pair.b.family();
+    family.iter().for_each(|pid| signal(*pid, "STOP"));
+    pair.b.restart_agent().await;
+    pair.b.until("a server that does not answer", |f| matches!(f.server.value, Server::Starting)).await;
+    pair.b.done(stamp(1, 4), Command::Follow(pair.a.upstream_for(&pair.b))).await;
+    family.iter().for_each(|pid| signal(*pid, "CONT"));
+    let facts = pair.b.until("a standby", |f| standby(f).is_some()).await;
+    assert_eq!(standby(&facts).unwrap().replay, ReplayState::PausedForProof(stamp(1, 3)));
+    pair.b.done(stamp(1, 4), Command::ResumeReplay).await;
+    assert_eq!(pair.b.standby().replay, ReplayState::Running);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -444,7 +444,7 @@ fn a_switchover_shows_its_phases_and_ends_with_the_report() {
     ];
     assert_eq!(marks, expected, "each once, in order");
     assert!(out.contains("handed over from seoul to busan, as planned"), "{out}");
-    assert_eq!(fake.seen()[0], (SWITCHOVER.into(), r#"{"dry_run":false,"to":"busan"}"#.into()));
+    assert_eq!(fake.seen()[0], (SWITCHOVER.into(), r#"{"at":null,"dry_run":false,"to":"busan"}"#.into()));
     fake.stop();
 
     let fake = Fake::start(HashMap::from([(SWITCHOVER, accepted()), (OPERATION, steps)]));

@@ -322,6 +322,8 @@ impl Controller {
                         next.rejoin.as_ref().is_none_or(|asked| asked.operation != request.operation)
                     }
                     RequestKind::AcceptStore => before_life.is_some_and(|before| before == next.incarnation),
+                    // Nobody asks for these here.
+                    RequestKind::Schedule { .. } | RequestKind::Cancel => false,
                     RequestKind::Switchover { .. } => {
                         next.handover.as_ref().is_none_or(|handover| handover.operation != request.operation)
                     }
@@ -359,6 +361,7 @@ impl Controller {
             node: Some(node(self.host)),
             leading: self.leads(now),
             leader: self.leader.clone(),
+            wall: jiff::Timestamp::UNIX_EPOCH,
             awake_since: self.clock.at(self.awake_since),
             store_error: None,
             remembered: self.knows_of(),

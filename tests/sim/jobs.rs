@@ -473,7 +473,6 @@ impl Job {
             // It may not answer before it has what it lacks, so it is not waited for.
             (0, Server::Starting) if r.pg.standby_signal => {
                 lead(agent, r, upstream);
-                agent.disk.paused = None;
                 if !r.pg.is_frozen() {
                     r.pg.reload(r.now, r.rng, r.mix);
                 }

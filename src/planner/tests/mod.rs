@@ -5,6 +5,7 @@ mod crash;
 mod pen;
 mod rejoin_asked;
 mod rescue;
+mod scheduled;
 mod service;
 
 use super::{Memory, Plan, case::Case, fixture::*, plan, vacancy};

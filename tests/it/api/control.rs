@@ -36,6 +36,15 @@ async fn with_the_token_each_call_reaches_the_controller() {
         ("/v1/switchover", r#"{"to": "b"}"#, RequestKind::Switchover { to: Some(node("b")) }),
         ("/v1/switchover", r#"{"to": null, "dry_run": false}"#, RequestKind::Switchover { to: None }),
         ("/v1/switchover", "", RequestKind::Switchover { to: None }),
+        (
+            "/v1/switchover",
+            r#"{"to": "b", "at": "2026-12-01T03:00:00+01:00"}"#,
+            RequestKind::Schedule {
+                to: Some(node("b")),
+                at: "2026-12-01T02:00:00Z".parse().expect("a time"),
+            },
+        ),
+        ("/v1/switchover/cancel", "", RequestKind::Cancel),
         ("/v1/pause", "{}", RequestKind::Pause),
         ("/v1/rejoin", r#"{"node": "b"}"#, RequestKind::Rejoin { node: node("b"), from_scratch: false }),
         (
@@ -66,6 +75,9 @@ async fn a_body_that_cannot_be_used_is_refused_with_the_field() {
         ("/v1/switchover", r#"{"to": "B!"}"#, 422, "to"),
         ("/v1/switchover", r#"{"to": "nobody"}"#, 422, "to: there is no node nobody; there are a, b"),
         ("/v1/switchover", r#"{"dry_run": "yes"}"#, 422, "dry_run"),
+        ("/v1/switchover", r#"{"at": "tomorrow"}"#, 422, "at"),
+        ("/v1/switchover", r#"{"at": "2026-12-01T03:00:00"}"#, 422, "at"),
+        ("/v1/switchover/cancel", r#"{"to": "b"}"#, 422, "to"),
         ("/v1/pause", r#"{"to": "b"}"#, 422, "to"),
         ("/v1/resume", "null", 422, "body"),
         ("/v1/rejoin", "{}", 422, "node: say which node"),
