@@ -2,9 +2,6 @@
 
 use std::process::{Child, Command, Stdio};
 
-use locum::model::OperationState;
-use serde_json::json;
-
 use crate::{
     fixture::free_ports,
     pair::{LivePair, Wish, Writer, family, primary_of, send},
@@ -49,14 +46,12 @@ async fn it_follows_a_failover_and_a_switchover_and_carries_on_while_no_member_i
     pair.shows("another primary", |s| primary_of(s) == Some(second)).await;
     writer.goes_on().await;
     pair.whole(1).await;
-    let operation = pair.ask("/v1/switchover", json!({ "to": first })).await;
-    assert_eq!(pair.over(&operation).await.state, OperationState::Done);
+    pair.hand_over(first).await;
     writer.goes_on().await;
     pair.whole(2).await;
 
     // Back on the second one, so that the first one's member can go without its server.
-    let operation = pair.ask("/v1/switchover", json!({ "to": second })).await;
-    assert_eq!(pair.over(&operation).await.state, OperationState::Done);
+    pair.hand_over(second).await;
     pair.whole(3).await;
     writer.goes_on().await;
     pair.host_mut(first).member.kill();
