@@ -12,7 +12,7 @@ use crate::{
     lab::{
         Fault, Wish,
         plan::{APP_PORT, WEB_PORT},
-        status::primary_of,
+        status::{primary_of, status_of},
     },
     trial::Trial,
 };
@@ -46,7 +46,11 @@ async fn a_lost_host_takes_database_and_app_along_in_one_incident_that_ends_when
     let old = trial.lab.primary().await;
     let new = trial.lab.standbys().await.pop().expect("a standby");
     start(&trial, &old);
-    trial.lab.shows("the app beside the primary", |seen| active(seen) == Some(old.as_str())).await;
+    let well = |seen: &Snapshot| {
+        let app = &status_of(seen, &old).app;
+        active(seen) == Some(old.as_str()) && app.as_ref().is_some_and(|app| app.healthy)
+    };
+    trial.lab.shows("the app beside the primary", well).await;
     let stuck = start(&trial, &new);
     trial.lab.settled().await;
     assert_eq!(answers(&trial, &new).await, old, "whichever endpoint is asked");

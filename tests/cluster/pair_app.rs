@@ -9,8 +9,7 @@ use std::{
     time::Duration,
 };
 
-use locum::model::{IncidentKind, Mode, NodeId, OperationState, Snapshot, Stamp};
-use serde_json::json;
+use locum::model::{IncidentKind, Mode, NodeId, Snapshot, Stamp};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -173,8 +172,7 @@ async fn a_hung_app_is_replaced_and_a_free_one_stays_where_it_is_when_the_databa
     pair.whole(0).await;
 
     // It stays, whichever side the database is on.
-    let operation = pair.ask("/v1/switchover", json!({ "to": pair.other(primary).node.name })).await;
-    assert_eq!(pair.over(&operation).await.state, OperationState::Done);
+    pair.hand_over(pair.other(primary).node.name).await;
     let seen = pair.whole(1).await;
     assert_eq!((primary_of(&seen), active(&seen)), (Some(pair.other(primary).node.name), Some(other)));
     assert!(led_to(&seen, other));

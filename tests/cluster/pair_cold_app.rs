@@ -6,8 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use locum::model::{Driver, IncidentKind, OperationState, Snapshot};
-use serde_json::json;
+use locum::model::{Driver, IncidentKind, Snapshot};
 
 use crate::{
     fixture::{free_ports, until},
@@ -121,9 +120,7 @@ async fn a_cold_app_is_started_where_it_is_wanted_and_stopped_where_it_is_not() 
 
     // The database moves to where the app is, and back with it.
     for (promotions, to) in [(1, other), (2, primary)] {
-        let operation = pair.ask("/v1/switchover", json!({ "to": to })).await;
-        let ended = pair.over(&operation).await;
-        assert_eq!(ended.state, OperationState::Done, "{:?}", ended.messages);
+        pair.hand_over(to).await;
         pair.shows("database and app on one node", |s| primary_of(s) == Some(to) && serves(s, to)).await;
         pair.whole(promotions).await;
         apps.runs(pair.other(to).node.name, false).await;

@@ -6,8 +6,7 @@ use std::{
     time::Duration,
 };
 
-use locum::model::{OperationState, Snapshot};
-use serde_json::json;
+use locum::model::Snapshot;
 use tokio::time::timeout;
 
 use crate::{
@@ -61,14 +60,12 @@ async fn it_follows_a_failover_and_a_switchover_and_carries_on_while_no_member_i
     pair.shows("another primary", |s| primary_of(s) == Some(second)).await;
     writer.goes_on().await;
     pair.whole(1).await;
-    let operation = pair.ask("/v1/switchover", json!({ "to": first })).await;
-    assert_eq!(pair.over(&operation).await.state, OperationState::Done);
+    pair.hand_over(first).await;
     writer.goes_on().await;
     pair.whole(2).await;
 
     // Back on the second one, so that the first one's member can go without its server.
-    let operation = pair.ask("/v1/switchover", json!({ "to": second })).await;
-    assert_eq!(pair.over(&operation).await.state, OperationState::Done);
+    pair.hand_over(second).await;
     pair.whole(3).await;
     writer.goes_on().await;
     pair.host_mut(first).member.kill();
@@ -124,8 +121,7 @@ async fn it_remembers_over_a_restart_how_new_what_it_followed_was() {
     let members = [pair.host(first).public, pair.host(second).public];
     let [port, forgetful] = free_ports();
     let sidecar = Sidecar::with(port, &members, &state);
-    let operation = pair.ask("/v1/switchover", json!({ "to": second })).await;
-    assert_eq!(pair.over(&operation).await.state, OperationState::Done);
+    pair.hand_over(second).await;
     pair.whole(1).await;
     until("the new primary", async || (in_recovery(port, SOON).await == Some(false)).then_some(())).await;
     let later = format!("\"epoch\":{}", before.intent.as_ref().unwrap().epoch.0 + 1);

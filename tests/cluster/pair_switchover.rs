@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use locum::model::{IncidentKind, OperationState, Snapshot};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     fixture::{Node, missing, until},
@@ -22,12 +22,6 @@ async fn transaction(node: &Node) -> tokio_postgres::Client {
     let session = node.connect().await;
     session.batch_execute("BEGIN; INSERT INTO t VALUES (-1)").await.unwrap();
     session
-}
-
-/// What a dry run says, as JSON: every reason against a hand-over to that node.
-async fn blockers(pair: &LivePair, to: &str) -> Value {
-    let body = json!({ "to": to, "dry_run": true });
-    until("a dry run", || pair.dry_run("/v1/switchover", &body)).await["blockers"].clone()
 }
 
 /// Asks for a hand-over to that node, which must be refused: what was said.
@@ -70,16 +64,15 @@ async fn a_dry_run_lists_every_blocker_and_changes_nothing() {
     let pair = LivePair::new().await;
     let writer = pair.write().await;
     let primary = pair.primary().await;
-    let blockers = |to| blockers(&pair, to);
     let before = pair.shows("a leader", |_| true).await.intent;
-    assert_eq!(blockers(pair.other(primary).node.name).await, json!([]));
-    let said = blockers(primary).await.to_string();
+    assert_eq!(pair.blockers(pair.other(primary).node.name).await, Vec::<String>::new());
+    let said = pair.blockers(primary).await.join("\n");
     assert!(said.contains("is the primary already"), "{said}");
     assert_eq!(pair.shows("a leader", |_| true).await.intent, before, "a dry run changed something");
 
     let paused = pair.ask("/v1/pause", json!({})).await;
     assert_eq!(pair.over(&paused).await.state, OperationState::Done);
-    let said = blockers(primary).await.to_string();
+    let said = pair.blockers(primary).await.join("\n");
     assert!(said.contains("paused") && said.contains("is the primary already"), "not all blockers: {said}");
     let typed = Command::new(env!("CARGO_BIN_EXE_locum"))
         .args(["switchover", "--dry-run", "-c"])
@@ -172,16 +165,13 @@ async fn a_switchover_to_a_standby_that_lags_is_refused_until_it_has_caught_up()
     pair.host(old).node.ask(&much).await;
     pair.shows("a standby that lags", |s| status_of(s, name).replay_bytes.is_some_and(|lag| lag > MAX_LAG))
         .await;
-    for said in [blockers(&pair, name).await.to_string(), refused(&pair, name).await] {
+    for said in [pair.blockers(name).await.join("\n"), refused(&pair, name).await] {
         let limit = format!("bytes behind; max_switchover_lag is {MAX_LAG}");
         assert!(said.contains(&format!("{name}: it lags ")) && said.contains(&limit), "{said}");
     }
     assert_eq!(pair.primary().await, old);
     send(startup, "CONT");
-    until("no reason against it", || async { (blockers(&pair, name).await == json!([])).then_some(()) })
-        .await;
-    let operation = pair.ask("/v1/switchover", json!({ "to": name })).await;
-    assert_eq!(pair.over(&operation).await.state, OperationState::Done);
+    pair.hand_over(name).await;
     pair.ends(writer, 1).await;
 }
 
@@ -198,8 +188,7 @@ async fn a_switchover_goes_to_the_node_that_is_named_unless_that_may_not_be_prom
     let first = pair.primary().await;
     let second = pair.other(first).node.name;
     let reason = "gamma: it is configured never to be promoted";
-    until("the only reason", || async { (blockers(&pair, THIRD).await == json!([reason])).then_some(()) })
-        .await;
+    until("the only reason", || async { (pair.blockers(THIRD).await == [reason]).then_some(()) }).await;
     let said = refused(&pair, THIRD).await;
     assert!(said.contains(reason), "{said}");
     assert_eq!(pair.primary().await, first);
@@ -208,18 +197,10 @@ async fn a_switchover_goes_to_the_node_that_is_named_unless_that_may_not_be_prom
     third.0.member.set.pop();
     third.0.member.start();
     // By name it would be the other one's turn.
-    until("no reason against it", || async { (blockers(&pair, THIRD).await == json!([])).then_some(()) })
-        .await;
     for to in [THIRD, second] {
-        let operation = pair.ask("/v1/switchover", json!({ "to": to })).await;
-        let ended = pair.over(&operation).await;
-        assert_eq!(ended.state, OperationState::Done, "{ended:?}");
+        pair.hand_over(to).await;
         let seen = pair.shows("three nodes, well", |seen| well(seen, 2)).await;
         assert_eq!(primary_of(&seen), Some(to));
-        until("no reason against another", || async {
-            (blockers(&pair, first).await == json!([])).then_some(())
-        })
-        .await;
     }
     writer.goes_on().await;
     let acknowledged = writer.finish().await;

@@ -490,6 +490,38 @@ fn a_switchover_need_not_be_waited_for() {
 }
 
 #[test]
+fn a_switchover_can_be_scheduled_and_cancelled() {
+    let scheduled = (
+        200,
+        json!({ "id": "op-1", "kind": "switchover", "state": "scheduled", "messages": [], "incident": null }),
+    );
+    let cancelled =
+        (200, json!({ "id": "op-1", "kind": "cancel", "state": "done", "messages": [], "incident": null }));
+    let answers = HashMap::from([
+        (SWITCHOVER, accepted()),
+        ("POST /v1/switchover/cancel", accepted()),
+        (OPERATION, vec![scheduled, cancelled]),
+    ]);
+    let fake = Fake::start(answers);
+    let config = Config::new(&fake.address);
+    let (code, out, _) = config.run(&["switchover", "--at", "2026-12-01T03:00:00+01:00", "--yes"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("Scheduled for 2026-12-01T02:00:00Z as operation op-1") && out.contains("--cancel"),
+        "{out}"
+    );
+    assert!(fake.seen()[0].1.contains(r#""at":"2026-12-01T02:00:00Z""#), "{:?}", fake.seen());
+    let (code, out, _) = config.run(&["switchover", "--cancel"]);
+    assert_eq!((code, out.as_str()), (0, "The scheduled switchover is cancelled.\n"));
+    for wrong in [&["--at", "tomorrow"][..], &["--at", "2026-12-01T03:00:00"], &["--cancel", "--to", "busan"]]
+    {
+        let (code, _, err) = config.run(&[&["switchover"], wrong].concat());
+        assert_eq!(code, 2, "{wrong:?}: {err}");
+    }
+    fake.stop();
+}
+
+#[test]
 fn a_dry_run_lists_every_blocker_and_changes_nothing() {
     let blocked = (200, json!({ "blockers": ["standby busan does not stream", "paused"] }));
     let fake = Fake::start(HashMap::from([(SWITCHOVER, vec![blocked, (200, json!({ "blockers": [] }))])]));

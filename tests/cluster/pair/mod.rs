@@ -303,6 +303,22 @@ impl LivePair {
         (code == 200).then_some(said)
     }
 
+    /// Every reason against a hand-over to that node.
+    pub(crate) async fn blockers(&self, to: &str) -> Vec<String> {
+        let body = serde_json::json!({ "to": to, "dry_run": true });
+        let said = until("a dry run", || self.dry_run("/v1/switchover", &body)).await;
+        serde_json::from_value(said["blockers"].clone()).expect("a list of reasons")
+    }
+
+    /// Hands over to that node, once there is no reason against it: the sync set may be changing at the moment.
+    pub(crate) async fn hand_over(&self, to: &str) {
+        until("no reason against a hand-over", || async { self.blockers(to).await.is_empty().then_some(()) })
+            .await;
+        let operation = self.ask("/v1/switchover", serde_json::json!({ "to": to })).await;
+        let ended = self.over(&operation).await;
+        assert_eq!(ended.state, OperationState::Done, "{ended:?}");
+    }
+
     /// The standby gets nothing more of this primary's WAL, and lacks more than so many bytes of what the writers go on
     /// to write.
     pub(crate) async fn falls_behind(&self, primary: &str, bytes: u64) {
