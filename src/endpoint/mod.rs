@@ -22,6 +22,7 @@ mod follow;
 mod gate;
 mod greet;
 mod idle;
+mod lanes;
 mod life;
 mod proxy;
 mod proxy_header;

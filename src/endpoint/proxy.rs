@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    activation, balance::Offer, bind::BindError, connection, routing::Refusal, socket,
+    activation, balance::Offer, bind::BindError, connection, lanes, routing::Refusal, socket,
     switchboard::Switchboard,
 };
 use crate::{
@@ -47,6 +47,7 @@ impl Proxy {
     pub fn bind(config: &config::Endpoint, clock: Arc<dyn Clock>) -> Result<Arc<Self>, BindError> {
         let (listener, listen) = listen(config).map_err(|error| BindError::new(config, error))?;
         let board = Arc::new(Switchboard::new(config, clock));
+        lanes::begin().map_err(|error| BindError::new(config, error))?;
         tokio::spawn(accept(Arc::clone(&board), listener));
         Ok(Arc::new(Self { board, listen }))
     }
@@ -188,12 +189,14 @@ async fn accept(board: Arc<Switchboard>, listener: TcpListener) {
             _ = routes.wait_for(|route| route.closed) => return,
             accepted = listener.accept() => accepted,
         };
-        match accepted {
-            Ok((stream, _)) => {
+        match accepted.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => {
                 shortage.rest = None;
-                let served = connection::serve(Arc::clone(&board), stream);
-                tokio::spawn(async move {
-                    served.await;
+                // `bind` has begun them.
+                let Some(lane) = lanes::quietest() else { return };
+                let board = Arc::clone(&board);
+                lane.carry(stream, async move |stream| {
+                    connection::serve(board, stream).await;
                     drop(permit);
                 });
             }
