@@ -5,6 +5,7 @@
 //! * a lag counts only while both are young, the standby's facts and those of the node that *serves* as the primary of
 //!   the present epoch (SAFETY: lag against a primary that is none says nothing); without such a primary no standby
 //!   gets new connections;
+//! * a node that a person drained gets no new connections;
 //! * a node that leaves the set keeps its connections, unless it is known to be no standby any more: a reader that is a
 //!   little late is better off than one that is cut. Of a node that is not heard nothing is known; where it is gone,
 //!   the kernel ends its connections.
@@ -40,10 +41,12 @@ pub struct Offer {
 pub fn standbys(snapshot: &Snapshot, max_lag: u64, fallback: bool) -> Offer {
     let young = |node: &&NodeStatus| node.heard_ms <= YOUNG_MS;
     let primary = snapshot.nodes.iter().filter(young).find(|node| node.serving);
+    let drained = |node: &NodeId| snapshot.intent.as_ref().is_some_and(|now| now.drained.contains(node));
     let close = |node: &&NodeStatus| {
         let lag = node.lag_bytes.zip(node.replay_bytes).map(|(lag, replay)| lag.saturating_add(replay));
         node.role == Role::Standby
             && node.streaming
+            && !drained(&node.node)
             && primary.is_some_and(|primary| primary.timeline == node.timeline)
             && lag.is_some_and(|lag| lag <= max_lag)
     };

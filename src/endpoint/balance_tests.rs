@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     endpoint::fixture::{node, snapshot},
-    model::{AppStatus, Timeline},
+    model::{AppStatus, Durability, Epoch, Incarnation, Intent, Timeline},
 };
 
 fn served(offer: &Offer) -> Vec<&str> {
@@ -34,6 +34,17 @@ fn the_standbys_within_the_limit_serve_and_the_late_one_keeps_its_connections() 
     let mut nodes = trio();
     nodes[2].replay_bytes = Some(1);
     assert_eq!(served(&standbys(&snapshot(nodes), 1_000, false)), ["b"], "what is not replayed is not seen");
+}
+
+#[test]
+fn a_drained_standby_gets_nobody_new() {
+    let mut shown = snapshot(trio());
+    let [primary, drained] = [0, 1].map(|index| trio()[index].node.clone());
+    let intent = Intent::first(Incarnation(1), Epoch(1), primary, Durability::Sync);
+    shown.intent = Some(Intent { drained: vec![drained], ..intent });
+    let offer = standbys(&shown, 9_999, false);
+    assert_eq!(served(&offer), ["c"]);
+    assert!(keeps(&offer, "b"));
 }
 
 #[test]
