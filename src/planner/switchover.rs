@@ -98,7 +98,8 @@ fn unfit(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Option<String> {
              them failover slots (PostgreSQL 17), or drop those that nobody needs"
         ));
     }
-    let lag = primary.flushed.bytes_since(standby.replayed);
+    // Of the two the standby may have been looked at later.
+    let lag = primary.flushed.max(standby.flushed).bytes_since(standby.replayed);
     let limit = case.policy.max_switchover_lag;
     (lag > limit).then(|| format!("it lags {lag} bytes behind; max_switchover_lag is {limit}"))
 }

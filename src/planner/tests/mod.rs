@@ -851,6 +851,17 @@ fn asks(kind: RequestKind) -> Vec<Request> {
 }
 
 #[test]
+fn a_lag_is_judged_by_the_later_look_of_the_two() {
+    let mut view = healthy();
+    view.requests = asks(RequestKind::Switchover { to: Some(tokyo()) });
+    let limit = Policy::default().max_switchover_lag;
+    view.standby_mut(&tokyo()).flushed = Lsn(FLUSHED.0 + limit + 1);
+    let plan = decide(&view);
+    let Some(Step::Refuse { blockers, .. }) = plan.steps.first() else { panic!("{:?}", plan.steps) };
+    assert!(blockers.iter().any(|blocker| blocker.contains("it lags")), "{blockers:?}");
+}
+
+#[test]
 fn every_blocker_of_a_switchover_is_named() {
     let mut view = healthy();
     view.requests = asks(RequestKind::Switchover { to: Some(tokyo()) });
