@@ -100,11 +100,11 @@ impl Tracker {
             self.mark(MarkName::Onset, onset);
             self.mark(MarkName::Suspected, suspected.unwrap_or(decided).max(onset));
             self.mark(MarkName::Confirmed, decided);
-        } else if before.handover.is_none() && next.handover.is_some() {
+        } else if let (None, Some(handover)) = (&before.handover, &next.handover) {
             self.begin(IncidentKind::Switchover, next, before.primary.as_ref(), cause, view, now);
             if let Some(incident) = &mut self.open {
-                incident.operation = next.handover.as_ref().map(|handover| handover.operation.clone());
-                incident.cause.summary = "switchover asked for by an operator".to_owned();
+                incident.operation = Some(handover.operation.clone());
+                incident.cause.summary = format!("switchover to {} asked for by an operator", handover.to);
             }
         } else if before.handover.is_some() && next.handover.is_none() && before.epoch == next.epoch {
             if let Some(incident) = &mut self.open {
@@ -135,6 +135,7 @@ impl Tracker {
                 self.begin(IncidentKind::Switchover, next, before.primary.as_ref(), None, view, now);
                 if let Some(incident) = &mut self.open {
                     (incident.abandoned, incident.operation) = (dropped, Some(scheduled.operation.clone()));
+                    incident.to = None;
                     incident.cause.summary = "switchover that was scheduled by an operator".to_owned();
                 }
             }

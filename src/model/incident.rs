@@ -196,7 +196,7 @@ pub struct Incident {
     pub epoch: Epoch,
     /// Who served before.
     pub from: Option<NodeId>,
-    /// Who served after.
+    /// Who served after. None: nobody yet, or nothing was begun.
     pub to: Option<NodeId>,
     /// Wall-clock time of the onset, for people; durations never come from it.
     pub started_at: Timestamp,
@@ -278,6 +278,12 @@ impl Incident {
         Some(self.at(MarkName::RedundancyRestored)?.ms_since(self.at(MarkName::Onset)?))
     }
 
+    /// True if it was given up before clients could notice anything.
+    #[must_use]
+    pub fn was_unnoticed(&self) -> bool {
+        self.abandoned.is_some() && self.at(MarkName::Onset).is_none()
+    }
+
     /// The verdict, from what is known now.
     #[must_use]
     pub fn verdicts(&self) -> Verdicts {
@@ -295,7 +301,7 @@ impl Incident {
             (_, None) => None,
         };
         Verdicts {
-            rto: judge(self.rto_ms(), self.objectives.rto_ms),
+            rto: judge(self.rto_ms().or(self.was_unnoticed().then_some(0.0)), self.objectives.rto_ms),
             rpo: judge(lost_ms, self.objectives.rpo_ms),
         }
     }

@@ -59,6 +59,9 @@ fn what(incident: &Incident) -> String {
     let node = |node: &Option<NodeId>| node.as_ref().map_or("nobody", NodeId::as_str).to_owned();
     let (from, to) = (node(&incident.from), node(&incident.to));
     let over = incident.rto_ms().map(ms);
+    if let (IncidentKind::Switchover, Some(why)) = (incident.kind, &incident.abandoned) {
+        return switchover_given_up(incident, &from, why);
+    }
     let done = match (incident.kind, over.is_some()) {
         (IncidentKind::Failover, true) => format!("Primary {from} failed, and {to} took over."),
         (IncidentKind::Failover, false) => format!("Primary {from} failed."),
@@ -86,6 +89,22 @@ fn what(incident: &Incident) -> String {
         Some(loss) => format!("{done} {outage} {loss}"),
         None => format!("{done} {outage}"),
     }
+}
+
+/// A planned hand-over that did not come about: begun or not, noticed by clients or not.
+fn switchover_given_up(incident: &Incident, from: &str, why: &str) -> String {
+    let why = full_stop(why);
+    let mut text = match incident.to {
+        None => format!("A scheduled switchover from {from} was not begun: {why}"),
+        Some(_) => format!("A switchover from {from} was begun and given up: {why}"),
+    };
+    if incident.to.is_none() || incident.to == incident.from {
+        text.push_str(&format!(" {from} is the primary as before."));
+    }
+    if let Some(rto) = incident.rto_ms().map(ms) {
+        text.push_str(&format!(" Service was gone for {rto}."));
+    }
+    text
 }
 
 /// What was lost, in a sentence. None: nothing can be said of it.
@@ -285,7 +304,11 @@ impl Page {
 
     fn verdicts(&mut self, incident: &Incident) {
         let verdicts = incident.verdicts();
-        let rto = incident.rto_ms().map_or_else(|| "no end yet".into(), ms);
+        let rto = match incident.rto_ms() {
+            Some(rto) => ms(rto),
+            None if incident.was_unnoticed() => "no outage".into(),
+            None => "no end yet".into(),
+        };
         let lines = [
             ("RTO", verdicts.rto, format!("{rto} of {} allowed", ms(incident.objectives.rto_ms))),
             ("RPO", verdicts.rpo, format!("{} of lost work allowed", ms(incident.objectives.rpo_ms))),

@@ -259,6 +259,29 @@ fn every_kind_says_what_happened() {
 }
 
 #[test]
+fn a_switchover_that_did_not_come_about_says_how_far_it_came() {
+    let mut incident = crash();
+    incident.kind = IncidentKind::Switchover;
+    incident.abandoned = Some("no answer from busan".into());
+    let text = |incident: &Incident| {
+        report::incident_text(incident).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    incident.to = incident.from.clone();
+    let cut = text(&incident);
+    let said = "A switchover from seoul was begun and given up: no answer from busan. \
+                seoul is the primary as before. Service was gone for 143 ms.";
+    assert!(cut.contains(said), "{cut}");
+    incident.marks.clear();
+    let unnoticed = text(&incident);
+    assert!(!unnoticed.contains("Service was gone"), "{unnoticed}");
+    incident.to = None;
+    let dropped = text(&incident);
+    let said = "A scheduled switchover from seoul was not begun: no answer from busan. \
+                seoul is the primary as before.";
+    assert!(dropped.contains(said) && dropped.contains("RTO met: no outage of 5 s allowed"), "{dropped}");
+}
+
+#[test]
 fn no_line_is_wider_than_96_columns_and_colour_changes_no_words() {
     let incidents = [crash(), async_crash_whose_loss_is_not_known()];
     let plain = report::text(&incidents);
