@@ -101,11 +101,11 @@ impl Inner {
     }
 
     fn conninfo(&self, upstream: &Upstream, name: &StandbyName) -> Result<String, Unable> {
-        Ok(self.source(upstream)?.primary_conninfo(&name.0))
+        Ok(self.source(&upstream.address)?.primary_conninfo(&name.0))
     }
 
-    /// The upstream as the replication role reaches it.
-    pub(super) fn source(&self, upstream: &Upstream) -> Result<Source, Unable> {
-        Source::new(&self.replication, &upstream.address).map_err(|e| Unable::Refused(e.to_string()))
+    /// The server at an address, as the replication role reaches it.
+    pub(super) fn source(&self, address: &str) -> Result<Source, Unable> {
+        Source::new(&self.replication, address).map_err(|e| Unable::Refused(e.to_string()))
     }
 }

@@ -99,6 +99,7 @@ impl Inner {
             standby_name: promise.held().standby_name.clone(),
             no_failover: cfg.no_failover,
             no_sync: cfg.no_sync,
+            no_clone: cfg.no_clone,
             priority: cfg.priority,
             guard: None,
             told: None,

@@ -192,7 +192,9 @@ impl Inner {
             Command::Stop => self.stop_clean(stamp).await,
             Command::Follow(upstream) => self.follow(upstream).await,
             Command::Rewind(upstream, switch) => self.rewind(stamp, upstream, *switch).await,
-            Command::Clone(upstream, switch) => self.clone_from(stamp, upstream, *switch).await,
+            Command::Clone(upstream, switch, source) => {
+                self.clone_from(stamp, upstream, *switch, source.as_ref()).await
+            }
             Command::SetNames(names) => self.set_names(names).await,
             Command::ProveNames => self.prove_names(stamp).await,
             Command::PauseReplay => self.pause_replay(stamp).await,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{inner::Inner, orders::Unable, peek, promise::new_name};
 use crate::{
-    model::{Server, Stamp, Switch, Unfinished, Upstream},
-    postgres::{CloneError, CloneFrom, RewindError, Rewound},
+    model::{CopySource, Server, Stamp, Switch, Unfinished, Upstream},
+    postgres::{CloneError, CloneFrom, RewindError, Rewound, Source},
 };
 
 impl Inner {
@@ -19,7 +19,7 @@ impl Inner {
         switch: Option<Switch>,
     ) -> Result<(), Unable> {
         self.must_be_down()?;
-        let source = self.source(upstream)?;
+        let source = self.source(&upstream.address)?;
         self.save_tail(stamp, &source, switch).await?;
         self.remember(|p| p.unfinished = Some(Unfinished::Rewind)).await?;
         self.job(Some("rewinding".into()));
@@ -34,20 +34,18 @@ impl Inner {
         self.follow(upstream).await
     }
 
-    /// Replaces the data directory by a copy of the upstream's, then follows, under a new name.
+    /// Replaces the data directory by a copy of the upstream's, then follows, under a new name. The copy may come from a
+    /// standby of the upstream.
     pub(super) async fn clone_from(
         self: &Arc<Self>,
         stamp: Stamp,
         upstream: &Upstream,
         switch: Option<Switch>,
+        standby: Option<&CopySource>,
     ) -> Result<(), Unable> {
         self.end_standby(stamp).await?;
-        let from = CloneFrom {
-            source: self.source(upstream)?,
-            slot: Some(upstream.slot.clone()),
-            max_rate: self.clone_max_rate,
-        };
-        self.save_tail(stamp, &from.source, switch).await?;
+        let source = self.source(&upstream.address)?;
+        self.save_tail(stamp, &source, switch).await?;
         let before = self.held().await.unfinished;
         let name = new_name(&self.node);
         self.remember(move |p| {
@@ -55,9 +53,7 @@ impl Inner {
             p.standby_name = name;
         })
         .await?;
-        self.job(Some("cloning".into()));
-        let progress = |line: &str| self.job(Some(format!("cloning: {line}")));
-        if let Err(error) = self.instance.clone_upstream(&from, progress).await {
+        if let Err(error) = self.copy_data(upstream, source, standby).await {
             // The old directory is untouched: it is what it was, perhaps half rewound.
             self.remember(move |p| p.unfinished = before).await?;
             return Err(match error {
@@ -78,6 +74,39 @@ impl Inner {
         })
         .await?;
         self.follow(upstream).await
+    }
+
+    /// Copies from the standby, and from the upstream if that one cannot be copied: it may have been stopped, or promoted.
+    async fn copy_data(
+        &self,
+        upstream: &Upstream,
+        source: Source,
+        standby: Option<&CopySource>,
+    ) -> Result<(), CloneError> {
+        let max_rate = self.clone_max_rate;
+        if let Some(standby) = standby {
+            let what = format!("cloning from {}", standby.node);
+            self.job(Some(what.clone()));
+            let progress = |line: &str| self.job(Some(format!("{what}: {line}")));
+            // Upstream's slot keeps what is written meanwhile; on the standby the copy has one of its own for as long as it lasts.
+            let copied = match self.source(&standby.address) {
+                Ok(source) => {
+                    let from = CloneFrom { source, slot: None, max_rate };
+                    self.instance.clone_upstream(&from, progress).await
+                }
+                Err(unable) => Err(CloneError::Refused(format!("{unable:?}"))),
+            };
+            match copied {
+                Err(CloneError::Failed(error)) => {
+                    tracing::warn!(%error, standby = %standby.node, "not cloned from there; from the primary instead");
+                }
+                ended => return ended,
+            }
+        }
+        self.job(Some("cloning".into()));
+        let progress = |line: &str| self.job(Some(format!("cloning: {line}")));
+        let from = CloneFrom { source, slot: Some(upstream.slot.clone()), max_rate };
+        self.instance.clone_upstream(&from, progress).await
     }
 
     /// A standby that runs and streams in vain is ended before its directory is replaced. A primary never is.

@@ -139,6 +139,8 @@ pub struct Postgres {
     pub no_failover: bool,
     /// Never have commits wait for this node.
     pub no_sync: bool,
+    /// Never copy a clone from this node while it is a standby.
+    pub no_clone: bool,
     /// Between standbys that lack nothing of each other the one with the higher number is promoted.
     pub priority: usize,
     /// How many bytes a second a clone of this node may take from its upstream; None: as many as there are.

@@ -274,6 +274,7 @@ fn postgres(reader: &mut Reader, salvage: SalvageLimits) -> Option<Option<Postgr
     let options = section.or("options", Vec::new(), parse::texts, |texts| quote_all(texts));
     let no_failover = section.or("no_failover", false, parse::boolean, bool::to_string);
     let no_sync = section.or("no_sync", false, parse::boolean, bool::to_string);
+    let no_clone = section.or("no_clone", false, parse::boolean, bool::to_string);
     let priority = section.or("priority", 0, parse::rank, usize::to_string);
     let clone_max_rate = section.maybe("clone_max_rate", parse::size, show_size);
     section.finish();
@@ -288,6 +289,7 @@ fn postgres(reader: &mut Reader, salvage: SalvageLimits) -> Option<Option<Postgr
         options,
         no_failover,
         no_sync,
+        no_clone,
         priority,
         clone_max_rate,
         salvage,

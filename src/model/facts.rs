@@ -47,6 +47,9 @@ pub struct AgentFacts {
     /// No commit is to wait for it, by configuration.
     #[serde(default)]
     pub no_sync: bool,
+    /// No clone is to be copied from it while it is a standby, by configuration.
+    #[serde(default)]
+    pub no_clone: bool,
     /// Between equals the higher one is promoted, by configuration.
     #[serde(default)]
     pub priority: usize,

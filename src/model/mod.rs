@@ -46,6 +46,6 @@ pub use rpo::{LiveRpo, PositionLog};
 pub use snapshot::{
     AppStatus, EndpointStatus, FindingText, NodeStatus, Operation, OperationState, Role, RpoStatus, Snapshot,
 };
-pub use step::{Command, Reply, Step, StepKey, Upstream};
+pub use step::{Command, CopySource, Reply, Step, StepKey, Upstream};
 pub use time::{Mono, Seen};
 pub use view::{Attempt, LeaseSeen, NodeView, Request, RequestKind, View};

@@ -17,6 +17,15 @@ pub struct Upstream {
     pub slot: String,
 }
 
+/// A standby that a clone is copied from, in place of the primary that it will stream from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CopySource {
+    /// The standby.
+    pub node: NodeId,
+    /// Its address, `host:port`.
+    pub address: String,
+}
+
 /// A command to one agent. Each is idempotent and travels with a stamp.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -52,8 +61,9 @@ pub enum Command {
     Follow(Upstream),
     /// Rewind the data directory to the upstream's history, then follow. What it has beyond the switch is saved first.
     Rewind(Upstream, Option<Switch>),
-    /// Replace the data directory by a copy of the upstream's, then follow.
-    Clone(Upstream, Option<Switch>),
+    /// Replace the data directory by a copy of the upstream's, then follow. What it has beyond the switch is saved first. The
+    /// copy is taken from the standby that is named, if one is, and from the upstream if that does not work.
+    Clone(Upstream, Option<Switch>, Option<CopySource>),
     /// Set `synchronous_standby_names` to any one of these; empty: wait for nobody.
     SetNames(Vec<StandbyName>),
     /// Prove that the names are in force: see a commit of its own wait. Replay is paused on the standbys meanwhile.

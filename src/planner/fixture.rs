@@ -64,6 +64,7 @@ fn agent(node: &NodeId, server: Server, stamp: Stamp) -> AgentFacts {
         standby_name: name_of(node),
         no_failover: false,
         no_sync: false,
+        no_clone: false,
         priority: 0,
         guard: None,
         told: None,

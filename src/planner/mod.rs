@@ -10,6 +10,7 @@ mod app;
 mod bootstrap;
 mod candidate;
 mod case;
+mod copy_source;
 mod crash;
 mod disbelief;
 mod establish;

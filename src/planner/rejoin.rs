@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{case::Case, health, rejoin_asked};
+use super::{case::Case, copy_source, health, rejoin_asked};
 use crate::model::{
     AgentFacts, Command, Down, Finding, Intent, Member, NodeId, Primary, ReplayState, Server, Standby,
     Switch, Timeline, Upstream,
@@ -49,7 +49,7 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, 
             continue;
         }
         match &agent.server.value {
-            Server::Standby(standby) => keep_following(case, intent, &node, standby, upstream),
+            Server::Standby(standby) => keep_following(case, intent, &node, standby, primary, upstream),
             Server::Down(down) => bring_back(case, intent, &node, (agent, down), primary, upstream),
             // It may never become consistent with what it was told to stream from: that one may be gone.
             Server::Starting if agent.told.as_ref() != Some(&upstream) && agent.promise.is_some() => {
@@ -128,6 +128,7 @@ fn keep_following(
     intent: &Intent,
     node: &NodeId,
     standby: &Standby,
+    primary: &Primary,
     upstream: Upstream,
 ) {
     let rightly = standby.upstream.as_ref() == Some(&upstream) && standby.recruited.is_none();
@@ -137,7 +138,8 @@ fn keep_following(
     if streams_in_vain(case, node, standby) && !intent.in_sync(node) {
         // Streaming was given its chance; what it lacks is no longer there, or its history is another.
         let own = case.view.agent(node).and_then(|agent| own_switch(intent, agent));
-        case.order(intent, node, Command::Clone(upstream, own));
+        let source = copy_source::best(case, intent, node, (&upstream.node, primary));
+        case.order(intent, node, Command::Clone(upstream, own, source));
     }
 }
 
@@ -176,7 +178,8 @@ fn bring_back(
     let failed = |command: &Command| agent.failed.iter().any(|(what, _)| what == command.name());
     let follow = Command::Follow(upstream.clone());
     let rewind = Command::Rewind(upstream.clone(), intent.switch);
-    let clone = Command::Clone(upstream, own_switch(intent, agent));
+    let source = copy_source::best(case, intent, node, (&upstream.node, primary));
+    let clone = Command::Clone(upstream, own_switch(intent, agent), source);
     let rewinds = down.control.is_some_and(|control| control.can_rewind) && agent.unfinished.is_none();
     let scratch = intent.rejoin.as_ref().is_some_and(|asked| asked.wants_clone(node, &agent.standby_name));
     let choice = match diverged(intent, agent, down) {

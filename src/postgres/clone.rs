@@ -37,9 +37,9 @@ const TABLESPACES: &str =
 /// From where to clone.
 #[derive(Clone, Debug)]
 pub struct CloneFrom {
-    /// The upstream server.
+    /// The server: the upstream, or a standby of it.
     pub source: Source,
-    /// The physical slot on it that keeps WAL meanwhile and after; it must exist.
+    /// The physical slot on it that keeps WAL meanwhile and after; it must exist. None: one that ends with the copy.
     pub slot: Option<String>,
     /// How many bytes a second may be taken from it at most, 32 KiB to 1 GiB; None: as many as there are.
     pub max_rate: Option<u64>,

@@ -229,6 +229,7 @@ pub(crate) fn settings(dir: &Path, name: &str) -> (config::Postgres, PathBuf) {
         options: options.concat(),
         no_failover: false,
         no_sync: false,
+        no_clone: false,
         priority: 0,
         clone_max_rate: None,
         salvage: locum::postgres::SalvageLimits {
@@ -365,7 +366,7 @@ pub(crate) async fn pair() -> Pair {
     pair.a.done(stamp(1, 1), Command::Serve).await;
     pair.a.done(stamp(1, 2), Command::KeepSlots(vec![pair.b.id.slot()])).await;
     pair.b.until("its end", is_down).await;
-    pair.b.done(stamp(1, 2), Command::Clone(pair.a.upstream_for(&pair.b), None)).await;
+    pair.b.done(stamp(1, 2), Command::Clone(pair.a.upstream_for(&pair.b), None, None)).await;
     pair.b.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
     pair
 }

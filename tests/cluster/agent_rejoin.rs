@@ -61,7 +61,7 @@ async fn what_was_lost_is_said_to_be_unknown_where_the_wal_is_gone_and_the_node_
     let switch = promoted(&pair).await;
     let reply = pair.a.agent.order(stamp(2, 8), Command::Rewind(pair.b.upstream_for(&pair.a), switch)).await;
     assert!(matches!(reply, Reply::Failed(_)), "{reply:?}");
-    pair.a.done(stamp(2, 9), Command::Clone(pair.b.upstream_for(&pair.a), switch)).await;
+    pair.a.done(stamp(2, 9), Command::Clone(pair.b.upstream_for(&pair.a), switch, None)).await;
     let facts = pair.a.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
     let unknown = facts.lost.and_then(|lost| lost.unknown);
     assert!(unknown.as_ref().is_some_and(|why| why.contains("there is no WAL")), "{unknown:?}");
@@ -114,7 +114,7 @@ async fn lost_a_row(pair: &Pair) -> Option<Switch> {
 /// Neither a rewind nor a clone is begun, for this reason.
 async fn refuses_both(pair: &Pair, switch: Option<Switch>, reason: &str) {
     let upstream = || pair.b.upstream_for(&pair.a);
-    for command in [Command::Rewind(upstream(), switch), Command::Clone(upstream(), switch)] {
+    for command in [Command::Rewind(upstream(), switch), Command::Clone(upstream(), switch, None)] {
         let reply = pair.a.agent.order(stamp(2, 9), command).await;
         assert!(matches!(&reply, Reply::Failed(why) if why.contains(reason)), "{reply:?}");
     }
@@ -143,7 +143,7 @@ async fn a_clone_gets_a_name_of_its_own() {
     let pair = pair().await;
     let before = pair.b.agent.facts().standby_name;
     pair.b.done(stamp(1, 5), Command::Fence).await;
-    pair.b.done(stamp(1, 6), Command::Clone(pair.a.upstream_for(&pair.b), None)).await;
+    pair.b.done(stamp(1, 6), Command::Clone(pair.a.upstream_for(&pair.b), None, None)).await;
     let facts = pair.b.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
     assert_ne!(facts.standby_name, before);
     pair.a
@@ -183,7 +183,8 @@ async fn a_fence_does_not_wait_for_a_clone() {
     let mut upstream = pair.a.upstream_for(&pair.b);
     upstream.address = silent.local_addr().unwrap().to_string();
     let agent = std::sync::Arc::clone(&pair.b.agent);
-    let clone = tokio::spawn(async move { agent.order(stamp(1, 6), Command::Clone(upstream, None)).await });
+    let clone =
+        tokio::spawn(async move { agent.order(stamp(1, 6), Command::Clone(upstream, None, None)).await });
     pair.b.until("a job", |f| f.job.is_some()).await;
     let begun = std::time::Instant::now();
     pair.b.done(stamp(1, 7), Command::Fence).await;

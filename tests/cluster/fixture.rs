@@ -110,6 +110,7 @@ impl Node {
             ],
             no_failover: false,
             no_sync: false,
+            no_clone: false,
             priority: 0,
             clone_max_rate: None,
             salvage: locum::postgres::SalvageLimits {

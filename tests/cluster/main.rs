@@ -37,6 +37,7 @@ mod pair;
 mod pair_app;
 mod pair_async;
 mod pair_balance;
+mod pair_clone;
 mod pair_cold_app;
 mod pair_control;
 mod pair_crash;

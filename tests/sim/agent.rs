@@ -234,6 +234,7 @@ impl Agent {
             standby_name: self.disk.name.clone(),
             no_failover: false,
             no_sync: false,
+            no_clone: false,
             priority: 0,
             serves_until: self.serves_until,
             admitted: self.admitted(),

@@ -2,7 +2,7 @@
 //! member is killed half-way.
 
 use locum::model::{
-    Command, NodeId, Reply, Rescued, Server, Stamp, Standby, StandbyName, Unfinished, Upstream,
+    Command, CopySource, NodeId, Reply, Rescued, Server, Stamp, Standby, StandbyName, Unfinished, Upstream,
 };
 
 use super::{
@@ -112,7 +112,7 @@ impl Job {
             Command::Stop => self.stop(agent, r),
             Command::Follow(upstream) => self.follow(agent, r, &upstream),
             Command::Rewind(upstream, _) => self.rewind(agent, r, &upstream),
-            Command::Clone(upstream, _) => self.clone_from(agent, r, &upstream),
+            Command::Clone(upstream, _, source) => self.clone_from(agent, r, &upstream, source.as_ref()),
             Command::SetNames(names) => self.set_names(agent, r, &names),
             Command::ProveNames => self.prove_names(agent, r),
             Command::PauseReplay => self.pause_replay(agent, r),
@@ -540,7 +540,13 @@ impl Job {
         }
     }
 
-    fn clone_from(&mut self, agent: &mut Agent, r: &mut Reach<'_>, upstream: &Upstream) -> Done {
+    fn clone_from(
+        &mut self,
+        agent: &mut Agent,
+        r: &mut Reach<'_>,
+        upstream: &Upstream,
+        standby: Option<&CopySource>,
+    ) -> Done {
         match self.phase {
             0 if is_standby(agent) => {
                 agent.expected = true;
@@ -559,7 +565,9 @@ impl Job {
             1 if r.now < self.until => None,
             1 => {
                 let fails = r.unreliable && r.rng.chance(r.mix.rebuild_fails);
-                let Some(source) = reachable(r, upstream).filter(|_| !fails).cloned() else {
+                let copied =
+                    standby.and_then(|standby| readable(r, standby)).or_else(|| reachable(r, upstream));
+                let Some(source) = copied.filter(|_| !fails).cloned() else {
                     agent.disk.unfinished = self.before;
                     return failed("the upstream is not reached, or something else went wrong");
                 };
@@ -721,6 +729,11 @@ fn lead(agent: &mut Agent, r: &mut Reach<'_>, upstream: &Upstream) {
 fn reachable<'a>(r: &'a Reach<'_>, upstream: &Upstream) -> Option<&'a Pg> {
     let host = host_of(&upstream.node)?;
     r.other(host).filter(|other| r.linked[host] && other.accepts() && other.proc == Proc::Primary)
+}
+
+fn readable<'a>(r: &'a Reach<'_>, standby: &CopySource) -> Option<&'a Pg> {
+    let host = host_of(&standby.node)?;
+    r.other(host).filter(|other| r.linked[host] && other.accepts() && other.proc == Proc::Standby)
 }
 
 fn copy_of_upstream(pg: &mut Pg, source: &Pg) {

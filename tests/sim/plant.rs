@@ -44,7 +44,7 @@ pub(crate) fn ask(bug: Option<Bug>, view: &View, plan: &mut Plan, now: Mono) {
                 && let Command::Follow(upstream) = command.clone()
                 && intent.in_sync(node)
             {
-                *command = Command::Clone(upstream, intent.switch);
+                *command = Command::Clone(upstream, intent.switch, None);
             }
         }),
         Some(Bug::OldDeclaredAgain) => declare_old(view, intent, plan, now),

@@ -113,10 +113,10 @@ fn a_member_of_the_set_leaves_it_before_it_is_fenced_and_cloned() {
     assert_eq!((orders(&plan), declared(&plan)), (vec![(tokyo(), Command::Fence)], None));
     view.server(&tokyo(), Server::Down(down(false)));
     // A standby has nothing of its own, so nothing of it is called lost.
-    let clone = Command::Clone(upstream(&seoul(), &tokyo()), None);
+    let clone = Command::Clone(upstream(&seoul(), &tokyo()), None, None);
     assert_eq!(orders(&decide(&view)), vec![(tokyo(), clone)]);
     view.agent_mut(&tokyo()).primary_since = Some(Stamp::default());
-    let clone = Command::Clone(upstream(&seoul(), &tokyo()), Some(SWITCH));
+    let clone = Command::Clone(upstream(&seoul(), &tokyo()), Some(SWITCH), None);
     assert_eq!(orders(&decide(&view)), vec![(tokyo(), clone)], "what it gives up is saved");
 }
 
