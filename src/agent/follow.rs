@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{inner::Inner, orders::Unable, promise::Promise};
+use super::{inner::Inner, orders::Unable, promise::Promise, start::Waited};
 use crate::{
-    model::{Server, StandbyName, Upstream},
+    model::{Server, Stamp, StandbyName, Upstream},
     postgres::{Conninfo, Postmaster, Source, sql::SqlError},
 };
 
@@ -24,7 +24,7 @@ pub(super) fn upstream_of(conninfo: &str, promise: &Promise) -> Option<Upstream>
 
 impl Inner {
     /// Streams from the upstream: by reload where the standby runs, else by a start.
-    pub(super) async fn follow(self: &Arc<Self>, upstream: &Upstream) -> Result<(), Unable> {
+    pub(super) async fn follow(self: &Arc<Self>, stamp: Stamp, upstream: &Upstream) -> Result<(), Unable> {
         if let Some(unfinished) = self.held().await.unfinished {
             return Err(Unable::Refused(format!("a {unfinished:?} of the data directory has not ended")));
         }
@@ -33,12 +33,13 @@ impl Inner {
                 Err(Unable::Refused("the server is a running primary: fence it first".into()))
             }
             Server::Unknown => Err(Unable::Failed("it cannot be told what the server is".into())),
-            // It may not answer before it has what it lacks, so it is not waited for. It may also have run for long, paused for
-            // a proof, and this member be the one that has just started: that it was Locum who paused it stays noted.
+            // It may have run for long, paused for a proof, and this member be the one that has just started: that it was Locum
+            // who paused it stays noted.
             Server::Starting if self.instance.has_standby_signal().await? => {
                 self.lead(upstream, None).await?;
                 let postmaster = self.attached.borrow().clone();
-                postmaster.map_or(Ok(()), |postmaster| Ok(postmaster.reload()?))
+                postmaster.map_or(Ok(()), |postmaster| postmaster.reload())?;
+                self.become_standby(stamp).await
             }
             Server::Starting => Err(Unable::Failed("a server that is no standby is starting".into())),
             Server::Standby(_) => {
@@ -52,8 +53,25 @@ impl Inner {
                 // One that is started anew is not paused.
                 self.remember(|p| p.paused = None).await?;
                 self.start().await?;
-                self.await_server(|s| matches!(s, Server::Standby(_))).await?;
-                self.drop_slots_of_a_former_term().await
+                self.become_standby(stamp).await
+            }
+        }
+    }
+
+    /// Waits until the server is a standby that answers. One that gets nowhere lacks what nobody has: it is ended, so that
+    /// something else can be done about it.
+    async fn become_standby(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+        match self.wait_for(stamp, |server| matches!(server, Server::Standby(_))).await {
+            Waited::Reached => self.drop_slots_of_a_former_term().await,
+            // The later order leads it elsewhere.
+            Waited::Outdated => Ok(()),
+            Waited::Ended => {
+                Err(Unable::Failed(format!("PostgreSQL ended: {}", self.instance.log_tail().await)))
+            }
+            Waited::Stalled => {
+                let why = self.stalled(&self.instance.log_tail().await);
+                self.fence(stamp).await?;
+                Err(Unable::Failed(why))
             }
         }
     }

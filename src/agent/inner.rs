@@ -37,6 +37,8 @@ pub(super) struct Inner {
     pub(super) replication: String,
     /// Bytes a second that a clone may take.
     pub(super) clone_max_rate: Option<u64>,
+    /// A server that starts and gets nothing done for this long is given up.
+    pub(super) start_timeout: Duration,
     pub(super) instance: Instance,
     pub(super) access: Access,
     pub(super) clock: Arc<dyn Clock>,
@@ -124,6 +126,7 @@ impl Inner {
             node: node.clone(),
             replication: cfg.replication.clone(),
             clone_max_rate: cfg.clone_max_rate,
+            start_timeout: cfg.start_timeout,
             instance,
             access,
             clock,

@@ -20,6 +20,7 @@ mod rescue;
 mod right;
 mod slots;
 mod space;
+mod start;
 mod tail;
 mod vouch;
 mod watch;

@@ -22,10 +22,8 @@ const TAKE_OVER: Duration = Duration::from_secs(30);
 const CHECKPOINT: Duration = Duration::from_secs(300);
 /// A clean stop, with its checkpoint and the last WAL on its way to the standby.
 const STOP: Duration = Duration::from_secs(60);
-/// A start, with crash recovery.
-const START: Duration = Duration::from_secs(1800);
-/// Rewind and clone watch their own progress; this only keeps them from lasting for ever.
-const REBUILD: Duration = Duration::from_secs(24 * 3600);
+/// A start with its recovery, a rewind and a clone watch their own progress; this only keeps them from lasting for ever.
+const AT_MOST: Duration = Duration::from_secs(24 * 3600);
 /// Everything else is a file, a signal and some statements.
 const QUICK: Duration = Duration::from_secs(15);
 
@@ -79,8 +77,7 @@ const fn deadline(command: &Command) -> Duration {
         Command::Rescue { within, .. } => TAKE_OVER.saturating_add(*within),
         Command::Checkpoint => CHECKPOINT,
         Command::Stop => STOP,
-        Command::Serve | Command::Follow(_) => START,
-        Command::Rewind(..) | Command::Clone(..) => REBUILD,
+        Command::Serve | Command::Follow(_) | Command::Rewind(..) | Command::Clone(..) => AT_MOST,
         Command::SetNames(_)
         | Command::ProveNames
         | Command::PauseReplay
@@ -190,7 +187,7 @@ impl Inner {
             Command::Serve => self.serve(stamp).await,
             Command::Checkpoint => self.checkpoint(stamp).await,
             Command::Stop => self.stop_clean(stamp).await,
-            Command::Follow(upstream) => self.follow(upstream).await,
+            Command::Follow(upstream) => self.follow(stamp, upstream).await,
             Command::Rewind(upstream, switch) => self.rewind(stamp, upstream, *switch).await,
             Command::Clone(upstream, switch, source) => {
                 self.clone_from(stamp, upstream, *switch, source.as_ref()).await

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::{inner::Inner, names::format as format_names, orders::Unable};
 use crate::{
     model::{ControlState, Lsn, Server, Stamp, Standby, StandbyName},
-    postgres::{Postmaster, StartError, promote, sql::CONNECT},
+    postgres::{promote, sql::CONNECT},
 };
 
 /// How long a promotion may take until the first write.
@@ -18,10 +18,6 @@ const STATEMENT: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(2);
 /// How long a checkpoint may take.
 const CHECKPOINT: Duration = Duration::from_secs(300);
-/// A server that was started must be attended to within this.
-const ATTENDED: Duration = Duration::from_secs(5);
-/// How long crash recovery may take; whoever ordered the start may order a fence at any time.
-const RECOVERY: Duration = Duration::from_secs(1800);
 
 /// With less WAL to replay, the start itself takes longer than the replay. Less: a slow start is taken for slow replay. More:
 /// it is hardly ever measured.
@@ -168,7 +164,7 @@ impl Inner {
                     )));
                 }
                 if self.instance.has_standby_signal().await? {
-                    return self.start_to_promote().await;
+                    return self.start_to_promote(stamp).await;
                 }
                 // Nobody is let in before its right to serve is confirmed.
                 self.claim(stamp).await?;
@@ -177,7 +173,7 @@ impl Inner {
                 self.start().await?;
             }
         }
-        self.await_server(|server| matches!(server, Server::Primary(_))).await?;
+        self.await_server(stamp, |server| matches!(server, Server::Primary(_))).await?;
         if let Some(control) = begun {
             self.note_recovery(control.redo, started.elapsed()).await?;
         }
@@ -197,7 +193,7 @@ impl Inner {
 
     /// It was declared and ended before it was promoted: it starts as it was left, cut from everybody. The promotion is
     /// an order of its own.
-    async fn start_to_promote(self: &Arc<Self>) -> Result<(), Unable> {
+    async fn start_to_promote(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
         let held = self.held().await;
         // Of whatever epoch: it starts cut from everybody and acknowledges nothing; the promotion judges it.
         let chosen = held.recruited.is_some() || held.primary_since.is_some();
@@ -205,7 +201,8 @@ impl Inner {
             return Err(Unable::Refused("standby.signal is there: it is a standby's directory".into()));
         }
         self.start().await?;
-        self.await_server(|server| matches!(server, Server::Standby(_) | Server::Primary(_))).await
+        let answers = |server: &Server| matches!(server, Server::Standby(_) | Server::Primary(_));
+        self.await_server(stamp, answers).await
     }
 
     async fn adopt(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
@@ -216,47 +213,6 @@ impl Inner {
             (p.recruited, p.upstream, p.paused) = (None, None, None);
         })
         .await
-    }
-
-    /// Starts the server and has it attended to.
-    pub(super) async fn start(self: &Arc<Self>) -> Result<Postmaster, Unable> {
-        self.job(Some("starting PostgreSQL".into()));
-        let started = {
-            let _life = self.life.lock().await;
-            self.instance.start().await
-        };
-        let postmaster = started.map_err(|error| match error {
-            StartError::Running(pid) => Unable::Failed(format!("it runs already, as process {pid}")),
-            error => Unable::Failed(error.to_string()),
-        })?;
-        self.wish.send_modify(|wish| wish.started = Some(postmaster.pid()));
-        self.look_around.notify_one();
-        let mut attached = self.attached.subscribe();
-        let same = |seen: &Option<Postmaster>| seen.as_ref().is_some_and(|p| p.pid() == postmaster.pid());
-        let attended = tokio::time::timeout(ATTENDED, attached.wait_for(same)).await.is_ok();
-        if attended || !postmaster.has_exited() {
-            return Ok(postmaster);
-        }
-        Err(Unable::Failed(format!("PostgreSQL ended at once: {}", self.instance.log_tail().await)))
-    }
-
-    /// Waits until the server is as wanted, or has ended.
-    pub(super) async fn await_server(&self, wanted: impl Fn(&Server) -> bool) -> Result<(), Unable> {
-        let begun = Instant::now();
-        let ended = |server: &Server| matches!(server, Server::Down(_));
-        let told = self
-            .board
-            .until(RECOVERY, |facts| wanted(&facts.server.value) || ended(&facts.server.value))
-            .await;
-        let last = self.board.read(|s| s.facts.server.value.clone());
-        if wanted(&last) {
-            return Ok(());
-        }
-        let log = self.instance.log_tail().await;
-        Err(Unable::Failed(match told {
-            true => format!("PostgreSQL ended {:.1?} after its start: {log}", begun.elapsed()),
-            false => format!("PostgreSQL does not accept connections: {log}"),
-        }))
     }
 }
 

@@ -31,7 +31,7 @@ impl Inner {
             }
         }
         self.remember(|p| p.unfinished = None).await?;
-        self.follow(upstream).await
+        self.follow(stamp, upstream).await
     }
 
     /// Replaces the data directory by a copy of the upstream's, then follows, under a new name. The copy may come from a
@@ -73,7 +73,7 @@ impl Inner {
             p.system = Some(system);
         })
         .await?;
-        self.follow(upstream).await
+        self.follow(stamp, upstream).await
     }
 
     /// Copies from the standby, and from the upstream if that one cannot be copied: it may have been stopped, or promoted.

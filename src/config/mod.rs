@@ -145,6 +145,8 @@ pub struct Postgres {
     pub priority: usize,
     /// How many bytes a second a clone of this node may take from its upstream; None: as many as there are.
     pub clone_max_rate: Option<u64>,
+    /// How long the server may get nothing done while it starts and recovers, until that is given up.
+    pub start_timeout: Duration,
     /// How much is kept of what it had to give up.
     pub salvage: SalvageLimits,
 }

@@ -37,6 +37,9 @@ const HOLD: Duration = Duration::from_secs(15);
 const MAX_HELD: usize = 1_000;
 /// What is asked for where nobody says: service back within it.
 const RTO: Duration = Duration::from_secs(5);
+/// Shorter: a slow disk that syncs many files before recovery is taken for one that waits for nothing. Longer: a node that needs
+/// a clone gets it later.
+const START_TIMEOUT: Duration = Duration::from_secs(600);
 /// Less: the WAL of a large loss is not kept whole. More: more of the disk that the state directory is on.
 const SALVAGE_BYTES: u64 = 10 << 30;
 /// Less: rows of a larger database cannot be copied out of what it gave up. More: it comes home later, by some seconds for
@@ -277,6 +280,7 @@ fn postgres(reader: &mut Reader, salvage: SalvageLimits) -> Option<Option<Postgr
     let no_clone = section.or("no_clone", false, parse::boolean, bool::to_string);
     let priority = section.or("priority", 0, parse::rank, usize::to_string);
     let clone_max_rate = section.maybe("clone_max_rate", parse::size, show_size);
+    let start_timeout = section.or("start_timeout", START_TIMEOUT, parse::duration, show_duration);
     section.finish();
     Some(Some(Postgres {
         data_dir: data_dir?,
@@ -292,6 +296,7 @@ fn postgres(reader: &mut Reader, salvage: SalvageLimits) -> Option<Option<Postgr
         no_clone,
         priority,
         clone_max_rate,
+        start_timeout,
         salvage,
     }))
 }

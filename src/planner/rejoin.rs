@@ -51,8 +51,9 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, 
         match &agent.server.value {
             Server::Standby(standby) => keep_following(case, intent, &node, standby, primary, upstream),
             Server::Down(down) => bring_back(case, intent, &node, (agent, down), primary, upstream),
-            // It may never become consistent with what it was told to stream from: that one may be gone.
-            Server::Starting if agent.told.as_ref() != Some(&upstream) && agent.promise.is_some() => {
+            // It may never become consistent with what it was told to stream from: that one may be gone, or have no more what it
+            // lacks. Whoever is told to follow watches over that.
+            Server::Starting if agent.promise.is_some() && is_unattended(case, &node, agent, &upstream) => {
                 case.order(intent, &node, Command::Follow(upstream));
             }
             // Fenced where it takes writes; until then, and while it starts, there is nothing to do.
@@ -61,6 +62,13 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, 
             }
         }
     }
+}
+
+/// A server that starts and leads elsewhere, or for a while where it should: the member that was told may have been restarted.
+fn is_unattended(case: &Case<'_>, node: &NodeId, agent: &AgentFacts, upstream: &Upstream) -> bool {
+    let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
+    let nobody = agent.job.is_none() && agent.failed.is_empty() && lost >= LOOKED_AT;
+    agent.told.as_ref() != Some(upstream) || nobody
 }
 
 /// The slots that a standby makes before it is promoted: for everybody who may follow it, as far as is known by then. What is

@@ -65,15 +65,28 @@ pub(super) fn program(pid: u32) -> Option<String> {
 
 /// A number that changes while any process of the group gets anything done: CPU time, bytes read or written.
 pub(super) fn activity(group: u32) -> u64 {
-    let of = |pid: u32| -> Option<u64> {
+    let of = |pid: u32| {
         let stat = stat(pid)?;
-        let number = |at: usize| stat.get(at).and_then(|field| field.parse::<u64>().ok());
-        if number(2)? != u64::from(group) {
-            return None;
-        }
-        let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
-        let bytes = io.lines().take(2).filter_map(|line| line.split_once(": ")?.1.parse::<u64>().ok());
-        Some(number(11)?.wrapping_add(number(12)?).wrapping_add(bytes.sum()))
+        let its = stat.get(2)?.parse() == Ok(group);
+        its.then(|| cpu_ticks(&stat).wrapping_add(bytes_moved(pid)))
     };
     all().unwrap_or_default().into_iter().filter_map(of).fold(0, u64::wrapping_add)
+}
+
+/// What a process has done, in bytes read and written; a millisecond of CPU time counts like a page. 0 once it is gone.
+pub(super) fn work_done(pid: u32) -> u64 {
+    const PAGE: u64 = 8192;
+    /// The kernel shows CPU time in hundredths of a second, whatever it counts in (`USER_HZ`).
+    const TICK_MS: u64 = 10;
+    let cpu = stat(pid).map_or(0, |stat| cpu_ticks(&stat));
+    bytes_moved(pid).saturating_add(cpu.saturating_mul(TICK_MS * PAGE))
+}
+
+fn cpu_ticks(stat: &[String]) -> u64 {
+    stat.iter().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).fold(0, u64::wrapping_add)
+}
+
+fn bytes_moved(pid: u32) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    io.lines().take(2).filter_map(|line| line.split_once(": ")?.1.parse::<u64>().ok()).sum()
 }

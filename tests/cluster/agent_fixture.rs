@@ -232,6 +232,7 @@ pub(crate) fn settings(dir: &Path, name: &str) -> (config::Postgres, PathBuf) {
         no_clone: false,
         priority: 0,
         clone_max_rate: None,
+        start_timeout: Duration::from_secs(600),
         salvage: locum::postgres::SalvageLimits {
             max_bytes: 1 << 30,
             max_age: Duration::from_secs(86_400),

@@ -9,6 +9,7 @@ mod agent_names;
 mod agent_promise;
 mod agent_rejoin;
 mod agent_rescue;
+mod agent_start;
 mod agent_takeover;
 mod app;
 mod break_glass;

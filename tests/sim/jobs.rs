@@ -470,13 +470,13 @@ impl Job {
             (0, _) if agent.disk.unfinished.is_some() => refused("the data directory is unfinished"),
             (0, Server::Primary(_)) => refused("the server is a running primary: fence it first"),
             (0, Server::Unknown) => failed("it cannot be told what the server is"),
-            // It may not answer before it has what it lacks, so it is not waited for.
             (0, Server::Starting) if r.pg.standby_signal => {
                 lead(agent, r, upstream);
                 if !r.pg.is_frozen() {
                     r.pg.reload(r.now, r.rng, r.mix);
                 }
-                DONE
+                self.phase = 2;
+                None
             }
             (0, Server::Starting) => failed("a server that is no standby is starting"),
             (0, Server::Standby(_)) => {
@@ -507,7 +507,15 @@ impl Job {
                 DONE
             }
             (_, Server::Down(_)) if r.now > self.until => failed("PostgreSQL ended after its start"),
-            _ => self.lasts(r, START).then(|| Err(Unable::Failed("does not accept connections".into()))),
+            // Told to follow another one meanwhile.
+            _ if agent.disk.promise.is_some_and(|later| later.epoch > self.stamp.epoch) => DONE,
+            _ if self.lasts(r, START) => {
+                agent.expected = true;
+                r.pg.kill(r.now);
+                agent.attest_down(self.stamp, r);
+                failed("does not get on")
+            }
+            _ => None,
         }
     }
 

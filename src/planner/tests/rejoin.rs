@@ -1,6 +1,6 @@
 //! Everybody but the primary follows it: streaming, rewound or cloned; and the slots that keep WAL for that.
 
-use super::*;
+use super::{service::osaka, *};
 
 /// Tokyo serves epoch 4, seoul is down.
 pub(super) fn failed_over(seoul_down: Down) -> View {
@@ -245,4 +245,18 @@ fn a_new_node_is_declared_around_and_cloned_but_one_that_lost_its_data_is_not() 
     (primary.names, primary.senders) = (Some(Vec::new()), Vec::new());
     let clone = Command::Clone(upstream(&seoul(), &tokyo()), None, None);
     assert!(orders(&decide(&view)).contains(&(tokyo(), clone)), "{:?}", decide(&view).steps);
+}
+
+#[test]
+fn a_standby_that_starts_is_watched_over_by_an_order_to_follow() {
+    let mut view = healthy();
+    view.server(&tokyo(), Server::Starting);
+    let follow = (tokyo(), Command::Follow(upstream(&seoul(), &tokyo())));
+    view.agent_mut(&tokyo()).told = Some(upstream(&osaka(), &tokyo()));
+    assert!(orders(&decide(&view)).contains(&follow), "it leads elsewhere");
+    view.agent_mut(&tokyo()).told = Some(upstream(&seoul(), &tokyo()));
+    assert!(!orders(&decide(&view)).contains(&follow), "its member was told a moment ago");
+    let lost = [Finding::StandbyLost { node: tokyo() }];
+    let after = |ms| orders(&decide_after(&view, &Policy::default(), &lost, ms)).contains(&follow);
+    assert!(!after(4_000) && after(6_000), "its member may have been restarted");
 }
