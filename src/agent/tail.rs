@@ -1,4 +1,5 @@
-//! Saving and counting what a former primary wrote beyond the switch, before anything rewinds or replaces it.
+//! Saving and counting what a former primary wrote beyond the switch, or a standby received of that, before anything rewinds or
+//! replaces it.
 //!
 //! Nothing is changed without the salvage, but for what is provably not there: a salvage that cannot be made is a failed
 //! command with a reason, and WAL that is gone is a loss that is said to be unknown.
@@ -32,7 +33,7 @@ impl Inner {
         let held = self.held().await;
         // A directory that a rewind has begun to change was saved before that.
         let (Some(switch), None) = (switch, held.unfinished) else { return Ok(()) };
-        self.job(Some("saving what the old primary had beyond the switch".into()));
+        self.job(Some("saving what it had beyond the switch".into()));
         let was_primary = held.primary_since.is_some();
         let lost = match self.range(upstream, switch, was_primary).await? {
             Range::Nothing => return Ok(()),

@@ -186,11 +186,13 @@ impl Inner {
         let Some(control) = self.read_control(generation).await else { return false };
         let end = async {
             let timeline = self.instance.wal_timeline().await?;
-            self.instance.wal_end(timeline, control.redo).await
+            Ok((timeline, self.instance.wal_end(timeline, control.redo).await?))
         };
         match end.await {
-            Ok(end) => {
-                self.fill(generation, |down| (down.wal_end, down.wal_gone) = (Some(end), false));
+            Ok((timeline, end)) => {
+                self.fill(generation, |down| {
+                    (down.wal_end, down.wal_timeline, down.wal_gone) = (Some(end), Some(timeline), false);
+                });
                 true
             }
             // Looked for again all the same: a person may put it back.

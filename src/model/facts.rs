@@ -153,6 +153,9 @@ pub struct Down {
     pub control: Option<Control>,
     /// The end of valid WAL; None until it has been determined.
     pub wal_end: Option<Lsn>,
+    /// The timeline that its WAL ends on, determined with that.
+    #[serde(default)]
+    pub wal_timeline: Option<Timeline>,
     /// It cannot be determined: the WAL since the last checkpoint is not there any more.
     #[serde(default)]
     pub wal_gone: bool,

@@ -125,8 +125,9 @@ fn server(server: Server, shift: Shift) -> Server {
     match server {
         Server::Unknown => Server::Unknown,
         Server::Starting => Server::Starting,
-        Server::Down(Down { since, crashed, fenced, control, wal_end, wal_gone }) => {
-            Server::Down(Down { since: shift.maybe(since), crashed, fenced, control, wal_end, wal_gone })
+        Server::Down(Down { since, crashed, fenced, control, wal_end, wal_timeline, wal_gone }) => {
+            let since = shift.maybe(since);
+            Server::Down(Down { since, crashed, fenced, control, wal_end, wal_timeline, wal_gone })
         }
         Server::Primary(facts) => Server::Primary(primary(facts, shift)),
         // No instant in it; taken apart all the same, so that one added later is not forgotten.
@@ -269,6 +270,7 @@ mod tests {
                 fenced: None,
                 control: None,
                 wal_end: None,
+                wal_timeline: None,
                 wal_gone: false,
             }),
             1 => Server::Primary(Primary {

@@ -141,6 +141,7 @@ pub(super) fn down(crashed: bool) -> Down {
         fenced: None,
         control: Some(control),
         wal_end: Some(FLUSHED),
+        wal_timeline: Some(Timeline(3)),
         wal_gone: false,
     }
 }

@@ -139,6 +139,10 @@ fn keep_following(
     primary: &Primary,
     upstream: Upstream,
 ) {
+    if replayed_more(intent, standby) && primary.switch == intent.switch && !intent.in_sync(node) {
+        // Nobody's history leads on from there.
+        return case.order(intent, node, Command::Fence);
+    }
     let rightly = standby.upstream.as_ref() == Some(&upstream) && standby.recruited.is_none();
     if !rightly {
         return case.order(intent, node, Command::Follow(upstream));
@@ -190,7 +194,7 @@ fn bring_back(
     let clone = Command::Clone(upstream, own_switch(intent, agent), source);
     let rewinds = down.control.is_some_and(|control| control.can_rewind) && agent.unfinished.is_none();
     let scratch = intent.rejoin.as_ref().is_some_and(|asked| asked.wants_clone(node, &agent.standby_name));
-    let choice = match diverged(intent, agent, down) {
+    let choice = match diverged(intent, agent, down, lost) {
         _ if scratch && !failed(&clone) => clone,
         // Beyond that, something is in the way, which the rewind says: it saves what there is first, or fails.
         None if lost < PATIENCE => {
@@ -223,7 +227,8 @@ pub(super) fn is_hopeless(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bo
     match &agent.server.value {
         Server::Down(down) => {
             let failed = agent.failed.iter().any(|(what, _)| what == "follow");
-            failed || agent.unfinished.is_some() || diverged(intent, agent, down) == Some(true)
+            let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
+            failed || agent.unfinished.is_some() || diverged(intent, agent, down, lost) == Some(true)
         }
         Server::Standby(standby) => streams_in_vain(case, node, standby),
         Server::Primary(_) | Server::Starting | Server::Unknown => false,
@@ -235,18 +240,26 @@ fn streams_in_vain(case: &Case<'_>, node: &NodeId, standby: &Standby) -> bool {
     !standby.streaming && standby.replay == ReplayState::Running && lost >= PATIENCE
 }
 
-/// The switch, if this node may have something of its own beyond it. A node that never was primary has nothing, also where
-/// it was killed in mid-recovery: what it would be said to lose is on the primary.
+/// The switch, if this node may have something beyond it that the present primary has not.
 fn own_switch(intent: &Intent, agent: &AgentFacts) -> Option<Switch> {
-    intent.switch.filter(|_| agent.primary_since.is_some())
+    let strays = match &agent.server.value {
+        Server::Down(down) => intent.switch.is_some_and(|switch| received_more(switch, down)),
+        _ => false,
+    };
+    intent.switch.filter(|_| agent.primary_since.is_some() || strays)
 }
 
 /// Whether a stopped node has WAL that the present primary's history does not. None: not known yet.
 ///
 /// A node whose latest checkpoint lies on a timeline after the one that was left got it from the present primary.
-/// A node that was never primary has nothing of its own.
-fn diverged(intent: &Intent, agent: &AgentFacts, down: &Down) -> Option<bool> {
-    let (Some(switch), Some(_)) = (intent.switch, agent.primary_since) else { return Some(false) };
+fn diverged(intent: &Intent, agent: &AgentFacts, down: &Down, lost: Duration) -> Option<bool> {
+    let Some(switch) = intent.switch else { return Some(false) };
+    if agent.primary_since.is_none() {
+        // It wrote nothing of its own. What it is to be cloned for is seen when it streams in vain.
+        let control = down.control.filter(|control| control.timeline <= switch.timeline);
+        let unknown = control.is_some() && down.wal_end.is_none() && !down.wal_gone && lost < PATIENCE;
+        return (!unknown).then(|| received_more(switch, down));
+    }
     let Some(control) = down.control else { return Some(true) };
     if down.wal_gone {
         // It cannot be started either. What is left of it is saved, and what was lost is said to be unknown.
@@ -259,4 +272,16 @@ fn diverged(intent: &Intent, agent: &AgentFacts, down: &Down) -> Option<bool> {
         return Some(true);
     }
     down.wal_end.map(|end| end > switch.at)
+}
+
+/// A standby was further than the one that was promoted: its host was away then, or a rescue brought WAL to it before
+/// another one was declared. The timeline tells it from one that followed the present primary past the switch.
+fn received_more(switch: Switch, down: &Down) -> bool {
+    down.wal_timeline == Some(switch.timeline) && down.wal_end.is_some_and(|end| end > switch.at)
+}
+
+/// The same of one that runs, by what it has replayed.
+fn replayed_more(intent: &Intent, standby: &Standby) -> bool {
+    let beyond = |switch: Switch| standby.timeline == switch.timeline && standby.replayed > switch.at;
+    !standby.streaming && intent.switch.is_some_and(beyond)
 }

@@ -499,7 +499,7 @@ impl Agent {
             self.remains_at = None;
             reach.pg.end_orphans();
             down.control = Some(control(reach.pg, reach.mix));
-            down.wal_end = Some(lsn(reach.pg.wal.len()));
+            (down.wal_end, down.wal_timeline) = (Some(lsn(reach.pg.wal.len())), Some(reach.pg.timeline));
             self.changed = true;
         }
     }
@@ -507,7 +507,15 @@ impl Agent {
     /// Notes that nothing runs any more, if that is news.
     pub(crate) fn down(&mut self, since: Option<Mono>, crashed: bool, reach: &mut Reach<'_>) {
         if !matches!(self.server.value, Server::Down(_)) {
-            let down = Down { since, crashed, fenced: None, control: None, wal_end: None, wal_gone: false };
+            let down = Down {
+                since,
+                crashed,
+                fenced: None,
+                control: None,
+                wal_end: None,
+                wal_timeline: None,
+                wal_gone: false,
+            };
             self.server = Seen { value: Server::Down(down), at: reach.clock };
             self.remains_at = Some(reach.now + reach.rng.range(1, 15));
             self.changed = true;

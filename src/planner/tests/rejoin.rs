@@ -260,3 +260,40 @@ fn a_standby_that_starts_is_watched_over_by_an_order_to_follow() {
     let after = |ms| orders(&decide_after(&view, &Policy::default(), &lost, ms)).contains(&follow);
     assert!(!after(4_000) && after(6_000), "its member may have been restarted");
 }
+
+#[test]
+fn a_standby_that_was_further_than_the_new_primary_is_ended_and_rewound() {
+    let switch = Some(Switch { timeline: Timeline(3), at: FLUSHED });
+    let beyond = Lsn(FLUSHED.0 + 8);
+    let mut view = failed_over(Down { wal_end: Some(beyond), ..down(true) });
+    view.agent_mut(&seoul()).primary_since = None;
+    let rewind = vec![(seoul(), Command::Rewind(upstream(&tokyo(), &seoul()), switch))];
+    assert_eq!(orders(&decide(&view)), rewind, "it received what nobody else has");
+
+    let follow = vec![(seoul(), Command::Follow(upstream(&tokyo(), &seoul())))];
+    let mut of = |down: Down| {
+        view.server(&seoul(), Server::Down(down));
+        orders(&decide(&view))
+    };
+    let past = Down { wal_end: Some(beyond), wal_timeline: Some(Timeline(4)), ..down(true) };
+    assert_eq!(of(past), follow, "it followed the new primary past the switch");
+    assert_eq!(of(Down { wal_end: Some(FLUSHED), ..down(true) }), follow);
+    assert_eq!(of(Down { wal_end: None, ..down(true) }), vec![], "where its WAL ends is being determined");
+    assert_eq!(of(Down { wal_end: None, wal_gone: true, ..down(true) }), follow, "it may still stream");
+
+    let running = Standby {
+        streaming: false,
+        upstream: Some(upstream(&tokyo(), &seoul())),
+        timeline: Timeline(3),
+        history: vec![SWITCH],
+        flushed: beyond,
+        replayed: beyond,
+        ..standby()
+    };
+    view.server(&seoul(), Server::Standby(running.clone()));
+    assert_eq!(orders(&decide(&view)), vec![(seoul(), Command::Fence)], "it is not waited for");
+    for close in [Standby { replayed: FLUSHED, ..running.clone() }, Standby { streaming: true, ..running }] {
+        view.server(&seoul(), Server::Standby(close));
+        assert_eq!(orders(&decide(&view)), vec![], "it may only not have come so far");
+    }
+}
