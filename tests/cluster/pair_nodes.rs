@@ -3,7 +3,7 @@
 use locum::model::{NodeId, Snapshot};
 
 use crate::{
-    fixture::until,
+    fixture::{Node, until},
     pair::{THIRD, Wish, family, finds, joined, primary_of, send, status_of, well},
     plain::locum,
 };
@@ -49,6 +49,52 @@ async fn a_third_node_joins_and_two_followers_go_with_a_failover() {
         0,
         "acknowledged rows are missing"
     );
+}
+
+/// The host of a follower that had more than the other one is away when that one is promoted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_was_further_than_the_new_primary_is_rewound_and_what_it_had_is_kept() {
+    let (mut pair, mut third) = joined(&Wish::durability("async")).await;
+    locum(&["node", "add", "--yes"], &pair.config_file(THIRD)).expect(0, &["Next: `locum run"]);
+    third.0.member.start();
+    pair.shows("two followers", |seen| followers(seen) == 2).await;
+    let old = pair.primary().await;
+    let (lacks, primary) = (pair.other(old).node.name, &pair.host(old).node);
+    primary.ask("CREATE TABLE IF NOT EXISTS t (id bigint PRIMARY KEY)").await;
+    let sender = format!("SELECT pid FROM pg_stat_replication WHERE application_name LIKE 'locum_{lacks}%'");
+    send(primary.ask(&sender).await.parse().expect("a walsender"), "STOP");
+    primary.ask("INSERT INTO t SELECT n FROM generate_series(1, 500) n").await;
+    until("the rows on the third node", || async {
+        (third.0.node.ask("SELECT count(*) FROM t").await == "500").then_some(())
+    })
+    .await;
+    let name = streams_as(&third.0.node).await;
+    for host in [&mut third.0, pair.host_mut(old)] {
+        let server = family(&host.node.config.data_dir);
+        host.member.kill();
+        server.into_iter().for_each(|pid| send(pid, "KILL"));
+    }
+    pair.shows("a new primary", |seen| primary_of(seen) == Some(lacks)).await;
+    assert_eq!(pair.host(lacks).node.ask("SELECT count(*) FROM t").await, "0", "it has nothing of that");
+
+    third.0.member.start();
+    pair.shows("the third node at home", |seen| followers(seen) == 1).await;
+    assert_eq!(streams_as(&third.0.node).await, name, "rewound: a clone would have another name");
+    let kept = locum(&["salvage", "list", "--json"], &pair.config_file(THIRD)).expect(0, &[]).json();
+    assert_eq!(kept["salvages"][0]["committed"], 1, "what it had is kept, and listed: {kept}");
+    pair.host_mut(old).member.start();
+    pair.shows("both at home", |seen| followers(seen) == 2).await;
+}
+
+fn followers(snapshot: &Snapshot) -> usize {
+    snapshot.nodes.iter().filter(|status| status.streaming).count()
+}
+
+/// The name that a node streams under.
+async fn streams_as(node: &Node) -> String {
+    let setting = node.ask("SHOW primary_conninfo").await;
+    let name = setting.split_whitespace().find_map(|word| word.strip_prefix("application_name="));
+    name.unwrap_or_else(|| panic!("{setting}")).to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
