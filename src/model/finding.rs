@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{EndpointName, NodeId};
@@ -204,6 +205,8 @@ pub enum Hold {
     LeaseRuns { left: Duration },
     /// A switchover is refused or rolled back; each blocker.
     Blocked { blockers: Vec<String> },
+    /// A switchover is to begin at that time; to the best standby, if to nobody by name.
+    Scheduled { to: Option<NodeId>, at: Timestamp },
 }
 
 impl fmt::Display for Hold {
@@ -257,6 +260,10 @@ impl fmt::Display for Hold {
                 write!(f, "the old primary's lease runs out in {left:.1?}; until then it may acknowledge commits")
             }
             Self::Blocked { blockers } => write!(f, "blocked: {}", blockers.join("; ")),
+            Self::Scheduled { to, at } => {
+                let to = to.as_ref().map_or("the best standby", NodeId::as_str);
+                write!(f, "a switchover to {to} is scheduled for {at}; `locum switchover --cancel` drops it")
+            }
         }
     }
 }

@@ -43,6 +43,7 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) -> bool {
     let Some(Scheduled { to, at, operation }) = intent.scheduled.clone() else { return false };
     let late = case.view.wall.duration_since(at);
     if late.is_negative() {
+        case.hold(Hold::Scheduled { to, at });
         return false;
     }
     let without = Intent { scheduled: None, ..intent.clone() };

@@ -38,7 +38,8 @@ fn it_is_taken_into_the_intent_and_nothing_else_happens_until_its_time() {
     assert_eq!((next.handover, next.epoch), (None, Epoch(3)));
 
     let plan = decide(&scheduled(1));
-    assert_eq!((plan.steps.as_slice(), plan.holds.as_slice()), (&[] as &[Step], &[Hold::AllWell] as &[Hold]));
+    let waits = [Hold::Scheduled { to: Some(tokyo()), at: at(1) }];
+    assert_eq!((plan.steps.as_slice(), plan.holds.as_slice()), (&[] as &[Step], &waits as &[Hold]));
 }
 
 #[test]
