@@ -499,7 +499,8 @@ impl Agent {
             self.remains_at = None;
             reach.pg.end_orphans();
             down.control = Some(control(reach.pg, reach.mix));
-            (down.wal_end, down.wal_timeline) = (Some(lsn(reach.pg.wal.len())), Some(reach.pg.timeline));
+            (down.wal_end, down.wal_timeline) =
+                (Some(lsn(reach.pg.wal.len())), Some(Timeline(reach.pg.timeline)));
             self.changed = true;
         }
     }
