@@ -153,6 +153,18 @@ pub struct Session {
     pub idle: bool,
 }
 
+impl Session {
+    /// The ports on which nobody is inside a transaction: two hosts may have chosen the same one.
+    #[must_use]
+    pub fn idle_ports(sessions: &[Self]) -> BTreeSet<u16> {
+        let ports = |idle: bool| {
+            sessions.iter().filter(move |session| session.idle == idle).map(|session| session.client_port)
+        };
+        let busy: BTreeSet<u16> = ports(false).collect();
+        ports(true).filter(|port| !busy.contains(port)).collect()
+    }
+}
+
 /// Which WAL a fenced node is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -266,6 +278,11 @@ pub trait Console: Send + Sync {
     async fn lost(&self, _folder: &str) -> Result<Option<LossList>, String> {
         Ok(None)
     }
+    /// The client sessions of this node's server, while it is handing over and clients are held: for endpoints that no member
+    /// runs. None: it is not.
+    async fn sessions(&self) -> Option<Vec<Session>> {
+        None
+    }
 }
 
 /// A commit through an endpoint, as a client would make it.
@@ -273,4 +290,17 @@ pub trait Console: Send + Sync {
 pub trait Client: Send + Sync {
     /// Connects to `address` (`host:port`) and commits. Bounded by a deadline of its own.
     async fn commit(&self, address: &str) -> Result<(), String>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Session;
+
+    #[test]
+    fn a_port_that_two_hosts_have_chosen_is_idle_when_both_are() {
+        let session = |client_port: u16, idle: bool| Session { client_port, idle };
+        let sessions =
+            [session(4, true), session(5, true), session(5, false), session(6, false), session(4, true)];
+        assert_eq!(Session::idle_ports(&sessions).into_iter().collect::<Vec<_>>(), [4]);
+    }
 }

@@ -38,6 +38,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/v1/lost/{id}", get(lost))
         .route("/v1/rpo", get(rpo))
         .route("/v1/explain", get(explain))
+        .route("/v1/sessions", get(sessions))
         .route("/v1/operations/{id}", get(operation))
 }
 
@@ -65,6 +66,15 @@ async fn explain(State(shared): State<Shared>) -> Response {
         "if_it_crashed": snapshot.if_it_crashed,
     });
     answer(StatusCode::OK, &body)
+}
+
+/// Which client sessions of the primary beside this member are between transactions, while it hands over: a proxy that no member
+/// runs keeps those from beginning another one.
+async fn sessions(State(shared): State<Shared>) -> Result<Response, Refusal> {
+    match shared.console.sessions().await {
+        Some(sessions) => Ok(answer(StatusCode::OK, &json!({ "sessions": sessions }))),
+        None => Err(Refusal::not_found("nothing is being handed over from here".to_owned())),
+    }
 }
 
 #[derive(Deserialize)]

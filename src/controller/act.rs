@@ -10,7 +10,7 @@ use crate::{
         Command, Driver, EndpointKind, EndpointName, Intent, Mono, NodeId, Reply, Seen, Stamp, Step, View,
     },
     planner::Plan,
-    ports::{Answer, NoAnswer, Revision},
+    ports::{Answer, NoAnswer, Revision, Session},
     store::{Declared, Leadership},
 };
 
@@ -293,8 +293,7 @@ async fn drain(
     loop {
         let sessions = tokio::time::timeout_at(end, primary.member.sessions()).await;
         let Ok(Ok(sessions)) = sessions else { return Ok(Effect::Drained(stamp)) };
-        let idle: BTreeSet<u16> =
-            sessions.iter().filter(|session| session.idle).map(|session| session.client_port).collect();
+        let idle = Session::idle_ports(&sessions);
         let parking = endpoints.iter().map(|(feed, name)| feed.member.park(name, stamp, idle.clone()));
         let Ok(parked) = tokio::time::timeout_at(end, join_all(parking)).await else {
             return Ok(Effect::Drained(stamp));

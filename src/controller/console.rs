@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -13,9 +14,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Deps, Event};
 use crate::{
-    model::{Incident, LossList, NodeId, Policy, Request, RequestKind, Snapshot, View},
+    model::{Incident, LossList, Mono, NodeId, Policy, Request, RequestKind, Snapshot, View},
     planner,
-    ports::{Clock, Console, StoreError, SubmitError},
+    ports::{Clock, Console, Member, Session, StoreError, SubmitError},
     postgres,
     store::Records,
 };
@@ -30,12 +31,18 @@ pub struct Handle {
     events: mpsc::Sender<Event>,
     records: Records,
     state_dir: PathBuf,
+    local: Arc<dyn Member>,
+    /// The last list of sessions, and when it was asked for.
+    sessions: tokio::sync::Mutex<Option<(Mono, Vec<Session>)>>,
     count: AtomicU64,
 }
 
 /// How many lost transactions are answered at most, some 200 bytes each. More: a larger answer. Fewer: more people must
 /// look into the file.
 const LISTED: usize = 10_000;
+
+/// A list of sessions serves for so long: anybody may ask, and the server is about to stop. Longer: sessions are parked late.
+const FRESH: Duration = Duration::from_millis(5);
 
 /// The controller's end of it.
 pub(super) struct Publisher {
@@ -56,6 +63,8 @@ pub(super) fn new(deps: &Deps, events: mpsc::Sender<Event>) -> (Handle, Publishe
         events,
         records: deps.records.clone(),
         state_dir: deps.state_dir.clone(),
+        local: deps.local.member.clone(),
+        sessions: tokio::sync::Mutex::default(),
         count: AtomicU64::new(0),
     };
     (handle, publisher)
@@ -107,5 +116,19 @@ impl Console for Handle {
         let (dir, folder) = (self.state_dir.clone(), folder.to_owned());
         let read = move || postgres::read_list(&dir, &folder, LISTED).map_err(|error| error.to_string());
         tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    async fn sessions(&self) -> Option<Vec<Session>> {
+        if !self.snapshot().hands_over(&self.node) {
+            return None;
+        }
+        let mut kept = self.sessions.lock().await;
+        let now = self.clock.now();
+        if let Some((_, sessions)) = kept.as_ref().filter(|(at, _)| now.since(*at) < FRESH) {
+            return Some(sessions.clone());
+        }
+        let sessions = self.local.sessions().await.ok()?;
+        *kept = Some((now, sessions.clone()));
+        Some(sessions)
     }
 }

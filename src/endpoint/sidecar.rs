@@ -4,7 +4,7 @@
 //! its routing table refuses what is older. So it does no harm that the fence and the right to serve would not stop: at
 //! worst it leads to a server that is gone. What a member does not know changes nothing: the last target stays.
 
-use crate::model::{EndpointKind, Intent, Mode, NodeStatus, RouteOrder, Snapshot, Stamp};
+use crate::model::{EndpointKind, Intent, NodeStatus, RouteOrder, Snapshot, Stamp};
 
 /// What `snapshot` asks of an endpoint of this kind whose last stamp is `last`. None: nothing new.
 #[must_use]
@@ -25,15 +25,9 @@ fn node<'a>(snapshot: &'a Snapshot, name: &crate::model::NodeId) -> Option<&'a N
 
 fn primary(snapshot: &Snapshot, intent: &Intent, last: Stamp) -> Option<RouteOrder> {
     let Some(name) = &intent.primary else { return Some(RouteOrder::Cut) };
-    if intent.handover.is_some() {
-        return Some(RouteOrder::Hold);
-    }
-    // The leader has its reasons, such as a server that was started in its place and has yet to prove its sync names.
-    let held = snapshot.endpoints.iter().any(|endpoint| {
-        let told = endpoint.kind == EndpointKind::Primary && endpoint.stamp == intent.stamp();
-        told && endpoint.mode != Mode::Open
-    });
-    if held {
+    // In a switchover after the checkpoint, which may take long. Else the leader has its reasons, such as a server that was
+    // started in its place and has yet to prove its sync names.
+    if snapshot.holds_clients() {
         return Some(RouteOrder::Hold);
     }
     let status = node(snapshot, name)?;

@@ -5,8 +5,8 @@ use super::*;
 use crate::{
     endpoint::fixture::{node, snapshot},
     model::{
-        AppStatus, Driver, Durability, EndpointName, EndpointStatus, Epoch, Incarnation, NodeId, Role,
-        Traffic,
+        AppStatus, Driver, Durability, EndpointName, EndpointStatus, Epoch, Handover, Incarnation, Mode,
+        NodeId, Role, Traffic,
     },
 };
 
@@ -63,11 +63,9 @@ fn what_a_member_does_not_know_changes_nothing() {
     assert_eq!(asked(&shown, Stamp::default()), None, "a store that is not reached");
 }
 
-#[test]
-fn new_connections_wait_while_the_leader_has_them_wait() {
-    let mut shown = shown();
-    let stamp = intent(&mut shown).stamp();
-    shown.endpoints.push(EndpointStatus {
+/// An endpoint of the primary that has its clients wait, under that stamp.
+fn held(stamp: Stamp) -> EndpointStatus {
+    EndpointStatus {
         member: name("a"),
         name: EndpointName::new("db").unwrap(),
         kind: EndpointKind::Primary,
@@ -83,7 +81,14 @@ fn new_connections_wait_while_the_leader_has_them_wait() {
         held_total: 0,
         refused_total: 0,
         traffic: Traffic::default(),
-    });
+    }
+}
+
+#[test]
+fn new_connections_wait_while_the_leader_has_them_wait() {
+    let mut shown = shown();
+    let stamp = intent(&mut shown).stamp();
+    shown.endpoints.push(held(stamp));
     assert_eq!(asked(&shown, stamp), Some(RouteOrder::Hold));
     shown.endpoints[0].mode = Mode::Open;
     assert_eq!(asked(&shown, stamp), point("a"));
@@ -92,6 +97,27 @@ fn new_connections_wait_while_the_leader_has_them_wait() {
     assert_eq!(asked(&shown, stamp), point("a"));
     *intent(&mut shown) = intent(&mut shown).handed_over(name("b"));
     assert_eq!(asked(&shown, stamp), Some(RouteOrder::Hold));
+}
+
+#[test]
+fn in_a_switchover_they_wait_when_the_leader_says_so_and_not_for_the_checkpoint() {
+    let mut shown = shown();
+    let since = intent(&mut shown).version.next();
+    let handover = Handover { to: name("b"), operation: "op".into(), since };
+    *intent(&mut shown) = Intent { handover: Some(handover), ..intent(&mut shown).clone() }.raised();
+    let stamp = intent(&mut shown).stamp();
+    assert_eq!(asked(&shown, stamp), Some(RouteOrder::Hold), "no member has an endpoint that would tell");
+    assert!(shown.hands_over(&name("a")) && !shown.hands_over(&name("b")));
+    shown.endpoints.push(held(stamp));
+    assert_eq!(asked(&shown, stamp), Some(RouteOrder::Hold));
+    // The set has changed since: the endpoint was told under an earlier version of the same hand-over.
+    *intent(&mut shown) = intent(&mut shown).clone().raised();
+    assert_eq!(asked(&shown, stamp), Some(RouteOrder::Hold));
+    shown.endpoints[0].mode = Mode::Open;
+    assert_eq!(asked(&shown, stamp), point("a"));
+    assert!(!shown.hands_over(&name("a")));
+    shown.endpoints[0] = held(Stamp::default());
+    assert_eq!(asked(&shown, stamp), point("a"), "held by what came before");
 }
 
 #[test]

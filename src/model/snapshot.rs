@@ -44,6 +44,33 @@ pub struct Snapshot {
     pub operations: Vec<Operation>,
 }
 
+impl Snapshot {
+    /// The leader has new clients of the primary wait. In a switchover that is after the checkpoint, which may take long; where
+    /// no member has such an endpoint, it is not known when, and counts from the beginning.
+    #[must_use]
+    pub fn holds_clients(&self) -> bool {
+        let Some(intent) = &self.intent else { return false };
+        let since = intent.handover.as_ref().map_or(intent.version, |handover| handover.since);
+        let mut of_primary =
+            self.endpoints.iter().filter(|endpoint| endpoint.kind == EndpointKind::Primary).peekable();
+        if of_primary.peek().is_none() {
+            return intent.handover.is_some();
+        }
+        // One that missed the latest order says nothing of it.
+        of_primary.any(|endpoint| {
+            let told = endpoint.stamp.same_epoch(intent.stamp()) && endpoint.stamp.version >= since;
+            told && endpoint.mode != Mode::Open
+        })
+    }
+
+    /// `node` is being stopped for a switchover, and its clients are to begin nothing more.
+    #[must_use]
+    pub fn hands_over(&self, node: &NodeId) -> bool {
+        let its = |intent: &Intent| intent.handover.is_some() && intent.primary.as_ref() == Some(node);
+        self.intent.as_ref().is_some_and(its) && self.holds_clients()
+    }
+}
+
 /// A finding and its sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FindingText {

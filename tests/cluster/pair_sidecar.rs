@@ -3,11 +3,15 @@
 use std::{
     fs,
     process::{Child, Command, Stdio},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use locum::model::Snapshot;
-use tokio::time::timeout;
+use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     fixture::{free_ports, until},
@@ -78,6 +82,73 @@ async fn it_follows_a_failover_and_a_switchover_and_carries_on_while_no_member_i
     let writer = Writer::start(&[one]).await;
     let ended = pair.ends(writer, 3).await;
     assert_eq!(primary_of(&ended), Some(second));
+}
+
+/// Transactions of several statements, one after the other, from several clients at once.
+struct Transactions {
+    /// How many ended within: something of them was done, and not the end.
+    torn: Arc<AtomicUsize>,
+    done: Arc<AtomicUsize>,
+    clients: JoinSet<()>,
+}
+
+impl Transactions {
+    fn through(port: u16) -> Self {
+        const CLIENTS: usize = 6;
+        let (torn, done) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let mut clients = JoinSet::new();
+        for client in 0..CLIENTS {
+            let (torn, done) = (torn.clone(), done.clone());
+            clients.spawn(async move {
+                let to = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres");
+                loop {
+                    let Ok((session, connection)) = tokio_postgres::connect(&to, tokio_postgres::NoTls).await
+                    else {
+                        continue;
+                    };
+                    tokio::spawn(connection);
+                    while session.batch_execute("BEGIN").await.is_ok() {
+                        let work = format!("INSERT INTO work VALUES ({client}); SELECT pg_sleep(0.02)");
+                        let within = async {
+                            session.batch_execute(&work).await?;
+                            session.batch_execute("COMMIT").await
+                        };
+                        let counter = if within.await.is_ok() { &done } else { &torn };
+                        counter.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        Self { torn, done, clients }
+    }
+
+    async fn goes_on(&self) {
+        let before = self.done.load(Ordering::Relaxed);
+        let more = async || (self.done.load(Ordering::Relaxed) > before + 50).then_some(());
+        until("more transactions", more).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switchover_tears_no_transaction_of_its_clients() {
+    let pair = LivePair::wished(&Wish::default().set("policy.drain=10s")).await;
+    let first = pair.primary().await;
+    let second = pair.other(first).node.name;
+    pair.host(first).node.ask("CREATE TABLE work (client int)").await;
+    let [port] = free_ports();
+    let _sidecar = Sidecar::start(port, &[pair.host(second).public, pair.host(first).public]);
+    let work = Transactions::through(port);
+    let writer = pair.write().await;
+    for to in [second, first] {
+        work.goes_on().await;
+        let begun = Instant::now();
+        pair.hand_over(to).await;
+        assert!(begun.elapsed() < Duration::from_secs(8), "nobody was parked: {:?}", begun.elapsed());
+        work.goes_on().await;
+    }
+    assert_eq!(work.torn.load(Ordering::Relaxed), 0, "of {}", work.done.load(Ordering::Relaxed));
+    drop(work.clients);
+    pair.ends(writer, 2).await;
 }
 
 /// Whether the server that a port leads to is in recovery. None: nobody answered for so long.

@@ -5,11 +5,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use tokio::time::{sleep, timeout};
 
-use super::client;
+use super::{Following, client};
 use crate::{
-    controller::Remembered,
-    endpoint::{Proxy, sidecar},
-    model::{EndpointKind, Reply, Snapshot},
+    endpoint::sidecar,
+    model::{Reply, RouteOrder, Snapshot},
 };
 
 /// A member that does not answer is asked again after this, and after twice as long each time until the second.
@@ -21,12 +20,7 @@ const SILENCE: Duration = Duration::from_secs(12);
 const EVENT_BYTES: usize = 16 << 20;
 
 /// Does what one member shows, for ever.
-pub(super) async fn follow(
-    proxy: &Proxy,
-    kind: EndpointKind,
-    url: reqwest::Url,
-    remembered: Option<&Remembered>,
-) {
+pub(super) async fn follow(following: &Following, url: reqwest::Url) {
     let mut wait = AGAIN;
     let mut lost = false;
     loop {
@@ -36,14 +30,7 @@ pub(super) async fn follow(
                 tracing::info!(member = %snapshot.node, %url, "follows a member");
             }
             shown += 1;
-            if let Some((stamp, order)) = sidecar::order(&snapshot, kind, proxy.facts().stamp) {
-                // Refused only where another member has shown something newer in this very moment.
-                if proxy.order(stamp, order) == Reply::Done
-                    && let Some(remembered) = remembered
-                {
-                    remembered.raise(Some(stamp));
-                }
-            }
+            following.take(&snapshot);
         })
         .await;
         let why = ended.err().map_or_else(|| "it has ended".to_owned(), |error| format!("{error:#}"));
@@ -52,6 +39,29 @@ pub(super) async fn follow(
         }
         (lost, wait) = (true, if shown > 0 { AGAIN } else { (wait * 2).min(AGAIN_MOST) });
         sleep(wait).await;
+    }
+}
+
+impl Following {
+    /// Does what a member shows.
+    fn take(&self, snapshot: &Snapshot) {
+        let Some((stamp, order)) = sidecar::order(snapshot, self.kind, self.proxy.facts().stamp) else {
+            return;
+        };
+        let handing_over = snapshot.intent.as_ref().is_some_and(|intent| intent.handover.is_some());
+        let held = (handing_over && order == RouteOrder::Hold).then_some(stamp);
+        // Whoever has not yet heard that clients are held does not let them go.
+        if handing_over && held.is_none() && *self.held.borrow() == Some(stamp) {
+            return;
+        }
+        // Refused only where another member has shown something newer in this very moment.
+        if self.proxy.order(stamp, order) != Reply::Done {
+            return;
+        }
+        self.held.send_replace(held);
+        if let Some(remembered) = &self.remembered {
+            remembered.raise(Some(stamp));
+        }
     }
 }
 

@@ -2,12 +2,13 @@
 
 mod balance;
 mod follow;
+mod parking;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{Exit, Failure, client::base_of, output, run_member::told_to_stop};
 use crate::{
@@ -15,8 +16,17 @@ use crate::{
     config::{self, Balance, Tuning},
     controller::Remembered,
     endpoint::Proxy,
-    model::{EndpointKind, EndpointName, RouteOrder},
+    model::{EndpointKind, EndpointName, RouteOrder, Stamp},
 };
+
+/// An ordered endpoint that follows several members at once.
+struct Following {
+    proxy: Arc<Proxy>,
+    kind: EndpointKind,
+    remembered: Option<Arc<Remembered>>,
+    /// Clients are held for a hand-over, under this stamp.
+    held: watch::Sender<Option<Stamp>>,
+}
 
 /// `locum endpoint`.
 #[derive(Clone, Debug, clap::Args)]
@@ -93,12 +103,18 @@ impl Target {
 pub(super) async fn execute(args: &Args) -> Result<ExitCode, Failure> {
     let kind = args.target.kind();
     let is_ordered = matches!(kind, EndpointKind::Primary | EndpointKind::App);
-    let mut urls = Vec::new();
+    let mut members = Vec::new();
     for member in &args.members {
-        let mut url = base_of(member)?;
-        url.set_path(if is_ordered { "/v1/events" } else { "/v1/status" });
-        urls.push(url);
+        members.push(base_of(member)?);
     }
+    let at = |path: &str| -> Vec<reqwest::Url> {
+        let at = |member: &reqwest::Url| {
+            let mut url = member.clone();
+            url.set_path(path);
+            url
+        };
+        members.iter().map(at).collect()
+    };
     output::log_to_stderr();
     let endpoint = config::Endpoint {
         name: EndpointName::new("sidecar").context("name the endpoint")?,
@@ -134,13 +150,21 @@ pub(super) async fn execute(args: &Args) -> Result<ExitCode, Failure> {
     }
     let mut followers = JoinSet::new();
     if is_ordered {
-        for url in urls {
-            let (proxy, remembered) = (Arc::clone(&proxy), remembered.clone());
-            followers.spawn(async move { follow::follow(&proxy, kind, url, remembered.as_deref()).await });
+        let following = Arc::new(Following {
+            proxy: Arc::clone(&proxy),
+            kind,
+            remembered,
+            held: watch::Sender::default(),
+        });
+        for url in at("/v1/events") {
+            let following = Arc::clone(&following);
+            followers.spawn(async move { follow::follow(&following, url).await });
         }
+        let (proxy, held, sessions) = (Arc::clone(&proxy), following.held.subscribe(), at("/v1/sessions"));
+        followers.spawn(async move { parking::park(&proxy, held, sessions).await });
     } else {
-        let (proxy, endpoint) = (Arc::clone(&proxy), endpoint.clone());
-        followers.spawn(async move { balance::balance(&proxy, &endpoint, urls).await });
+        let (proxy, endpoint, status) = (Arc::clone(&proxy), endpoint.clone(), at("/v1/status"));
+        followers.spawn(async move { balance::balance(&proxy, &endpoint, status).await });
     }
     output::talk(&format!("Clients are led at {}. Ctrl-C ends it.", proxy.facts().listen));
     told_to_stop().await?;

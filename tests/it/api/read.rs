@@ -88,6 +88,14 @@ async fn rpo_and_explain_show_their_part() {
 }
 
 #[tokio::test]
+async fn sessions_are_listed_only_while_this_node_hands_over() {
+    let port = Port::of_a_pair().await;
+    let (code, body) = port.get("/v1/sessions").await;
+    assert_eq!(code, StatusCode::NOT_FOUND);
+    assert!(body["error"].as_str().is_some_and(|said| said.contains("nothing is being handed over")));
+}
+
+#[tokio::test]
 async fn a_path_that_does_not_exist_is_answered_in_json() {
     let port = Port::of_a_pair().await;
     for path in ["/v1/nothing", "/v2", "/primary/x", "/peer/facts"] {
