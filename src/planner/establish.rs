@@ -1,7 +1,7 @@
 //! A primary is declared: bring it to serve, lead clients to it, and keep it that way; or find that it failed.
 
 use super::{
-    app, candidate, case::Case, crash, health, health::Health, rejoin, switchover, sync_set, vacancy,
+    app, candidate, case::Case, crash, health, health::Health, rejoin, slots, switchover, sync_set, vacancy,
 };
 use crate::model::{
     Cause, Command, Durability, EndpointKind, Finding, Hold, Intent, Mode, NodeId, Primary, Reign,
@@ -72,7 +72,7 @@ fn install(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     match &agent.server.value {
         Server::Standby(_) => {
             let names = sync_set::names(&[], case, intent);
-            let slots = rejoin::first_slots(case, intent, node);
+            let slots = slots::first(case, intent, node);
             case.order(intent, node, Command::Promote { names, slots });
         }
         Server::Primary(_) | Server::Down(_) => case.order(intent, node, Command::Serve),

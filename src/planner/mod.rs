@@ -13,6 +13,7 @@ mod case;
 mod copy_source;
 mod crash;
 mod disbelief;
+mod divergence;
 mod establish;
 mod fastest;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod requests;
 mod rescue;
 mod scheduled;
 mod service;
+mod slots;
 mod switchover;
 mod sync_set;
 #[cfg(test)]
