@@ -94,10 +94,11 @@ impl Running {
     async fn start(config: &Config, stopped: watch::Receiver<bool>) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let access = access(config, &clock)?;
+        let records = Records::new(open_store(&config.store)?, config.cluster.clone());
+        refuse_second(config, &records, connect(config, access.clone(), &clock)).await?;
         let public = bind("api.listen", config.api.listen).await?;
         let peer_port = bind("api.peer_listen", config.api.peer_listen).await?;
         make_dir("state_dir", &config.state_dir)?;
-        let records = Records::new(open_store(&config.store)?, config.cluster.clone());
         let remembered =
             Remembered::open(&config.state_dir).context("read what this member remembers (state_dir)")?;
         let history =
@@ -189,6 +190,40 @@ impl Running {
     }
 }
 
+/// Two members of one name would take turns to be found under it. A store that is away, or an old address at which nobody is any
+/// more, is no reason not to start.
+async fn refuse_second(
+    config: &Config,
+    records: &Records,
+    connect: impl Fn(&Registration) -> Feed,
+) -> anyhow::Result<()> {
+    const ANSWER: Duration = Duration::from_secs(2);
+    let own = registration(config);
+    let known = tokio::time::timeout(ANSWER, records.members()).await.ok().and_then(Result::ok);
+    let registered = known.into_iter().flatten().filter(|known| known.node == own.node);
+    for place in registered.chain([own.clone()]) {
+        // Nobody may be at its own address before it listens there itself.
+        let answered = tokio::time::timeout(ANSWER, connect(&place).member.sessions()).await;
+        if matches!(answered, Ok(Ok(_))) {
+            anyhow::bail!(
+                "a member of {} runs at {} already: stop that one, or give this one a name of its own (node)",
+                own.node,
+                place.peer_address
+            );
+        }
+    }
+    Ok(())
+}
+
+fn registration(config: &Config) -> Registration {
+    Registration {
+        node: config.node.clone(),
+        api_address: config.api.address.clone(),
+        peer_address: config.api.peer_address.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
 /// Keeps the app server informed of where its database is.
 fn tell_app(app: &app::Server, config: &Config, snapshots: watch::Receiver<Arc<Snapshot>>) {
     let file = config.app.as_ref().and_then(|app| app.database_file.clone());
@@ -230,17 +265,11 @@ fn deps(
     (history, remembered): (RpoHistory, Remembered),
     clock: Arc<dyn Clock>,
 ) -> Deps {
-    let registration = Registration {
-        node: config.node.clone(),
-        api_address: config.api.address.clone(),
-        peer_address: config.api.peer_address.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
     let peers = Arc::clone(peers);
     Deps {
         cluster: config.cluster.clone(),
         node: config.node.clone(),
-        registration,
+        registration: registration(config),
         members: config.members.clone(),
         policy: config.policy.clone(),
         objectives: config.objectives,

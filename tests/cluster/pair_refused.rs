@@ -2,7 +2,7 @@
 
 use crate::{
     fixture::{Node, until},
-    pair::{LivePair, Wish, finds},
+    pair::{LivePair, THIRD, Third, Wish, finds},
 };
 
 const SYSTEM: &str = "SELECT system_identifier FROM pg_control_system()";
@@ -50,6 +50,20 @@ async fn a_data_directory_that_was_exchanged_is_refused() {
     host.member.start();
     until("PostgreSQL of the standby", || async { pair.host(standby).node.instance.find().await.unwrap() })
         .await;
+    let writer = pair.write().await;
+    pair.ends(writer, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_member_of_a_name_is_refused() {
+    let mut pair = LivePair::new().await;
+    let node = Node::new(THIRD);
+    node.init(16).await;
+    let mut second = Third(pair.further(node, &Wish::default().set("node=beta")));
+    second.0.member.start();
+    let (code, log) = second.0.member.ends().await;
+    assert!(code == Some(1) && log.contains("a member of beta runs at 127.0.0.1:"), "{log}");
+    assert!(log.contains("already: stop that one, or give this one a name of its own"), "{log}");
     let writer = pair.write().await;
     pair.ends(writer, 0).await;
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use locum::model::{OperationState, Role, Snapshot};
+use locum::model::{IncidentKind, OperationState, Role, Snapshot};
 use serde_json::json;
 
 use crate::{
@@ -199,6 +199,86 @@ async fn a_member_killed_in_mid_rewind_brings_its_node_home() {
     }
     let writer = pair.write().await;
     pair.ends(writer, promotions).await;
+}
+
+/// Neither checksums nor `wal_log_hints`: what was changed without WAL cannot be found.
+async fn without_checksums(pair: &mut LivePair) {
+    let primary = pair.primary().await;
+    let standby = pair.other(primary).node.name;
+    for name in [standby, primary] {
+        pair.host_mut(name).member.terminate().await;
+    }
+    for name in [standby, primary] {
+        let node = &pair.host(name).node;
+        let postmaster = node.instance.find().await.unwrap().unwrap();
+        node.instance.stop_fast(&postmaster, Duration::from_secs(30)).await.unwrap();
+        let mut command = node.instance.command("pg_checksums");
+        let done = command.arg("--disable").arg("-D").arg(&node.config.data_dir).output().await.unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+    pair.start_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_a_rewind_is_impossible_the_node_is_cloned() {
+    let wish = Wish::durability("async").set("policy.lease_ttl=2s").set("policy.leader_ttl=1s");
+    let mut pair = LivePair::wished(&wish.set(SLOW_CLONE).server("wal_log_hints = off")).await;
+    without_checksums(&mut pair).await;
+    let writer = pair.write().await;
+    let old = lose_with_rows(&mut pair).await;
+    pair.host_mut(old).member.start();
+    pair.shows("a clone that tells how far it is", |s| job_of(s, old).contains(" % of ")).await;
+    let ended = pair.ends_with_loss(writer, 1).await;
+    let rpo = ended.snapshot.last_incident.unwrap().rpo;
+    assert!(rpo.lost_transactions > Some(0) && rpo.salvage.is_some(), "it was saved before that: {rpo:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_standby_is_being_cloned_a_dead_primary_is_started_in_its_place() {
+    let mut pair = LivePair::wished(&Wish::default().set(SLOW_CLONE)).await;
+    let primary = pair.primary().await;
+    let standby = pair.other(primary).node.name;
+    let writer = pair.write().await;
+    // A node that is new: it has nothing.
+    let data_dir = pair.host(standby).node.config.data_dir.clone();
+    pair.host_mut(standby).member.kill();
+    family(&data_dir).into_iter().for_each(|pid| send(pid, "KILL"));
+    std::fs::remove_dir_all(&data_dir).unwrap();
+    pair.host_mut(standby).member.start();
+    pair.shows("its first clone", |s| job_of(s, standby).contains(" % of ")).await;
+    send(family(&pair.host(primary).node.config.data_dir)[0], "KILL");
+    let seen = pair
+        .shows("a start in place", |s| {
+            s.last_incident.as_ref().is_some_and(|i| i.kind == IncidentKind::Restart)
+        })
+        .await;
+    let evidence = seen.last_incident.unwrap().cause.evidence.join("; ");
+    eprintln!("{evidence}");
+    assert!(evidence.contains(standby), "why the standby is not promoted: {evidence}");
+    pair.ends(writer, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_failovers_there_and_back_leave_slots_and_data_right() {
+    const SLOTS: &str = "SELECT string_agg(slot_name || ' ' || active, ',' ORDER BY slot_name) \
+                         FROM pg_replication_slots WHERE slot_name LIKE 'locum%'";
+    let pair = LivePair::new().await;
+    let writer = pair.write().await;
+    for promotions in 1..=3 {
+        let old = pair.primary().await;
+        send(family(&pair.host(old).node.config.data_dir)[0], "KILL");
+        let new = pair.other(old).node.name;
+        pair.shows("another primary", |s| primary_of(s) == Some(new)).await;
+        pair.whole(promotions).await;
+        writer.goes_on().await;
+        let slots = |name| pair.host(name).node.ask(SLOTS);
+        until("the slots", async || {
+            let right = slots(new).await == format!("locum_{old} true") && slots(old).await.is_empty();
+            right.then_some(())
+        })
+        .await;
+    }
+    pair.ends(writer, 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
