@@ -65,13 +65,11 @@ impl Inner {
             Waited::Reached => self.drop_slots_of_a_former_term().await,
             // The later order leads it elsewhere.
             Waited::Outdated => Ok(()),
-            Waited::Ended => {
-                Err(Unable::Failed(format!("PostgreSQL ended: {}", self.instance.log_tail().await)))
-            }
+            Waited::Ended => Err(self.ended().await),
             Waited::Stalled => {
-                let why = self.stalled(&self.instance.log_tail().await);
+                let why = self.stalled().await;
                 self.fence(stamp).await?;
-                Err(Unable::Failed(why))
+                Err(why)
             }
         }
     }

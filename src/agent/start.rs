@@ -91,26 +91,26 @@ impl Inner {
         stamp: Stamp,
         wanted: impl Fn(&Server) -> bool,
     ) -> Result<(), Unable> {
-        let begun = Instant::now();
-        let waited = self.wait_for(stamp, wanted).await;
-        let log = self.instance.log_tail().await;
-        match waited {
+        match self.wait_for(stamp, wanted).await {
             Waited::Reached => Ok(()),
-            Waited::Ended => Err(Unable::Failed(format!(
-                "PostgreSQL ended {:.1?} after its start: {log}",
-                begun.elapsed()
-            ))),
-            Waited::Stalled => Err(Unable::Failed(self.stalled(&log))),
+            Waited::Ended => Err(self.ended().await),
+            Waited::Stalled => Err(self.stalled().await),
             Waited::Outdated => Err(Unable::Refused("an order of a later epoch has come".into())),
         }
     }
 
+    /// What is said of a server that has ended.
+    pub(super) async fn ended(&self) -> Unable {
+        Unable::Failed(format!("PostgreSQL ended: {}", self.instance.log_tail().await))
+    }
+
     /// What is said of a server that gets nowhere.
-    pub(super) fn stalled(&self, log: &str) -> String {
-        format!(
-            "PostgreSQL accepts no connections, and has read and written next to nothing for {:.0?}: {log}",
-            self.start_timeout
-        )
+    pub(super) async fn stalled(&self) -> Unable {
+        Unable::Failed(format!(
+            "PostgreSQL accepts no connections, and has read and written next to nothing for {:.0?}: {}",
+            self.start_timeout,
+            self.instance.log_tail().await
+        ))
     }
 }
 

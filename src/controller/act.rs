@@ -17,7 +17,7 @@ use crate::{
 /// An answer to a short order is given up after this; the order may still be carried out, and is idempotent.
 const SHORT: Duration = Duration::from_secs(15);
 /// The same for what copies data or replays a backlog.
-const LONG: Duration = Duration::from_secs(6 * 3600);
+const LONG: Duration = Duration::from_secs(24 * 3600);
 /// Between two looks at the sessions while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
