@@ -89,7 +89,7 @@ fn a_promoted_standby_is_left() {
 #[test]
 fn every_healthy_app_serves() {
     let mut nodes = trio();
-    for (node, healthy) in nodes.iter_mut().zip([true, false]) {
+    for (node, healthy) in nodes.iter_mut().zip([true, false, true]) {
         let address = format!("{}:80", node.node);
         node.app = Some(AppStatus {
             address,
@@ -100,9 +100,11 @@ fn every_healthy_app_serves() {
             error: None,
         });
     }
+    nodes[2].heard_ms = 1_001.0;
+    nodes.push(node("d", Role::Standby, Some(0)));
     let offer = apps(&snapshot(nodes));
-    assert_eq!(served(&offer), ["a"]);
-    assert!(keeps(&offer, "b") && !keeps(&offer, "c"));
+    assert_eq!(served(&offer), ["a"], "what was said long ago is not acted on");
+    assert!(keeps(&offer, "b") && keeps(&offer, "c") && !keeps(&offer, "d"));
 }
 
 fn seat(well_ms: u64, open: u64) -> Seat {

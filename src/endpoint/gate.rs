@@ -122,3 +122,34 @@ impl Gate {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAYS: [Way; 2] = [Way::Up, Way::Down];
+
+    fn write(gate: &Gate, way: Way) -> Poll<Result<usize, Stopped>> {
+        gate.poll_write(way, || Poll::Ready(Ok(1)))
+    }
+
+    #[test]
+    fn what_is_severed_carries_nothing_either_way_whatever_follows() {
+        let gate = Gate::new();
+        assert_eq!(WAYS.map(|way| write(&gate, way)), [Poll::Ready(Ok(1)); 2]);
+        assert!(gate.set(Flow::Severed));
+        for later in [Flow::Through, Flow::Parked, Flow::Severed] {
+            assert!(!gate.set(later));
+            assert_eq!(WAYS.map(|way| write(&gate, way)), [Poll::Ready(Err(Stopped::Severed)); 2]);
+        }
+    }
+
+    #[test]
+    fn what_is_parked_carries_down_only_until_it_is_let_go() {
+        let gate = Gate::new();
+        assert!(gate.set(Flow::Parked) && !gate.set(Flow::Parked));
+        assert_eq!(WAYS.map(|way| write(&gate, way)), [Poll::Pending, Poll::Ready(Ok(1))]);
+        assert!(gate.set(Flow::Through));
+        assert_eq!(write(&gate, Way::Up), Poll::Ready(Ok(1)));
+    }
+}

@@ -122,3 +122,25 @@ impl Life {
         scout
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail that way")]
+mod tests {
+    use super::*;
+    use crate::model::NodeId;
+
+    #[test]
+    fn one_that_takes_connections_again_begins_anew_to_be_well() {
+        let target = Target { node: NodeId::new("seoul").unwrap(), address: "127.0.0.1:1".into() };
+        let life = Life::new(target, Arc::default());
+        let while_well = Duration::from_millis(20);
+        while life.well_for() < while_well {
+            std::thread::yield_now();
+        }
+        assert!(!life.accepts() && life.well_for() >= while_well, "it has not refused anybody");
+        assert!(life.refuses() && !life.refuses());
+        let back = Instant::now();
+        assert!(life.accepts());
+        assert!(life.well_for() <= back.elapsed());
+    }
+}

@@ -33,6 +33,8 @@ pub mod sidecar;
 mod socket;
 mod startup;
 mod switchboard;
+#[cfg(test)]
+mod switchboard_tests;
 mod wait;
 
 pub use bind::BindError;

@@ -30,15 +30,20 @@ pub(super) async fn connect(address: &str, deadline: Duration) -> io::Result<Tcp
     let stream = timeout(deadline, TcpStream::connect(address))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to a connection attempt"))??;
+    tune_server(&stream)?;
+    Ok(stream)
+}
+
+/// Sends small packets at once, and notices a dead server. A connection to itself is refused.
+fn tune_server(stream: &TcpStream) -> io::Result<()> {
     // Where nobody listens on a loopback port of the ephemeral range, the kernel may pick that very port as the local
     // one and connect the socket to itself. It would echo, and keep the port from the server that wants it back.
     if stream.local_addr()? == stream.peer_addr()? {
-        abandon(&stream);
+        abandon(stream);
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     stream.set_nodelay(true)?;
-    keepalive(&stream, SERVER_IDLE)?;
-    Ok(stream)
+    keepalive(stream, SERVER_IDLE)
 }
 
 /// Makes the close of a server's connection a reset: what it has not taken yet of the client's bytes is dropped
@@ -61,4 +66,64 @@ fn keepalive(stream: &TcpStream, idle: Duration) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(stream, KEEPALIVE_COUNT)?;
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail that way")]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    /// When a test gives up.
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn both_sides_send_at_once_and_a_dead_one_is_noticed_but_not_one_that_does_not_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = connect(&listener.local_addr().unwrap().to_string(), LONG).await.unwrap();
+        let (client, _) = listener.accept().await.unwrap();
+        tune_client(&client).unwrap();
+        for (stream, idle) in [(&server, SERVER_IDLE), (&client, CLIENT_IDLE)] {
+            assert!(stream.nodelay().unwrap() && sockopt::socket_keepalive(stream).unwrap());
+            let questions = (
+                sockopt::tcp_keepidle(stream).unwrap(),
+                sockopt::tcp_keepintvl(stream).unwrap(),
+                sockopt::tcp_keepcnt(stream).unwrap(),
+            );
+            assert_eq!(questions, (idle, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT));
+            assert_eq!(sockopt::tcp_user_timeout(stream).unwrap(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_target_that_does_not_answer_is_given_up_after_the_deadline() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        // Once its queue is full, the kernel answers nobody more.
+        let mut queued = Vec::new();
+        let error = loop {
+            match timeout(LONG, connect(&address, Duration::from_millis(100))).await.expect("a deadline") {
+                Ok(stream) => queued.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "after {}", queued.len());
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_itself_is_none_and_leaves_the_port_free() {
+        let at = |address: std::net::SocketAddr| {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(address).map(|()| socket)
+        };
+        let socket = at("127.0.0.1:0".parse().unwrap()).unwrap();
+        let own = socket.local_addr().unwrap();
+        let stream = socket.connect(own).await.unwrap();
+        assert_eq!(tune_server(&stream).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        drop(stream);
+        assert!(at(own).is_ok());
+    }
 }

@@ -66,9 +66,15 @@ async fn server(port: u16) -> Option<(i32, bool)> {
 async fn follows(proxy: &HaProxy, pair: &LivePair) {
     let name = pair.primary().await;
     let (primary, standby) = (i32::from(pair.host(name).node.port), i32::from(pair.other(name).node.port));
-    until("HAProxy leads to the primary and to the standby", || async {
-        let found = (server(proxy.primary).await, server(proxy.standbys).await);
-        (found == (Some((primary, false)), Some((standby, true)))).then_some(())
+    until("HAProxy leads to the primary and to the standby, and nowhere else", || async {
+        // It would take them in turn.
+        for _ in 0..4 {
+            let found = (server(proxy.primary).await, server(proxy.standbys).await);
+            if found != (Some((primary, false)), Some((standby, true))) {
+                return None;
+            }
+        }
+        Some(())
     })
     .await;
 }

@@ -218,6 +218,16 @@ fn stamp(version: u64) -> Stamp {
     Stamp { incarnation: Incarnation(1), epoch: Epoch(1), version: Version(version) }
 }
 
+fn point() -> RouteOrder {
+    RouteOrder::Point { node: NodeId::new("beta").unwrap(), address: "127.0.0.1:1".into() }
+}
+
+async fn well(driven: &Driven) {
+    let well =
+        || driven.facts().problem.is_none() && driven.facts().repoint.is_some_and(|r| r.confirmed.is_some());
+    until("an endpoint that is well", || async { well().then_some(()) }).await;
+}
+
 async fn resumed(pooler: &Pooler) {
     until("PgBouncer goes on", || async { (!pooler.is_paused().await).then_some(()) }).await;
 }
@@ -257,9 +267,28 @@ async fn a_pause_ends_by_its_limit_and_with_the_next_life_of_a_member_that_died(
     resumed(&pooler).await;
     let told = || short.facts().problem.is_some_and(|problem| problem.contains("pause_max"));
     until("the reason", || async { told().then_some(()) }).await;
-    let point = RouteOrder::Point { node: NodeId::new("beta").unwrap(), address: "127.0.0.1:1".into() };
-    short.order(stamp(7), point);
-    let well =
-        || short.facts().problem.is_none() && short.facts().repoint.is_some_and(|r| r.confirmed.is_some());
-    until("an endpoint that is well", || async { well().then_some(()) }).await;
+    short.order(stamp(7), point());
+    well(&short).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_person_paused_is_told_and_left_alone_and_every_new_route_has_it_reconnect() {
+    let [port] = free_ports();
+    let pooler = Pooler::start(port, &format!("[databases]\n{DATABASE} = host=127.0.0.1 port=1")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let driven = driver(port, Duration::from_secs(3600), folder.path());
+    let reconnected = || pooler.log().matches("RECONNECT").count();
+    driven.order(stamp(1), point());
+    well(&driven).await;
+    let before = reconnected();
+    assert!(before > 0, "{}", pooler.log());
+
+    pooler.run(&format!("PAUSE {DATABASE}")).await;
+    driven.order(stamp(2), point());
+    let told = || driven.facts().problem.is_some_and(|problem| problem.contains("not by Locum"));
+    until("who paused it", || async { told().then_some(()) }).await;
+    assert!(pooler.is_paused().await);
+    assert!(reconnected() > before, "{}", pooler.log());
+    pooler.run(&format!("RESUME {DATABASE}")).await;
+    well(&driven).await;
 }

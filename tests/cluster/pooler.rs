@@ -75,6 +75,11 @@ impl Pooler {
         })
     }
 
+    /// What a person does at its console.
+    pub(crate) async fn run(&self, command: &str) {
+        self.console().await.unwrap().simple_query(command).await.unwrap();
+    }
+
     /// What it logged.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()

@@ -86,7 +86,7 @@ async fn receive(
     State(receiver): State<Receiver>,
     headers: HeaderMap,
     body: Bytes,
-) -> (StatusCode, &'static str) {
+) -> (StatusCode, [(&'static str, &'static str); 1], &'static str) {
     let signed = headers.get("Locum-Signature").unwrap().to_str().unwrap().to_owned();
     receiver.told.lock().unwrap().push((signed, body.to_vec()));
     let answer = {
@@ -96,13 +96,16 @@ async fn receive(
     if answer == HANGS {
         std::future::pending::<()>().await;
     }
-    (StatusCode::from_u16(answer).unwrap(), "no such zone")
+    (StatusCode::from_u16(answer).unwrap(), [("Location", "/elsewhere")], "no such zone")
 }
 
 impl Receiver {
     async fn start(answers: &[u16]) -> (Self, String) {
         let receiver = Self { answers: Arc::new(Mutex::new(answers.to_vec())), told: Arc::default() };
-        let app = Router::new().route("/hook", post(receive)).with_state(receiver.clone());
+        // Whoever follows a redirection is told that all is well.
+        let elsewhere = post(|| async { StatusCode::OK });
+        let app = Router::new().route("/hook", post(receive)).route("/elsewhere", elsewhere);
+        let app = app.with_state(receiver.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook?token=hidden", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -182,6 +185,16 @@ async fn an_answer_that_refuses_is_quoted() {
     let facts = until(&hook, |facts| facts.problem.is_some()).await;
     let problem = facts.problem.unwrap();
     assert!(problem.contains("404") && problem.contains("no such zone"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_webhook_that_leads_elsewhere_is_not_followed_and_has_confirmed_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_receiver, url) = Receiver::start(&[307]).await;
+    let hook = open(webhook(&url, folder.path()), DEADLINE, DEADLINE, folder.path());
+    hook.order(stamp(2), point("busan"));
+    let facts = until(&hook, |facts| facts.problem.is_some() || confirmed(facts)).await;
+    assert!(facts.problem.as_ref().is_some_and(|problem| problem.contains("307")), "{facts:?}");
 }
 
 fn script(folder: &Path, text: &str) -> DrivenBy {

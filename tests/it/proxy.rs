@@ -3,6 +3,7 @@
 mod balance;
 mod greeting;
 mod harness;
+mod parking;
 mod settings;
 mod strain;
 
@@ -131,6 +132,7 @@ async fn a_hold_lets_existing_connections_go_on_and_new_ones_wait() {
     point(&proxy, stamp(1, 3), &seoul);
     assert_eq!(ask(&mut new, "3").await.unwrap(), "seoul 3");
     assert_eq!(ask(&mut existing, "4").await.unwrap(), "seoul 4", "the same target keeps its connections");
+    assert_eq!(proxy.facts().held_total, 1, "who did not wait is not counted");
 }
 
 #[tokio::test]
@@ -152,13 +154,19 @@ async fn of_more_than_may_wait_the_oldest_is_closed_at_once_and_counted() {
 #[tokio::test]
 async fn whoever_waits_for_too_long_is_closed_and_counted() {
     let hold = Duration::from_millis(150);
-    let proxy = bind(&endpoint(EndpointKind::Primary, 10, hold));
-    let began = Instant::now();
-    let mut waiting = client(&proxy).await;
-    ends_promptly(&mut waiting).await;
-    assert!(began.elapsed() >= hold);
-    let facts = until(&proxy, |facts| facts.held == 0).await;
-    assert_eq!((facts.refused_total, facts.held_total), (1, 0));
+    // Whether there is nowhere to lead it, or a target that is tried in vain all the time.
+    for refuses in [false, true] {
+        let proxy = bind(&endpoint(EndpointKind::Primary, 10, hold));
+        if refuses {
+            point_to(&proxy, stamp(1, 1), "seoul", &nobody().await);
+        }
+        let began = Instant::now();
+        let mut waiting = client(&proxy).await;
+        ends_promptly(&mut waiting).await;
+        assert!(began.elapsed() >= hold);
+        let facts = until(&proxy, |facts| facts.held == 0).await;
+        assert_eq!((facts.refused_total, facts.held_total), (1, 0));
+    }
 }
 
 #[tokio::test]
@@ -215,60 +223,6 @@ async fn a_client_that_has_said_all_still_hears_the_answer() {
     client.get_mut().shutdown().await.unwrap();
     assert_eq!(hear(&mut client).await.unwrap(), "seoul bye");
     ends_promptly(&mut client).await;
-}
-
-#[tokio::test]
-async fn parking_stops_the_parked_only_and_loses_and_reorders_nothing() {
-    let (proxy, seoul) = (proxy(), Server::start("seoul").await);
-    point(&proxy, stamp(1, 1), &seoul);
-    let mut parked = client(&proxy).await;
-    ask(&mut parked, "first").await.unwrap();
-    let port = seoul.ports.lock().unwrap()[0];
-    let mut flowing = client(&proxy).await;
-    ask(&mut flowing, "first").await.unwrap();
-    proxy.order(stamp(1, 2), RouteOrder::Hold);
-    assert_eq!(proxy.park(stamp(1, 2), BTreeSet::from([port])), Reply::Done);
-
-    let lines: u64 = 200_000;
-    let (mut answers, mut words) = parked.into_inner().into_split();
-    let said = tokio::spawn(async move {
-        let all: String = (0..lines).map(|n| format!("{n}\n")).collect();
-        words.write_all(all.as_bytes()).await.map(|()| words)
-    });
-    for n in 0..100 {
-        assert_eq!(ask(&mut flowing, &n.to_string()).await.unwrap(), format!("seoul {n}"));
-    }
-    assert_eq!(seoul.lines.load(Ordering::SeqCst), 102, "not a line of the parked one");
-    assert_eq!(proxy.order(stamp(1, 2), RouteOrder::Hold), Reply::Done);
-    assert_eq!(ask(&mut flowing, "after").await.unwrap(), "seoul after");
-    assert_eq!(seoul.lines.load(Ordering::SeqCst), 103, "a repeated order does not end the parking");
-
-    point(&proxy, stamp(1, 3), &seoul);
-    let mut answers = BufReader::new(&mut answers).lines();
-    for n in 0..lines {
-        let line = timeout(DEADLINE, answers.next_line()).await.unwrap().unwrap().unwrap();
-        assert_eq!(line, format!("seoul {n}"));
-    }
-    said.await.unwrap().unwrap();
-}
-
-#[tokio::test]
-async fn a_parked_client_still_hears_its_server_and_a_cut_ends_it() {
-    let proxy = proxy();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    point_to(&proxy, stamp(1, 1), "seoul", &listener.local_addr().unwrap().to_string());
-    let mut client = client(&proxy).await;
-    client.get_mut().write_all(b"hello\n").await.unwrap();
-    let (mut server, peer) = listener.accept().await.unwrap();
-    proxy.park(stamp(1, 1), BTreeSet::from([peer.port()]));
-    server.write_all(b"notice\n").await.unwrap();
-    assert_eq!(hear(&mut client).await.unwrap(), "notice");
-    client.get_mut().write_all(b"never sent\n").await.unwrap();
-    proxy.order(stamp(2, 2), RouteOrder::Cut);
-    ends_promptly(&mut client).await;
-    let mut got = Vec::new();
-    let _ = timeout(PROMPT, server.read_to_end(&mut got)).await.expect("the server's side ends too");
-    assert!(b"hello\n".starts_with(&got), "nothing that was parked has reached it");
 }
 
 #[tokio::test]

@@ -4,7 +4,11 @@
 use std::{
     fs,
     io::ErrorKind,
-    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    net::{TcpListener, TcpStream},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt, net::UnixDatagram},
+    },
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -28,23 +32,28 @@ fn port() -> u16 {
 
 /// A member without PostgreSQL, as systemd would start it.
 fn start(dir: &Path, watchdog: Option<&str>) -> Member {
+    let mut env = Command::new("env");
+    env.env_clear().env("NOTIFY_SOCKET", dir.join("notify")).stdin(Stdio::null());
+    if let Some(microseconds) = watchdog {
+        env.env("WATCHDOG_USEC", microseconds);
+    }
+    start_by(env, dir, "")
+}
+
+/// The same, run by `command`, with `more` in its configuration.
+fn start_by(mut command: Command, dir: &Path, more: &str) -> Member {
     fs::write(dir.join("token"), "0123456789abcdef0123456789abcdef").unwrap();
     fs::set_permissions(dir.join("token"), fs::Permissions::from_mode(0o600)).unwrap();
     let text = format!(
         "cluster = \"orders\"\nnode = \"seoul\"\nmembers = [\"seoul\"]\nstate_dir = \"{0}/state\"\n\
          [store]\nembedded = \"{0}/store.db\"\n[api]\nlisten = \"127.0.0.1:{1}\"\npeer_listen = \"127.0.0.1:{2}\"\n\
-         token_file = \"{0}/token\"\n[witness]\nverify = \"user=nobody dbname=postgres\"\n",
+         token_file = \"{0}/token\"\n[witness]\nverify = \"user=nobody dbname=postgres\"\n{more}",
         dir.display(),
         port(),
         port()
     );
     fs::write(dir.join("locum.toml"), text).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_locum"));
-    command.env_clear().arg("run").arg("-c").arg(dir.join("locum.toml")).stdin(Stdio::null());
-    command.env("NOTIFY_SOCKET", dir.join("notify"));
-    if let Some(microseconds) = watchdog {
-        command.env("WATCHDOG_USEC", microseconds);
-    }
+    command.arg(env!("CARGO_BIN_EXE_locum")).arg("run").arg("-c").arg(dir.join("locum.toml"));
     command.stdout(Stdio::null()).stderr(Stdio::null());
     Member(command.spawn().unwrap())
 }
@@ -130,4 +139,31 @@ fn the_unit_leaves_postgresql_alone_and_systemd_understands_it() {
         }
         Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "systemd-analyze"),
     }
+}
+
+#[test]
+fn an_endpoint_listens_on_the_socket_that_systemd_holds_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, other) = (held.local_addr().unwrap(), port());
+    let text = format!("[[endpoint]]\nname = \"db\"\nlisten = \"127.0.0.1:{other}\"\ntarget = \"primary\"\n");
+    // The shell becomes the member: the number that the sockets are for is its own.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec 3<&0 </dev/null; export LISTEN_PID=$$; exec \"$@\"", "sh"]);
+    shell.env_clear().env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "db");
+    shell.stdin(OwnedFd::from(held.try_clone().unwrap()));
+    let _member = start_by(shell, dir.path(), &text);
+    let listens = |seen: &serde_json::Value| seen["endpoints"][0]["listen"].as_str().map(str::to_owned);
+    let until = Instant::now() + SOON;
+    let seen = loop {
+        let mut status = Command::new(env!("CARGO_BIN_EXE_locum"));
+        status.env_clear().args(["status", "--json", "-c"]).arg(dir.path().join("locum.toml"));
+        let said = status.stdin(Stdio::null()).output().unwrap().stdout;
+        if let Some(seen) = serde_json::from_slice(&said).ok().as_ref().and_then(listens) {
+            break seen;
+        }
+        assert!(Instant::now() < until, "{}", String::from_utf8_lossy(&said));
+    };
+    assert_eq!(seen, address.to_string());
+    assert!(TcpStream::connect(("127.0.0.1", other)).is_err(), "and nowhere else");
 }

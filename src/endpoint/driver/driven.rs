@@ -292,3 +292,7 @@ impl Drop for Driven {
         self.worker.abort();
     }
 }
+
+#[cfg(test)]
+#[path = "driven_tests.rs"]
+mod tests;

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use locum::{
     config::Balance,
-    endpoint::{balance::Offer, routing::Target},
+    endpoint::{balance::Offer, follow, routing::Target},
+    model::{ClusterName, Snapshot},
 };
+use serde_json::json;
+use tokio::{net::TcpSocket, sync::watch};
 
 use super::*;
 
@@ -130,4 +133,90 @@ async fn those_who_wait_for_one_that_is_down_are_served_by_the_other_that_came_u
     for client in &mut clients {
         assert_eq!(ask(client, "hello").await.unwrap(), "busan hello");
     }
+}
+
+/// A target that is there and whose host answers no attempt to connect: its queue is full. Dropped, it is gone.
+async fn hung() -> (String, (TcpListener, Vec<tokio::net::TcpStream>)) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let (address, mut queued) = (listener.local_addr().unwrap().to_string(), Vec::new());
+    while let Ok(connected) =
+        timeout(Duration::from_millis(100), tokio::net::TcpStream::connect(&address)).await
+    {
+        queued.push(connected.unwrap());
+    }
+    (address, (listener, queued))
+}
+
+#[tokio::test]
+async fn nobody_goes_on_waiting_for_one_that_hangs_once_the_other_is_up() {
+    let mut config = endpoint(EndpointKind::Standbys, 1000, DEADLINE);
+    config.tuning.connect = Duration::from_millis(300);
+    let proxy = bind(&config);
+    let ((hung, _queue), down) = (hung().await, nobody().await);
+    let target = |name: &str, address: &String| Target { node: node(name), address: address.clone() };
+    let changes = proxy.changes();
+    proxy.offer(&Offer {
+        serve: vec![target("seoul", &hung), target("busan", &down)],
+        keep: [node("seoul"), node("busan")].into(),
+    });
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(client(&proxy).await);
+    }
+    // The offer, and that either takes no connections.
+    until(&proxy, |facts| facts.held == 20 && *changes.borrow() >= 3).await;
+    let _busan = Server::at("busan", &down).await;
+    let began = Instant::now();
+    for client in &mut clients {
+        assert_eq!(ask(client, "hello").await.unwrap(), "busan hello");
+    }
+    assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
+}
+
+/// What a member sees while this standby is well.
+fn shown(standby: &Server) -> Arc<Snapshot> {
+    let status = |name: &str, primary: bool, address: &str| {
+        serde_json::from_value(json!({
+            "node": name, "database": address, "heard_ms": 1.0, "role": if primary { "primary" } else { "standby" },
+            "serving": primary, "sync": false, "streaming": !primary, "timeline": 1, "lsn": null,
+            "lag_bytes": (!primary).then_some(0), "replay_bytes": (!primary).then_some(0),
+            "promise": null, "job": null, "error": null,
+        }))
+        .unwrap()
+    };
+    Arc::new(Snapshot {
+        cluster: ClusterName::new("orders").unwrap(),
+        node: node("jeju"),
+        at: jiff::Timestamp::UNIX_EPOCH,
+        leader: None,
+        store_error: None,
+        intent: None,
+        nodes: vec![status("jeju", true, "127.0.0.1:1"), status(&standby.name, false, &standby.address)],
+        endpoints: Vec::new(),
+        rpo: None,
+        findings: Vec::new(),
+        plan: Vec::new(),
+        if_it_crashed: Vec::new(),
+        incident: None,
+        last_incident: None,
+        operations: Vec::new(),
+    })
+}
+
+#[tokio::test]
+async fn when_the_member_is_stuck_new_clients_wait_and_those_that_are_there_stay() {
+    let config = endpoint(EndpointKind::Standbys, 1000, DEADLINE);
+    let (proxy, seoul) = (bind(&config), Server::start("seoul").await);
+    let (member, sees) = watch::channel(shown(&seoul));
+    let _following = follow(&proxy, &config, sees);
+    let (_, mut reader) = who(&proxy).await;
+    until(&proxy, |facts| facts.mode == Mode::Holding).await;
+    let mut late = client(&proxy).await;
+    until(&proxy, |facts| facts.held == 1).await;
+    assert_eq!(ask(&mut reader, "still here").await.unwrap(), "seoul still here");
+    member.send(shown(&seoul)).unwrap();
+    assert_eq!(ask(&mut late, "at last").await.unwrap(), "seoul at last");
+    assert_eq!(proxy.facts().cut_total, 0);
 }

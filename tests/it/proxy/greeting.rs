@@ -62,6 +62,23 @@ async fn a_server_that_cannot_take_connections_now_is_tried_again() {
 }
 
 #[tokio::test]
+async fn a_connection_that_starts_over_tells_again_whom_it_serves() {
+    let mut config = endpoint(EndpointKind::Primary, 10, DEADLINE);
+    config.tuning.proxy_protocol = true;
+    let (proxy, seoul) = (bind(&config), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    point_to(&proxy, stamp(1, 1), "seoul", &seoul.local_addr().unwrap().to_string());
+    let mut client = client(&proxy).await;
+    client.get_mut().write_all(STARTUP).await.unwrap();
+    for _ in 0..2 {
+        // Dropped without an answer.
+        let (mut server, _) = timeout(DEADLINE, seoul.accept()).await.unwrap().unwrap();
+        let mut got = vec![0; 28 + STARTUP.len()];
+        timeout(DEADLINE, server.read_exact(&mut got)).await.unwrap().unwrap();
+        assert!(got.starts_with(b"\r\n\r\n\0\r\nQUIT\n") && got.ends_with(STARTUP), "{got:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_error_as_the_first_answer_is_delivered_and_is_no_service() {
     let proxy = proxy();
     let seoul = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -36,16 +36,33 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     let began = Instant::now();
     ask(&mut silent, "once").await.unwrap();
     let mut ended = Box::pin(ends_promptly_after(&mut silent));
-    let over = loop {
+    let mut over = None;
+    while over.is_none() || began.elapsed() < 3 * idle {
         ask(&mut busy, "on and on").await.unwrap();
-        if timeout(Duration::from_millis(1), &mut ended).await.is_ok() {
-            break began.elapsed();
+        if over.is_none() && timeout(Duration::from_millis(1), &mut ended).await.is_ok() {
+            over = Some(began.elapsed());
         }
         assert!(began.elapsed() < DEADLINE);
-    };
-    assert!(over >= idle, "{over:?}");
+    }
+    assert!(over >= Some(idle), "{over:?}");
     ask(&mut busy, "still there").await.unwrap();
     assert_eq!(proxy.facts().cut_total, 0, "no order cut it");
+}
+
+#[tokio::test]
+async fn a_connection_on_which_only_the_server_speaks_is_not_idle() {
+    let idle = Duration::from_millis(300);
+    let proxy = tuned(|config| config.tuning.idle = Some(idle));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    point_to(&proxy, stamp(1, 1), "seoul", &listener.local_addr().unwrap().to_string());
+    let mut listens = client(&proxy).await;
+    listens.get_mut().write_all(b"all of it\n").await.unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    let began = Instant::now();
+    while began.elapsed() < 3 * idle {
+        server.write_all(b"more\n").await.unwrap();
+        assert_eq!(hear(&mut listens).await.unwrap(), "more");
+    }
 }
 
 async fn ends_promptly_after(client: &mut BufReader<tokio::net::TcpStream>) {
@@ -138,4 +155,34 @@ async fn what_passes_is_counted_for_each_target_and_the_gap_between_two() {
     // "12345\n" and "seoul 12345\n"; "1\n" and "busan 1\n".
     assert_eq!(shown, [("busan", true, 2, 8), ("seoul", false, 6, 12)]);
     assert_eq!(facts.traffic.targets[0].open, 1);
+}
+
+/// Microseconds that a test sets.
+#[derive(Default)]
+struct Hand(AtomicU64);
+
+impl Clock for Hand {
+    fn now(&self) -> Mono {
+        Mono(self.0.load(Ordering::SeqCst))
+    }
+
+    fn wall(&self) -> jiff::Timestamp {
+        SystemClock.wall()
+    }
+}
+
+#[tokio::test]
+async fn the_longest_gap_stays_when_a_shorter_one_follows() {
+    let clock = Arc::new(Hand::default());
+    let proxy = Proxy::bind(&endpoint(EndpointKind::Primary, 1000, DEADLINE), clock.clone()).unwrap();
+    let (seoul, busan) = (Server::start("seoul").await, Server::start("busan").await);
+    for (epoch, server, at) in [(1, &seoul, 1_000), (2, &busan, 6_000), (3, &seoul, 8_000)] {
+        clock.0.store(at, Ordering::SeqCst);
+        point(&proxy, stamp(epoch, epoch), server);
+        ask(&mut client(&proxy).await, "1").await.unwrap();
+    }
+    let gaps = || (proxy.facts().traffic.last_gap_us, proxy.facts().traffic.longest_gap_us);
+    assert_eq!(gaps(), (Some(2_000), Some(5_000)));
+    point_to(&proxy, stamp(4, 4), "jeju", &nobody().await);
+    assert_eq!(gaps(), (None, Some(5_000)), "how long this one lasts is not known yet");
 }

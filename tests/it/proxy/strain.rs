@@ -109,3 +109,41 @@ async fn of_a_thousand_clients_that_come_back_at_once_nobody_is_refused() {
     let facts = until(&proxy, |facts| facts.open == 0).await;
     assert_eq!((facts.refused_total, facts.held), (0, 0));
 }
+
+#[tokio::test]
+async fn a_target_that_refuses_is_tried_by_one_at_a_time() {
+    let (proxy, address) = (proxy(), nobody().await);
+    point_to(&proxy, stamp(1, 1), "seoul", &address);
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(client(&proxy).await);
+    }
+    until(&proxy, |facts| facts.held == 20).await;
+    let refuses = TcpListener::bind(&address).await.unwrap();
+    let began = Instant::now();
+    for _ in 0..5 {
+        drop(timeout(DEADLINE, refuses.accept()).await.unwrap().unwrap());
+    }
+    assert!(began.elapsed() >= 4 * Duration::from_millis(50), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn whoever_says_much_while_it_waits_is_kept_waiting_and_heard_to_the_end() {
+    let (proxy, seoul) = (proxy(), Server::start("seoul").await);
+    let (mut answers, mut words) = client(&proxy).await.into_inner().into_split();
+    let line = |n: usize| format!("{n:01023}");
+    let all: Vec<u8> = (0..64 << 10).flat_map(|n| (line(n) + "\n").into_bytes()).collect();
+    // Until the kernel has as much as it takes: the proxy keeps little of one who waits.
+    let mut said = 0;
+    while let Ok(more) = timeout(Duration::from_millis(500), words.write(&all[said..])).await {
+        said += more.unwrap();
+        assert!(said < all.len(), "the proxy takes no end of it");
+    }
+    assert_eq!(proxy.facts().held, 1);
+    point(&proxy, stamp(1, 1), &seoul);
+    let mut answers = BufReader::new(&mut answers).lines();
+    for n in 0..said / 1024 {
+        let answer = timeout(DEADLINE, answers.next_line()).await.unwrap().unwrap().unwrap();
+        assert_eq!(answer, format!("seoul {}", line(n)));
+    }
+}
