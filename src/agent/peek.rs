@@ -1,6 +1,6 @@
-//! The first bytes of the control file: whose data it is and how it ended, without starting a program.
+//! The first bytes of the control file: whose data it is, how it ended and where it recovers from, without starting a program.
 //!
-//! `ControlFileData` has begun with these fields, in the machine's byte order, since PostgreSQL 8.0
+//! `ControlFileData` has begun with these fields, in the machine's byte order, since PostgreSQL 11
 //! (`src/include/catalog/pg_control.h`). Everything else is read by `pg_controldata`.
 
 use std::{
@@ -9,7 +9,10 @@ use std::{
     path::Path,
 };
 
-use crate::model::SystemId;
+use crate::model::{Lsn, SystemId};
+
+/// Bytes up to the end of the redo point.
+const HEAD: usize = 48;
 
 /// What a peek shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +21,13 @@ pub(super) struct Peek {
     pub(super) system: SystemId,
     /// It was shut down in order, as a primary or as a standby.
     pub(super) clean: bool,
+    /// The redo point of its last checkpoint.
+    pub(super) redo: Lsn,
 }
 
 /// Peeks. None: there is no control file, so no data directory yet. Blocking.
 pub(super) fn control(data_dir: &Path) -> io::Result<Option<Peek>> {
-    let mut head = [0_u8; 20];
+    let mut head = [0_u8; HEAD];
     match File::open(data_dir.join("global/pg_control")) {
         Ok(mut file) => file.read_exact(&mut head)?,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -31,11 +36,11 @@ pub(super) fn control(data_dir: &Path) -> io::Result<Option<Peek>> {
     Ok(Some(parse(&head)))
 }
 
-fn parse(head: &[u8; 20]) -> Peek {
-    let [a, b, c, d, e, f, g, h, .., w, x, y, z] = *head;
-    let state = u32::from_ne_bytes([w, x, y, z]);
+fn parse(head: &[u8; HEAD]) -> Peek {
+    let state = head[16..20].try_into().map_or(0, u32::from_ne_bytes);
+    let long = |at: usize| head[at..at + 8].try_into().map_or(0, u64::from_ne_bytes);
     // DB_SHUTDOWNED and DB_SHUTDOWNED_IN_RECOVERY.
-    Peek { system: SystemId(u64::from_ne_bytes([a, b, c, d, e, f, g, h])), clean: matches!(state, 1 | 2) }
+    Peek { system: SystemId(long(0)), clean: matches!(state, 1 | 2), redo: Lsn(long(40)) }
 }
 
 #[cfg(test)]
@@ -44,11 +49,12 @@ mod tests {
 
     #[test]
     fn identity_and_end_are_where_postgresql_writes_them() {
-        let mut head = [0_u8; 20];
+        let mut head = [0_u8; HEAD];
         head[..8].copy_from_slice(&7_u64.to_ne_bytes());
-        head[16..].copy_from_slice(&1_u32.to_ne_bytes());
-        assert_eq!(parse(&head), Peek { system: SystemId(7), clean: true });
-        head[16..].copy_from_slice(&6_u32.to_ne_bytes());
+        head[16..20].copy_from_slice(&1_u32.to_ne_bytes());
+        head[40..].copy_from_slice(&9_u64.to_ne_bytes());
+        assert_eq!(parse(&head), Peek { system: SystemId(7), clean: true, redo: Lsn(9) });
+        head[16..20].copy_from_slice(&6_u32.to_ne_bytes());
         assert!(!parse(&head).clean, "in production");
     }
 

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{inner::Inner, names::format as format_names, orders::Unable};
 use crate::{
-    model::{ControlState, Lsn, Server, Stamp, Standby, StandbyName},
+    model::{Lsn, Server, Stamp, Standby, StandbyName},
     postgres::{promote, sql::CONNECT},
 };
 
@@ -168,14 +168,15 @@ impl Inner {
                 }
                 // Nobody is let in before its right to serve is confirmed.
                 self.claim(stamp).await?;
-                begun = down.control.filter(|control| control.state == ControlState::Other);
+                // Looked at here: this may be ordered before what the dead server left was read.
+                begun = self.peek().await.filter(|peek| !peek.clean);
                 started = Instant::now();
                 self.start().await?;
             }
         }
         self.await_server(stamp, |server| matches!(server, Server::Primary(_))).await?;
-        if let Some(control) = begun {
-            self.note_recovery(control.redo, started.elapsed()).await?;
+        if let Some(peek) = begun {
+            self.note_recovery(peek.redo, started.elapsed()).await?;
         }
         self.claim(stamp).await?;
         self.adopt(stamp).await
@@ -188,7 +189,7 @@ impl Inner {
             _ => None,
         });
         let Some(rate) = flushed.and_then(|end| rate(end.bytes_since(redo), took)) else { return Ok(()) };
-        self.remember(move |p| p.recovery_rate = Some(rate)).await
+        self.remember(move |p| p.recovery_rate = Some(learned(p.recovery_rate, rate))).await
     }
 
     /// It was declared and ended before it was promoted: it starts as it was left, cut from everybody. The promotion is
@@ -220,6 +221,12 @@ impl Inner {
 fn rate(bytes: u64, took: Duration) -> Option<u64> {
     let took = u64::try_from(took.as_millis()).ok().filter(|took| *took > 0)?;
     (bytes >= MEASURED).then(|| bytes.saturating_mul(1000) / took)
+}
+
+/// What is estimated by from now on. How fast WAL is replayed depends on what it is of, and to expect too much is the dearer
+/// mistake: a slower recovery counts at once, a faster one by half.
+fn learned(before: Option<u64>, rate: u64) -> u64 {
+    before.map_or(rate, |before| rate.min(before.midpoint(rate)))
 }
 
 fn promotable(standby: &Standby, stamp: Stamp) -> Result<(), Unable> {
@@ -265,6 +272,11 @@ mod tests {
         assert_eq!(rate(128 << 20, Duration::from_secs(2)), Some(64 << 20));
         assert_eq!(rate(1 << 20, Duration::from_secs(2)), None);
         assert_eq!(rate(128 << 20, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_slower_recovery_counts_at_once_and_a_faster_one_by_half() {
+        assert_eq!([learned(None, 90), learned(Some(100), 20), learned(Some(20), 100)], [90, 20, 60]);
     }
 
     #[test]

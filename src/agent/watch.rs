@@ -10,7 +10,12 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::{board::State, inner::Inner, peek, probing};
+use super::{
+    board::State,
+    inner::Inner,
+    peek::{self, Peek},
+    probing,
+};
 use crate::{
     model::{Control, ControlState, Down, Seen, Server},
     postgres::{PgError, Postmaster, sql::SqlError},
@@ -30,7 +35,7 @@ const RECONNECT_LATER: Duration = Duration::from_millis(250);
 const READ_AGAIN: Duration = Duration::from_secs(1);
 /// … up to this.
 const READ_AGAIN_LAST: Duration = Duration::from_secs(60);
-/// How long the control file may take to say that the end was in order. It is in the page cache, or the disk hangs.
+/// How long the beginning of the control file may take. It is in the page cache, or the disk hangs.
 const PEEK: Duration = Duration::from_millis(50);
 
 /// Watches for ever.
@@ -82,14 +87,9 @@ async fn ended(inner: &Arc<Inner>) -> Option<u64> {
     let at = inner.now();
     let expected = inner.board.read(|s| s.expected);
     // A server that stops in order first says goodbye to its sessions; only then is it worth a look at a file.
-    let in_order = expected || (inner.access.was_dismissed() && ended_in_order(inner).await);
+    let ended_in_order = || async { inner.peek().await.is_some_and(|peek| peek.clean) };
+    let in_order = expected || (inner.access.was_dismissed() && ended_in_order().await);
     inner.board.update(|s| (s.down(at, Some(at), !in_order) && !expected).then_some(s.generation))
-}
-
-async fn ended_in_order(inner: &Arc<Inner>) -> bool {
-    let dir = inner.instance.data_dir().to_owned();
-    let peek = tokio::task::spawn_blocking(move || peek::control(&dir));
-    matches!(timeout(PEEK, peek).await, Ok(Ok(Ok(Some(peek)))) if peek.clean)
 }
 
 /// No postmaster was found where none was watched.
@@ -139,6 +139,13 @@ impl Inner {
         {
             tracing::warn!(?unable, "the former term as primary is still remembered");
         }
+    }
+
+    /// The beginning of the control file. None: there is none, or it does not come at once.
+    pub(super) async fn peek(&self) -> Option<Peek> {
+        let dir = self.instance.data_dir().to_owned();
+        let peek = tokio::task::spawn_blocking(move || peek::control(&dir));
+        timeout(PEEK, peek).await.ok()?.ok()?.ok()?
     }
 
     /// Fills in the control file and the end of WAL of a server of which nothing is left.

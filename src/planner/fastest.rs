@@ -26,25 +26,52 @@ pub(super) enum Way {
     Promote,
 }
 
+/// Bytes of WAL replayed in a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rate {
+    /// By the last recoveries of this node. What those replayed may have been of another kind.
+    Measured(u64),
+    /// It was never measured.
+    Assumed,
+}
+
+impl Rate {
+    fn of(agent: Option<&AgentFacts>) -> Self {
+        agent.and_then(|agent| agent.recovery_rate).map_or(Self::Assumed, Self::Measured)
+    }
+
+    const fn bytes(self) -> u64 {
+        match self {
+            Self::Measured(bytes) => bytes,
+            Self::Assumed => RATE,
+        }
+    }
+}
+
 /// What one way costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cost {
     /// WAL to be replayed, in bytes.
     pub(super) bytes: u64,
     /// Replayed in a second.
-    pub(super) rate: u64,
+    pub(super) rate: Rate,
     /// Everything else.
     pub(super) fixed: Duration,
 }
 
 impl Cost {
     pub(super) fn took(self) -> Duration {
-        self.fixed + Duration::from_millis(self.bytes.saturating_mul(1000) / self.rate.max(1))
+        self.fixed + Duration::from_millis(self.bytes.saturating_mul(1000) / self.rate.bytes().max(1))
     }
 
     fn says(self) -> String {
         let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, (bytes >> 10) % 1024 * 10 / 1024);
-        format!("{:.1?} ({} of WAL to replay at {}/s)", self.took(), mib(self.bytes), mib(self.rate))
+        let (took, bytes, rate) = (self.took(), mib(self.bytes), mib(self.rate.bytes()));
+        let how = match self.rate {
+            Rate::Measured(_) => "as measured here",
+            Rate::Assumed => "as is assumed",
+        };
+        format!("{took:.1?} ({bytes} of WAL to replay at {rate}/s, {how})")
     }
 }
 
@@ -81,12 +108,12 @@ pub(super) fn weigh(
     let end = end.max(read).max(best.map(|(_, flushed, ..)| flushed));
     let start = redo.zip(end).map(|(redo, end)| Cost {
         bytes: end.bytes_since(redo),
-        rate: rate(case.view.agent(node)),
+        rate: Rate::of(case.view.agent(node)),
         fixed: START,
     });
     let promotion = best.map(|(_, flushed, replayed, agent)| Cost {
         bytes: flushed.bytes_since(replayed),
-        rate: rate(Some(agent)),
+        rate: Rate::of(Some(agent)),
         fixed: PROMOTION,
     });
     let mut said = vec![match start {
@@ -102,10 +129,6 @@ pub(super) fn weigh(
     (sooner(start, promotion), said)
 }
 
-fn rate(agent: Option<&AgentFacts>) -> u64 {
-    agent.and_then(|agent| agent.recovery_rate).unwrap_or(RATE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,7 +137,7 @@ mod tests {
     fn the_sooner_way_is_taken() {
         let cost = |mib: u64, rate: u64, ms| Cost {
             bytes: mib << 20,
-            rate: rate << 20,
+            rate: Rate::Measured(rate << 20),
             fixed: Duration::from_millis(ms),
         };
         let (start, promotion) = (|mib| Some(cost(mib, 64, 400)), |mib| Some(cost(mib, 64, 200)));
@@ -129,7 +152,12 @@ mod tests {
             (None, promotion(1 << 20), Way::Promote, "what is not known is not hoped for"),
             (start(1 << 20), None, Way::Start, "nobody can be promoted"),
             (None, None, Way::Start, "the same"),
-            (Some(Cost { rate: 0, ..cost(1, 1, 1) }), promotion(0), Way::Promote, "no division by zero"),
+            (
+                Some(Cost { rate: Rate::Measured(0), ..cost(1, 1, 1) }),
+                promotion(0),
+                Way::Promote,
+                "no division by zero",
+            ),
             (start(u64::MAX >> 20), promotion(0), Way::Promote, "no overflow"),
         ] {
             assert_eq!(sooner(start, promotion), way, "{why}");
@@ -138,7 +166,9 @@ mod tests {
 
     #[test]
     fn a_cost_is_told_with_what_it_rests_on() {
-        let cost = Cost { bytes: 100 << 20, rate: 64 << 20, fixed: Duration::from_millis(400) };
-        assert_eq!(cost.says(), "2.0s (100.0 MiB of WAL to replay at 64.0 MiB/s)");
+        let cost = Cost { bytes: 100 << 20, rate: Rate::Assumed, fixed: Duration::from_millis(400) };
+        assert_eq!(cost.says(), "2.0s (100.0 MiB of WAL to replay at 64.0 MiB/s, as is assumed)");
+        let cost = Cost { rate: Rate::Measured(100 << 20), ..cost };
+        assert_eq!(cost.says(), "1.4s (100.0 MiB of WAL to replay at 100.0 MiB/s, as measured here)");
     }
 }

@@ -13,6 +13,9 @@ use crate::model::LossList;
 /// How long the line before the transactions may be: the tables and sequences of one loss.
 const HEAD_BYTES: u64 = 64 << 20;
 
+/// The ending of a folder that is being made.
+pub(super) const PART: &str = "part";
+
 /// One folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptSalvage {
@@ -38,7 +41,7 @@ pub struct SalvageLimits {
 }
 
 /// Where the folders of a state directory are.
-fn place(state_dir: &Path) -> PathBuf {
+pub(super) fn place(state_dir: &Path) -> PathBuf {
     state_dir.join("salvage")
 }
 
@@ -57,13 +60,28 @@ pub fn kept(state_dir: &Path) -> io::Result<Vec<KeptSalvage>> {
         // The manifest comes last: without it the folder is not whole.
         let Ok(manifest) = fs::metadata(entry.path().join(MANIFEST)) else { continue };
         let id = entry.file_name().to_string_lossy().into_owned();
-        if !id.ends_with(".part") {
-            let (dir, made) = (entry.path(), manifest.modified()?);
+        let dir = entry.path();
+        if !is_half_made(&dir) {
+            let made = manifest.modified()?;
             found.push(KeptSalvage { id, bytes: size(&dir)?, dir, made });
         }
     }
     found.sort_by(|a, b| a.made.cmp(&b.made).then_with(|| a.id.cmp(&b.id)));
     Ok(found)
+}
+
+/// The folders that are being made, or were when whoever made them was killed.
+pub(super) fn half_made(place: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(place) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let paths = entries.map(|entry| Ok(entry?.path()));
+    paths.filter(|path| path.as_ref().map_or(true, |path| is_half_made(path))).collect()
+}
+
+fn is_half_made(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == PART) && path.is_dir()
 }
 
 fn size(dir: &Path) -> io::Result<u64> {

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::{
     Instance, LostTail, PgError, Source, disk, history,
-    kept_salvage::{self, SalvageLimits},
+    kept_salvage::{self, PART, SalvageLimits},
     loss,
     names::Names,
     old_data,
@@ -81,14 +81,18 @@ impl Instance {
         if tail.id.is_empty() || !tail.id.chars().all(plain) {
             return Err(PgError::Nonsense(format!("{:?} cannot name a folder", tail.id)));
         }
-        let dir = self.state_dir.join("salvage").join(tail.id);
-        let part = dir.with_extension("part");
+        let place = kept_salvage::place(&self.state_dir);
+        let dir = place.join(tail.id);
+        let part = dir.with_extension(PART);
         let (fresh, salvages) = (part.clone(), Arc::clone(&self.salvages));
         let begin = move || {
             // A call that was given up may still work on the folder: it is waited for, or told that its time is over.
             let mut number = salvages.lock().unwrap_or_else(PoisonError::into_inner);
             *number += 1;
-            disk::remove_folder(&fresh)?;
+            // What earlier ones were killed over, under whatever epoch, is of no use, and may be large.
+            for half_made in disk::io("read", &place, kept_salvage::half_made(&place))? {
+                disk::remove_folder(&half_made)?;
+            }
             disk::io("make", &fresh, fs::create_dir_all(&fresh))?;
             let file = |name| {
                 let path = fresh.join(name);

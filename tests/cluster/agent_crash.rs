@@ -167,3 +167,22 @@ async fn watching_an_idle_pair_costs_little() {
     eprintln!("two agents, 20 s: {spent} ticks of 10 ms; {written} bytes of WAL");
     assert!(spent < 80, "{spent} ticks: more than 2 % of a core each");
 }
+
+/// Ordered at once, before what the dead server left was read.
+#[tokio::test(flavor = "multi_thread")]
+async fn how_fast_a_start_in_place_recovers_is_measured() {
+    let pair = pair().await;
+    pair.a.ask("CREATE TABLE rows (x text)").await;
+    let insert = "INSERT INTO rows SELECT repeat('x', 1000) FROM generate_series(1, 30000)";
+    for _ in 0..3 {
+        pair.a.ask(insert).await;
+    }
+    assert_eq!(pair.a.agent.facts().recovery_rate, None);
+    let killed = Instant::now();
+    signal(pair.a.postmaster(), "KILL");
+    pair.a.until("its end", is_down).await;
+    pair.a.done(stamp(1, 9), Command::Serve).await;
+    let least = (64 << 20) as f64 / killed.elapsed().as_secs_f64();
+    let rate = pair.a.agent.facts().recovery_rate.expect("a rate");
+    assert!(rate as f64 > least, "{rate} bytes a second, and it took {:?}", killed.elapsed());
+}

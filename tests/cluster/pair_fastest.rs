@@ -156,3 +156,116 @@ async fn a_primary_that_cannot_start_is_tried_with_pauses_until_it_can() {
     pair.host_mut(standby).member.start();
     pair.ends(writer, 0).await;
 }
+
+/// How many MiB of WAL there are to be replayed where that is measured.
+const REPLAYED: &str = "TEST_RECOVERY_MIB";
+
+fn replayed_mib() -> u64 {
+    std::env::var(REPLAYED).map_or(1024, |mib| mib.parse().expect("a number"))
+}
+
+/// What the WAL is of.
+#[derive(Clone, Copy, Debug)]
+enum Load {
+    /// New pages, one after the other.
+    Bulk,
+    /// Small rows with an index whose pages are met at random.
+    Scattered,
+}
+
+impl Load {
+    async fn writes(self, pair: &LivePair, name: &str, mib: u64) {
+        let node = &pair.host(name).node;
+        let session = node.connect().await;
+        let (table, rows) = match self {
+            Self::Bulk => ("bulk (x text)", "repeat('x', 1000) FROM generate_series(1, 7700)"),
+            Self::Scattered => {
+                ("scattered (x text PRIMARY KEY)", "gen_random_uuid() FROM generate_series(1, 20000)")
+            }
+        };
+        session.batch_execute(&format!("CREATE TABLE IF NOT EXISTS {table}; CHECKPOINT")).await.unwrap();
+        let name = table.split(' ').next().unwrap();
+        let written =
+            "SELECT (pg_current_wal_insert_lsn() - redo_lsn) / 1048576 FROM pg_control_checkpoint()";
+        while node.ask(&format!("SELECT trunc(({written}))")).await.parse::<u64>().unwrap() < mib {
+            session.batch_execute(&format!("INSERT INTO {name} SELECT {rows}")).await.unwrap();
+        }
+    }
+}
+
+/// What a sentence of the forecast says: seconds, MiB to be replayed, MiB replayed in a second.
+fn estimate(said: &str) -> (f64, f64, f64) {
+    let word = |before: &str| said.split_once(before).unwrap().1.split(' ').next().unwrap().to_owned();
+    let took = word("in about ");
+    let seconds = match took.strip_suffix("ms") {
+        Some(ms) => ms.parse::<f64>().unwrap() / 1000.0,
+        None => took.strip_suffix('s').unwrap().parse().unwrap(),
+    };
+    let number = |text: String| text.split('/').next().unwrap().parse().unwrap();
+    (seconds, number(word(" (")), number(word("replay at ")))
+}
+
+/// Kills the primary, waits for what follows, and prints it beside what was said of it.
+async fn measured(pair: &LivePair, what: &str, name: &str, said: &str, kind: IncidentKind) -> f64 {
+    let (estimated, mib, rate) = estimate(said);
+    let before = pair.leader().await.and_then(|seen| seen.last_incident).map(|incident| incident.id);
+    kills(pair, name);
+    let over = |s: &Snapshot| ended(s, kind).is_some_and(|incident| Some(&incident.id) != before.as_ref());
+    let seen = pair.shows("service", over).await;
+    let took = ended(&seen, kind).and_then(Incident::rto_ms).unwrap() / 1000.0;
+    let log = std::fs::read_to_string(pair.host(name).node.instance.log_file()).unwrap_or_default();
+    let redo = log.lines().rev().find_map(|line| line.split_once("elapsed: ")).map(|(_, redo)| redo);
+    println!(
+        "{what}: {mib:.0} MiB at {rate:.0} MiB/s: {estimated:.1} s said, {took:.1} s taken, {:.2} of it; redo {redo:?}",
+        took / estimated
+    );
+    took / estimated
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures for some minutes"]
+async fn what_is_said_of_a_start_in_place_is_what_it_takes() {
+    let pair = LivePair::wished(&Wish::default().set("policy.on_crash=restart")).await;
+    let primary = pair.primary().await;
+    no_checkpoints(&pair, primary).await;
+    for (what, load) in [
+        ("bulk, at the assumed rate", Load::Bulk),
+        ("bulk, at the rate of the last", Load::Bulk),
+        ("scattered, at the rate of bulk", Load::Scattered),
+        ("scattered, at the rate of the last", Load::Scattered),
+    ] {
+        // It takes long to write what is scattered.
+        let mib = if matches!(load, Load::Bulk) { replayed_mib() } else { replayed_mib() / 4 };
+        load.writes(&pair, primary, mib).await;
+        pair.whole_again(primary).await;
+        let told = |s: &Snapshot| {
+            let said = s.if_it_crashed.first();
+            said.is_some_and(|said| said.contains("replay at") && estimate(said).1 >= 0.95 * mib as f64)
+        };
+        let said = pair.shows("a forecast", told).await.if_it_crashed.swap_remove(0);
+        measured(&pair, what, primary, &said, IncidentKind::Restart).await;
+        pair.whole_again(primary).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures for some minutes"]
+async fn what_is_said_of_a_promotion_is_what_it_takes() {
+    let pair = LivePair::wished(&Wish::default().set("policy.on_crash=failover")).await;
+    for (load, mib) in [(Load::Bulk, replayed_mib()), (Load::Scattered, replayed_mib() / 4)] {
+        let old = pair.primary().await;
+        let standby = pair.other(old).node.name;
+        no_checkpoints(&pair, old).await;
+        let replays = child(&pair.host(standby).node.config.data_dir, "startup");
+        send(replays, "STOP");
+        load.writes(&pair, old, mib).await;
+        let told = |s: &Snapshot| {
+            let said = s.if_it_crashed.get(1).filter(|said| said.contains("replay at"));
+            said.is_some_and(|said| estimate(said).1 >= 0.95 * mib as f64)
+        };
+        let said = pair.shows("a forecast", told).await.if_it_crashed.swap_remove(1);
+        send(replays, "CONT");
+        measured(&pair, &format!("promotion, {load:?}"), old, &said, IncidentKind::Failover).await;
+        pair.whole_again(standby).await;
+    }
+}

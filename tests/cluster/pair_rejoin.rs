@@ -1,6 +1,8 @@
 //! Nodes come home whatever is done to them on the way, and when a person asks for it.
 
 use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
     path::Path,
     process::{Command, Output},
     time::Duration,
@@ -10,8 +12,9 @@ use locum::model::{IncidentKind, OperationState, Role, Snapshot};
 use serde_json::json;
 
 use crate::{
-    fixture::until,
+    fixture::{bin_dir, missing, until},
     pair::{LivePair, Wish, family, finds, of_folder, primary_of, send, status_of},
+    plain::locum,
 };
 
 /// So slow that a clone of an empty cluster (some 25 MB) takes seconds: there is time to break it.
@@ -295,4 +298,148 @@ async fn the_new_primary_may_die_while_the_old_one_rewinds() {
     // Nobody else can be promoted with a directory that is half rewound: the new one is started in its place.
     let snapshot = pair.ends_with_loss(writer, 1).await.snapshot;
     assert_eq!(primary_of(&snapshot), Some(new));
+}
+
+/// The calls of `pg_waldump` that a salvage makes.
+#[derive(Clone, Copy, Debug)]
+enum Reading {
+    /// Which transactions ended in the lost part.
+    Ended,
+    /// Everything: the list.
+    Listing,
+}
+
+/// PostgreSQL's programs in a folder of their own, of which `pg_waldump` can be held in the middle of what it prints.
+struct Programs(tempfile::TempDir);
+
+impl Programs {
+    fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("locum-test-").tempdir_in("/tmp").expect("a folder");
+        for program in fs::read_dir(bin_dir()).expect("programs").flatten() {
+            if program.file_name() != "pg_waldump" {
+                symlink(program.path(), dir.path().join(program.file_name())).expect("a link");
+            }
+        }
+        let (here, real) = (dir.path().display(), bin_dir().join("pg_waldump").display().to_string());
+        let script = format!(
+            r#"#!/bin/sh
+case "$*" in
+*--rmgr=Transaction*) kind=Ended ;;
+*--rmgr=* | *--quiet* | *--limit=*) kind=None ;;
+*) kind=Listing ;;
+esac
+mv {here}/hold-$kind {here}/held 2>/dev/null || exec {real} "$@"
+half=$(($({real} "$@" 2>/dev/null | wc -l) / 2))
+{real} "$@" 2>/dev/null | head -n $half
+: > {here}/half
+while [ -e {here}/held ]; do sleep 0.01; done
+{real} "$@" | tail -n +$((half + 1))
+"#
+        );
+        let path = dir.path().join("pg_waldump");
+        fs::write(&path, script).expect("a script");
+        // PostgreSQL's user runs it.
+        for path in [dir.path(), &path] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("permissions");
+        }
+        Self(dir)
+    }
+
+    /// The next call of that kind stops when half of it is printed.
+    fn hold(&self, reading: Reading) {
+        fs::write(self.0.path().join(format!("hold-{reading:?}")), "").expect("a file");
+    }
+
+    async fn is_held(&self, folder: &Path) {
+        let half = self.0.path().join("half");
+        until("a salvage that is held", || async { half.exists().then_some(()) }).await;
+        fs::remove_file(half).expect("a file");
+        assert!(!readers(folder).is_empty(), "it is not held");
+    }
+
+    fn go_on(&self) {
+        fs::remove_file(self.0.path().join("held")).expect("a file");
+    }
+}
+
+/// Whoever reads the WAL of a node's folder.
+fn readers(folder: &Path) -> Vec<i32> {
+    let reads = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("pg_waldump")
+    };
+    of_folder(folder).into_iter().filter(reads).collect()
+}
+
+/// How many salvages a node has. Each is whole: what its manifest names is there, and nothing of the work is left.
+fn whole_salvages(state_dir: &Path) -> usize {
+    let all = fs::read_dir(state_dir.join("salvage")).expect("a folder").flatten();
+    let each = all.map(|salvage| {
+        let dir = salvage.path();
+        let manifest = fs::read_to_string(dir.join("MANIFEST")).unwrap_or_else(|e| panic!("{dir:?}: {e}"));
+        let named: Vec<_> = manifest.lines().filter(|line| !line.starts_with('#')).collect();
+        for line in &named {
+            let [name, bytes, _] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            let there = fs::metadata(dir.join(name)).expect("a file of the manifest").len();
+            assert_eq!(there.to_string(), bytes, "{dir:?}: {line}");
+        }
+        let files = fs::read_dir(&dir).expect("a folder").flatten().filter(|file| file.path().is_file());
+        assert_eq!(files.count(), named.len() + 1, "{dir:?}: {manifest}");
+        assert!(
+            named.len() > 3 && dir.extension().is_none() && dir.join("data").is_dir(),
+            "{dir:?}: {manifest}"
+        );
+    });
+    each.count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_ends_while_what_was_lost_is_listed_lists_it_whole() {
+    let programs = Programs::new();
+    let wish = Wish::durability("async").set("policy.lease_ttl=2s").set("policy.leader_ttl=1s");
+    let wish = wish.set(&format!("postgres.bin_dir={}", programs.0.path().display()));
+    let mut pair = LivePair::wished(&wish).await;
+    let rounds = [(Reading::Ended, true), (Reading::Listing, true), (Reading::Listing, false)];
+    for (promotions, (reading, killed)) in (1..).zip(rounds) {
+        let writer = pair.write().await;
+        let old = lose_with_rows(&mut pair).await;
+        let (folder, state) = {
+            let node = &pair.host(old).node;
+            (node.folder().to_owned(), node.state_dir.clone())
+        };
+        programs.hold(reading);
+        pair.host_mut(old).member.start();
+        programs.is_held(&folder).await;
+        let half_made = fs::read_dir(state.join("salvage")).unwrap().flatten().map(|entry| entry.path());
+        assert_eq!(half_made.filter(|path| path.extension().is_some()).count(), 1, "{reading:?}");
+        match killed {
+            true => pair.host_mut(old).member.kill(),
+            false => pair.host_mut(old).member.terminate().await,
+        }
+        // Killed, it leaves the program behind, which ends when it has nobody to write to.
+        assert_eq!(!readers(&folder).is_empty(), killed, "{reading:?}");
+        pair.host_mut(old).member.start();
+        programs.go_on();
+        let incident = pair.whole(promotions).await.last_incident.expect("an incident");
+        let acknowledged = writer.finish().await;
+        let lost = missing(&pair.other(old).node, &acknowledged).await as u64;
+
+        let asked = ["report", "--lost", incident.id.0.as_str(), "--json"];
+        let told = locum(&asked, &pair.config_file(old)).expect(0, &[]).json();
+        let (list, tables) = (&told["list"], &told["list"]["tables"]);
+        let inserted = tables[0]["inserted"].as_u64().unwrap();
+        // Each of the two clients may have had one on its way that it was not told of.
+        assert!(lost > 20 && (lost..=lost + 2).contains(&inserted), "{lost} lost, and listed: {list:#}");
+        assert_eq!((tables.as_array().unwrap().len(), &told["complete"]), (1, &true.into()), "{tables}");
+        assert_eq!(list["committed"], inserted, "each was a transaction of its own");
+        assert_eq!(incident.rpo.lost_transactions, Some(inserted));
+        assert!(list["unknown"].is_null(), "{list:#}");
+        whole_salvages(&state);
+        until("the end of every reader", || async { readers(&folder).is_empty().then_some(()) }).await;
+        eprintln!("{reading:?}, killed {killed}: {lost} acknowledged rows lost, {inserted} listed");
+    }
+    let salvages = pair.hosts.each_ref().map(|host| whole_salvages(&host.node.state_dir));
+    assert_eq!(salvages.into_iter().sum::<usize>(), rounds.len(), "one for each loss");
+    let writer = pair.write().await;
+    pair.ends(writer, 3).await;
 }

@@ -21,6 +21,9 @@ use crate::fixture::{Node, Pair, SOON, until};
 /// How many lossy failovers one run takes; more for a person.
 const ROUNDS: &str = "TEST_LOSS_ROUNDS";
 
+/// At how many moments a salvage is given up.
+const MOMENTS: u32 = 40;
+
 /// Rows inserted, updated, deleted by table.
 type Rows = BTreeMap<String, (u64, u64, u64)>;
 
@@ -326,22 +329,27 @@ async fn what_is_prepared_is_marked_and_a_salvage_that_was_killed_is_made_again_
     client.batch_execute("INSERT INTO t SELECT generate_series(1, 200000)").await.unwrap();
     node.instance.kill_all(None).await.unwrap();
 
-    // Given up at every moment there is, as by a kill: what is left of it is not taken for a salvage.
+    // Given up at moments of all its time, as by a kill: what is left of it is not taken for a salvage.
     let folder = node.state_dir.join("salvage/x");
+    let begun = Instant::now();
+    node.instance.salvage(&of(switch)).await.unwrap();
+    let whole = begun.elapsed();
+    fs::remove_dir_all(&folder).unwrap();
     let mut given_up = 0;
-    for step in 0_u64.. {
-        let within = std::time::Duration::from_millis(step * 7);
-        if tokio::time::timeout(within, node.instance.salvage(&of(switch))).await.is_ok() {
-            break;
-        }
-        given_up += 1;
-        assert!(step < 5000, "it never ends");
+    for moment in 0..MOMENTS {
+        let within = whole * moment / MOMENTS;
+        given_up +=
+            u32::from(tokio::time::timeout(within, node.instance.salvage(&of(switch))).await.is_err());
     }
-    assert!(given_up > 1);
-    fs::create_dir_all(folder.with_extension("part")).unwrap();
-    fs::write(folder.with_extension("part").join("listing.txt"), "half").unwrap();
+    assert!(given_up > MOMENTS / 2, "{given_up}");
+    // One of this epoch and one of an earlier one.
+    let half_made = ["x.part", "w.part"].map(|name| folder.with_file_name(name));
+    for part in &half_made {
+        fs::create_dir_all(part).unwrap();
+        fs::write(part.join("listing.txt"), "half").unwrap();
+    }
     let salvaged = node.instance.salvage(&of(switch)).await.unwrap();
-    assert!(!folder.with_extension("part").exists());
+    assert!(half_made.iter().all(|part| !part.exists()));
     let list = read(&salvaged);
     let seen: Vec<_> = list
         .transactions
