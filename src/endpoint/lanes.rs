@@ -71,3 +71,31 @@ impl Lane {
         });
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail that way")]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_lane_knows_how_many_connections_it_has() {
+        begin().unwrap();
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let lane = quietest().unwrap();
+        let stream = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        lane.carry(stream, async move |_| drop(ended.await));
+        assert_eq!(lane.open.load(Ordering::Relaxed), 1);
+        drop(end);
+        let until = Instant::now() + Duration::from_secs(20);
+        while lane.open.load(Ordering::Relaxed) > 0 {
+            assert!(Instant::now() < until, "it forgets those that have ended");
+            thread::yield_now();
+        }
+    }
+}

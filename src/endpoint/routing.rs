@@ -201,6 +201,16 @@ mod tests {
     }
 
     #[test]
+    fn a_parking_counts_as_the_last_order() {
+        let mut table = primary();
+        table.apply(stamp(1, 1), point("seoul")).unwrap();
+        table.park(stamp(1, 3)).unwrap();
+        assert!(matches!(table.apply(stamp(1, 2), RouteOrder::Hold), Err(Refusal::Stale { .. })));
+        assert!(matches!(table.park(stamp(1, 2)), Err(Refusal::Stale { .. })));
+        assert_eq!((table.stamp(), table.mode()), (stamp(1, 3), Mode::Open));
+    }
+
+    #[test]
     fn the_same_order_again_asks_for_nothing() {
         let mut table = primary();
         for (version, order) in [(1, RouteOrder::Hold), (2, RouteOrder::Cut)] {

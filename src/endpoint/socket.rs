@@ -96,6 +96,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_this_host_lacks_is_no_fault_of_the_other_side() {
+        let is = |errno: Errno| is_shortage(&io::Error::from_raw_os_error(errno.raw_os_error()));
+        assert!([Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].into_iter().all(is));
+        assert!(![Errno::CONNREFUSED, Errno::CONNRESET, Errno::HOSTUNREACH].into_iter().any(is));
+    }
+
     #[tokio::test]
     async fn a_target_that_does_not_answer_is_given_up_after_the_deadline() {
         let socket = TcpSocket::new_v4().unwrap();

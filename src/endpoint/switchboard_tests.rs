@@ -58,6 +58,8 @@ fn no_connection_is_opened_to_a_target_that_is_not_offered_any_more() {
     offer(vec![seoul()]);
     let life = board.pick().unwrap();
     let kept = board.link(&life, 1).unwrap();
+    offer(vec![seoul()]);
+    assert!(Arc::ptr_eq(&life, &board.pick().unwrap()), "what goes on being offered goes on living");
     offer(Vec::new());
     assert!(board.link(&life, 1).is_none());
     assert_eq!(board.facts("").open, 1, "whoever was there is kept");

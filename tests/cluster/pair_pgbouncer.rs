@@ -269,6 +269,9 @@ async fn a_pause_ends_by_its_limit_and_with_the_next_life_of_a_member_that_died(
     until("the reason", || async { told().then_some(()) }).await;
     short.order(stamp(7), point());
     well(&short).await;
+    // The next switchover may pause again.
+    short.order(stamp(8), RouteOrder::Hold);
+    assert_eq!(short.park(stamp(8), BTreeSet::new()).await, Reply::Done);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

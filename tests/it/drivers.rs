@@ -86,7 +86,7 @@ async fn receive(
     State(receiver): State<Receiver>,
     headers: HeaderMap,
     body: Bytes,
-) -> (StatusCode, [(&'static str, &'static str); 1], &'static str) {
+) -> (StatusCode, [(&'static str, &'static str); 1], String) {
     let signed = headers.get("Locum-Signature").unwrap().to_str().unwrap().to_owned();
     receiver.told.lock().unwrap().push((signed, body.to_vec()));
     let answer = {
@@ -96,7 +96,11 @@ async fn receive(
     if answer == HANGS {
         std::future::pending::<()>().await;
     }
-    (StatusCode::from_u16(answer).unwrap(), [("Location", "/elsewhere")], "no such zone")
+    (
+        StatusCode::from_u16(answer).unwrap(),
+        [("Location", "/elsewhere")],
+        format!("no such zone{}", ".".repeat(10_000)),
+    )
 }
 
 impl Receiver {
@@ -185,6 +189,7 @@ async fn an_answer_that_refuses_is_quoted() {
     let facts = until(&hook, |facts| facts.problem.is_some()).await;
     let problem = facts.problem.unwrap();
     assert!(problem.contains("404") && problem.contains("no such zone"), "{problem}");
+    assert!(problem.len() < 1000, "{}", problem.len());
 }
 
 #[tokio::test]

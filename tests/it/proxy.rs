@@ -132,7 +132,9 @@ async fn a_hold_lets_existing_connections_go_on_and_new_ones_wait() {
     point(&proxy, stamp(1, 3), &seoul);
     assert_eq!(ask(&mut new, "3").await.unwrap(), "seoul 3");
     assert_eq!(ask(&mut existing, "4").await.unwrap(), "seoul 4", "the same target keeps its connections");
-    assert_eq!(proxy.facts().held_total, 1, "who did not wait is not counted");
+    let facts = proxy.facts();
+    assert_eq!(facts.held_total, 1, "who did not wait is not counted");
+    assert!(facts.repoint.is_some_and(|repoint| repoint.under == stamp(1, 3) && repoint.confirmed.is_some()));
 }
 
 #[tokio::test]
@@ -316,6 +318,16 @@ async fn a_taken_port_is_reported_with_address_endpoint_and_the_way_out() {
     config.listen = "192.0.2.1:0".parse().unwrap();
     let error = Proxy::bind(&config, Arc::new(SystemClock)).err().unwrap();
     assert!(matches!(error, BindError::NotHere { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_dropped_is_closed() {
+    let (proxy, seoul) = (proxy(), Server::start("seoul").await);
+    point(&proxy, stamp(1, 1), &seoul);
+    let mut client = client(&proxy).await;
+    ask(&mut client, "1").await.unwrap();
+    drop(proxy);
+    ends_promptly(&mut client).await;
 }
 
 #[tokio::test]

@@ -66,7 +66,9 @@ async fn repointed(driven: &Driven, wanted: impl Fn(&Repoint) -> bool) {
 async fn a_repeated_order_is_not_carried_out_again_but_ends_a_pause() {
     let (driven, _) = driven(true, LONG);
     let task = || driven.shared.tasks.borrow().clone();
+    let changes = driven.changes();
     driven.order(stamp(1), point("busan"));
+    assert!(changes.has_changed().unwrap());
     let (given, led) = task();
     driven.order(stamp(1), point("busan"));
     assert_eq!(task().0, given);
@@ -75,6 +77,12 @@ async fn a_repeated_order_is_not_carried_out_again_but_ends_a_pause() {
     driven.order(stamp(1), point("busan"));
     assert_eq!(task().1, led);
     repointed(&driven, |repoint| repoint.confirmed.is_some()).await;
+}
+
+#[tokio::test]
+async fn a_pause_that_does_not_come_about_is_said_to_have_failed() {
+    let (driven, _) = driven(false, Duration::from_millis(10));
+    assert_eq!(driven.park(stamp(1), BTreeSet::new()).await, Reply::Failed("it cannot be had".into()));
 }
 
 #[tokio::test]

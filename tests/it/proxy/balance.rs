@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use locum::{
     config::Balance,
     endpoint::{balance::Offer, follow, routing::Target},
-    model::{ClusterName, Snapshot},
+    model::{ClusterName, EndpointFacts, Snapshot},
 };
 use serde_json::json;
 use tokio::{net::TcpSocket, sync::watch};
@@ -175,13 +175,13 @@ async fn nobody_goes_on_waiting_for_one_that_hangs_once_the_other_is_up() {
     assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
 }
 
-/// What a member sees while this standby is well.
-fn shown(standby: &Server) -> Arc<Snapshot> {
+/// What a member sees while this standby lacks so much of the WAL.
+fn shown(primary: &str, standby: &Server, lag: u64) -> Arc<Snapshot> {
     let status = |name: &str, primary: bool, address: &str| {
         serde_json::from_value(json!({
             "node": name, "database": address, "heard_ms": 1.0, "role": if primary { "primary" } else { "standby" },
             "serving": primary, "sync": false, "streaming": !primary, "timeline": 1, "lsn": null,
-            "lag_bytes": (!primary).then_some(0), "replay_bytes": (!primary).then_some(0),
+            "lag_bytes": (!primary).then_some(lag), "replay_bytes": (!primary).then_some(0),
             "promise": null, "job": null, "error": null,
         }))
         .unwrap()
@@ -193,7 +193,7 @@ fn shown(standby: &Server) -> Arc<Snapshot> {
         leader: None,
         store_error: None,
         intent: None,
-        nodes: vec![status("jeju", true, "127.0.0.1:1"), status(&standby.name, false, &standby.address)],
+        nodes: vec![status("jeju", true, primary), status(&standby.name, false, &standby.address)],
         endpoints: Vec::new(),
         rpo: None,
         findings: Vec::new(),
@@ -209,14 +209,36 @@ fn shown(standby: &Server) -> Arc<Snapshot> {
 async fn when_the_member_is_stuck_new_clients_wait_and_those_that_are_there_stay() {
     let config = endpoint(EndpointKind::Standbys, 1000, DEADLINE);
     let (proxy, seoul) = (bind(&config), Server::start("seoul").await);
-    let (member, sees) = watch::channel(shown(&seoul));
+    let (member, sees) = watch::channel(shown("127.0.0.1:1", &seoul, 0));
     let _following = follow(&proxy, &config, sees);
     let (_, mut reader) = who(&proxy).await;
     until(&proxy, |facts| facts.mode == Mode::Holding).await;
     let mut late = client(&proxy).await;
     until(&proxy, |facts| facts.held == 1).await;
     assert_eq!(ask(&mut reader, "still here").await.unwrap(), "seoul still here");
-    member.send(shown(&seoul)).unwrap();
+    member.send(shown("127.0.0.1:1", &seoul, 0)).unwrap();
     assert_eq!(ask(&mut late, "at last").await.unwrap(), "seoul at last");
     assert_eq!(proxy.facts().cut_total, 0);
+}
+
+#[tokio::test]
+async fn which_standbys_serve_and_whether_the_primary_does_is_as_configured() {
+    let (seoul, jeju) = (Server::start("seoul").await, Server::start("jeju").await);
+    for fallback in [false, true] {
+        let mut config = endpoint(EndpointKind::Standbys, 1000, DEADLINE);
+        (config.tuning.max_lag, config.tuning.fallback) = (100, fallback);
+        let proxy = bind(&config);
+        let (member, sees) = watch::channel(shown(&jeju.address, &seoul, 100));
+        let _following = follow(&proxy, &config, sees);
+        assert_eq!(who(&proxy).await.0, "seoul");
+        member.send(shown(&jeju.address, &seoul, 101)).unwrap();
+        let serves = |name| {
+            move |facts: &EndpointFacts| {
+                facts.traffic.targets.iter().any(|target| target.node == node(name) && target.serving)
+            }
+        };
+        until(&proxy, |facts| !serves("seoul")(facts)).await;
+        assert_eq!(serves("jeju")(&proxy.facts()), fallback);
+        assert_eq!(proxy.facts().mode == Mode::Open, fallback);
+    }
 }

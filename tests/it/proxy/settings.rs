@@ -185,4 +185,6 @@ async fn the_longest_gap_stays_when_a_shorter_one_follows() {
     assert_eq!(gaps(), (Some(2_000), Some(5_000)));
     point_to(&proxy, stamp(4, 4), "jeju", &nobody().await);
     assert_eq!(gaps(), (None, Some(5_000)), "how long this one lasts is not known yet");
+    let seoul = proxy.facts().traffic.targets.into_iter().find(|target| target.node == node("seoul"));
+    assert_eq!(seoul.map(|seoul| seoul.bytes_up), Some(4), "both times together");
 }
