@@ -392,7 +392,11 @@ fn a_declared_standby_is_promoted_and_then_clients_are_led_to_it() {
     recruit(&mut view);
     *view.intent_mut() = view.intent_mut().declared(tokyo());
     let slots = vec![seoul().slot()];
-    assert!(orders(&decide(&view)).contains(&(tokyo(), Command::Promote { names: vec![], slots })));
+    let promote = (tokyo(), Command::Promote { names: vec![], slots });
+    assert!(orders(&decide(&view)).contains(&promote));
+    let mut unheard = view.clone();
+    unheard.nodes.remove(&seoul());
+    assert!(orders(&decide(&unheard)).contains(&promote), "this leader has never heard the old primary");
 
     let stamp = view.intent_mut().stamp();
     let promoted = Primary {
@@ -595,6 +599,18 @@ fn an_old_primary_with_more_is_rewound_else_cloned_else_quarantined() {
 }
 
 #[test]
+fn the_timeline_of_the_last_checkpoint_tells_whose_the_rest_of_the_wal_is() {
+    let brings_back = |timeline: u32, end: u64| {
+        let mut left = Down { wal_end: Some(Lsn(end)), ..down(true) };
+        left.control.as_mut().expect("a control file").timeline = Timeline(timeline);
+        let orders = orders(&decide(&failed_over(left)));
+        orders.into_iter().map(|(_, command)| command.name()).collect::<Vec<_>>()
+    };
+    assert_eq!(brings_back(4, FLUSHED.0 + 8), ["follow"], "it has followed since the switch");
+    assert_eq!(brings_back(2, FLUSHED.0 - 8), ["rewind"], "it missed the switch before that one too");
+}
+
+#[test]
 fn an_old_primary_whose_wal_is_gone_or_cannot_be_read_is_not_waited_for_without_end() {
     let lost = [Finding::StandbyLost { node: seoul() }];
     let gone = failed_over(Down { wal_end: None, wal_gone: true, ..down(true) });
@@ -669,6 +685,15 @@ fn a_directory_of_another_system_is_not_touched() {
     let plan = decide(&view);
     assert_eq!(orders(&plan), vec![]);
     assert!(plan.findings.contains(&Finding::ForeignData { node: seoul() }));
+}
+
+#[test]
+fn a_recruit_that_streams_from_where_it_should_is_led_there_again() {
+    let mut view = rejoined();
+    let stamp = view.intent_mut().stamp();
+    view.standby_mut(&seoul()).recruited = Some(stamp);
+    let follow = (seoul(), Command::Follow(upstream(&tokyo(), &seoul())));
+    assert!(orders(&decide(&view)).contains(&follow));
 }
 
 /// Seoul streams from tokyo again; the set is empty.
