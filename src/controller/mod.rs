@@ -297,6 +297,9 @@ impl Controller {
     /// Writes the incident where it changed. The store's answer is not waited for: it is no part of the recovery.
     fn record(&mut self) {
         let Some(leading) = self.world.leading.clone() else { return };
+        for incident in self.tracker.completed() {
+            self.recorder.save(leading.leadership.clone(), incident);
+        }
         for incident in self.tracker.changed() {
             self.last_incident = Some(incident.clone());
             self.recorder.save(leading.leadership.clone(), incident);
@@ -333,9 +336,7 @@ impl Controller {
             self.world.failed_over(now.back(ago));
         }
         self.last_incident = past.last().cloned();
-        if let Some(incident) = past.last() {
-            self.tracker.take_up(incident.clone());
-        }
+        self.tracker.take_up(past);
     }
 
     fn ask(&mut self, request: Request) {

@@ -22,6 +22,10 @@ pub(super) struct Tracker {
     /// An endpoint whose member was not heard for this long is not waited for: it may be gone with its host.
     detect: Duration,
     open: Option<Incident>,
+    /// Failovers that something else cut off before the old primary's disk was read.
+    unread: Vec<Incident>,
+    /// Those of them that are complete now, and not recorded yet.
+    read: Vec<Incident>,
     /// States that are not recorded yet; of one incident the last counts.
     pending: Vec<Incident>,
     recorded: Option<Incident>,
@@ -34,7 +38,18 @@ pub(super) struct Tracker {
 impl Tracker {
     pub(super) fn new(node: NodeId, objectives: Objectives, detect: Duration) -> Self {
         let wall = (Mono::default(), Timestamp::UNIX_EPOCH);
-        Self { node, objectives, detect, open: None, pending: Vec::new(), recorded: None, wall, counts: None }
+        Self {
+            node,
+            objectives,
+            detect,
+            open: None,
+            unread: Vec::new(),
+            read: Vec::new(),
+            pending: Vec::new(),
+            recorded: None,
+            wall,
+            counts: None,
+        }
     }
 
     pub(super) fn open(&self) -> Option<&Incident> {
@@ -44,15 +59,18 @@ impl Tracker {
     /// Leadership was lost: whoever leads now goes on with the record in the store.
     pub(super) fn forget(&mut self) {
         (self.open, self.recorded) = (None, None);
+        self.unread.clear();
+        self.read.clear();
         self.pending.clear();
     }
 
-    /// Goes on with an incident that a former leader began, if it has not ended. Its marks are taken as they are: on
-    /// one machine all members share the clock they were read from.
-    pub(super) fn take_up(&mut self, incident: Incident) {
-        if !incident.closed && self.open.is_none() {
+    /// Goes on with what a former leader recorded, oldest first: the last incident, if it has not ended, and what was not known
+    /// of others. Marks are taken as they are: on one machine all members share the clock they were read from.
+    pub(super) fn take_up(&mut self, past: &[Incident]) {
+        past.iter().filter(|incident| incident.closed).for_each(|incident| self.is_to_be_read(incident));
+        if let Some(incident) = past.last().filter(|incident| !incident.closed && self.open.is_none()) {
             self.recorded = Some(incident.clone());
-            self.open = Some(incident);
+            self.open = Some(incident.clone());
             self.counts = None;
         }
     }
@@ -65,6 +83,11 @@ impl Tracker {
             states.extend(self.open.clone());
         }
         states
+    }
+
+    /// Earlier incidents whose records have become complete since the last call.
+    pub(super) fn completed(&mut self) -> Vec<Incident> {
+        std::mem::take(&mut self.read)
     }
 
     pub(super) fn deviation(&mut self, what: String) {
@@ -223,8 +246,35 @@ impl Tracker {
     }
 
     fn close(&mut self) {
-        self.pending.extend(self.open.take().map(|incident| Incident { closed: true, ..incident }));
+        if let Some(incident) = self.open.take() {
+            let closed = Incident { closed: true, ..incident };
+            self.is_to_be_read(&closed);
+            self.pending.push(closed);
+        }
         self.recorded = None;
+    }
+
+    /// Notes a failover whose loss is not known yet.
+    fn is_to_be_read(&mut self, closed: &Incident) {
+        const KEPT: usize = 64;
+        let known = closed.rpo.lost_bytes.is_some() || closed.rpo.lost_unknown.is_some();
+        if closed.kind == IncidentKind::Failover && !known {
+            self.unread.push(closed.clone());
+            self.unread.drain(..self.unread.len().saturating_sub(KEPT));
+        }
+    }
+
+    /// The old primary of an earlier failover has come back since: what it gave up under that epoch belongs to that record.
+    fn read_late(&mut self, view: &View) {
+        let read = &mut self.read;
+        self.unread.retain_mut(|incident| {
+            let agent = incident.from.as_ref().and_then(|old| view.agent(old));
+            let lost = agent.and_then(|agent| agent.lost.as_ref());
+            let Some(lost) = lost.filter(|lost| lost.under.epoch == incident.epoch) else { return true };
+            note_loss(incident, lost);
+            read.push(incident.clone());
+            false
+        });
     }
 
     /// Sees how far things have come.
@@ -235,6 +285,7 @@ impl Tracker {
             return;
         }
         let Some(intent) = &view.intent else { return };
+        self.read_late(view);
         self.found_under_way(intent, view, now);
         self.restart_in_place(intent, view, plan, now);
         let reached = Reached { view, since: now.back(self.detect) };

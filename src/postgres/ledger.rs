@@ -369,6 +369,19 @@ mod tests {
     }
 
     #[test]
+    fn files_made_in_the_range_are_known_for_new_ones() {
+        let file = |number| Filenode { number, ..T };
+        let mut ledger = Ledger::new(FROM, None);
+        let made = vec![record(999, 0, What::Made(file(1))), record(1000, 0, What::Made(file(2)))];
+        assert_eq!(ended(&mut ledger, made), []);
+        assert_eq!(
+            ledger.totals.made,
+            [file(2)].into(),
+            "the new primary may have another one of that number"
+        );
+    }
+
+    #[test]
     fn an_insertion_that_met_a_conflict_is_none() {
         let mut ledger = Ledger::new(FROM, None);
         let withdrawn = record(1001, 1, What::Rows(T, Change::Withdrawn, 1));

@@ -294,9 +294,14 @@ impl Records {
     ) -> Result<Outcome, StoreError> {
         let key = self.key(&format!("incident/{}", sortable(&incident.id)));
         // Every member looks at the last one with every change: that must not cost a reading of all.
-        let mut writes = vec![put(key.clone(), incident)?, put(self.key("last_incident"), incident)?];
+        let is_new = self.store.get(&key).await?.is_none();
+        let mut writes = vec![put(key.clone(), incident)?];
+        // An earlier one is completed when its old primary comes back, and stays an earlier one.
+        if is_new || self.last_incident().await?.is_none_or(|last| last.id == incident.id) {
+            writes.push(put(self.key("last_incident"), incident)?);
+        }
         // Only a new one makes it one too many.
-        if self.store.get(&key).await?.is_none() {
+        if is_new {
             let kept = self.stored_incidents().await?;
             let surplus = (kept.len() + 1).saturating_sub(INCIDENTS_KEPT);
             writes.extend(kept.into_iter().take(surplus).map(|entry| Write::Delete(entry.key)));

@@ -1,6 +1,6 @@
 //! The old primary comes back, and what it gave up is counted and kept.
 
-use locum::model::{Command, Reply, Server, Switch};
+use locum::model::{Command, Reply, Server, Switch, Timeline};
 
 use super::agent_fixture::{Pair, is_down, pair, primary, promote, signal, stamp, standby};
 use crate::fixture::Small;
@@ -172,6 +172,79 @@ async fn a_rewind_that_did_not_end_is_never_started() {
         assert!(matches!(reply, Reply::Refused(_)), "{reply:?}");
     }
     assert!(is_down(&pair.a.agent.facts()));
+}
+
+/// What was saved before the first try is not replaced by what a directory looks like that is half of another history.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_is_saved_once_however_often_a_rewind_is_tried() {
+    use std::os::unix::fs::MetadataExt;
+    let pair = pair().await;
+    let switch = lost_a_row(&pair).await;
+    let mut nowhere = pair.b.upstream_for(&pair.a);
+    nowhere.address = format!("127.0.0.1:{}", super::agent_fixture::free_port());
+    let mut saved = Vec::new();
+    for version in [9, 10] {
+        let reply = pair.a.agent.order(stamp(2, version), Command::Rewind(nowhere.clone(), switch)).await;
+        assert!(matches!(reply, Reply::Failed(_)), "{reply:?}");
+        let lost = pair.a.agent.facts().lost.expect("a lost tail");
+        assert_eq!((lost.transactions, lost.under), (1, stamp(2, 9)));
+        saved.push(std::fs::metadata(lost.salvage.expect("a salvage")).expect("a folder").ino());
+    }
+    assert_eq!(saved[0], saved[1]);
+    pair.a.done(stamp(2, 11), Command::Rewind(pair.b.upstream_for(&pair.a), switch)).await;
+    let facts = pair.a.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
+    assert_eq!(facts.lost.map(|lost| lost.transactions), Some(1));
+}
+
+/// Starts a fenced server as a standby and promotes it, as somebody might by hand.
+async fn promoted_by_hand(node: &super::agent_fixture::Node) -> Switch {
+    node.agent.stop().await;
+    std::fs::write(node.cfg.data_dir.join("standby.signal"), "").unwrap();
+    let ctl = |more: &[&str]| {
+        let dir = node.cfg.data_dir.to_str().unwrap();
+        let mut ctl = super::agent_fixture::program("pg_ctl");
+        let options = node.cfg.options.join(" ");
+        let done = ctl.args(["-D", dir, "-w", "-l", "/dev/null", "-o", &options]).args(more).status();
+        assert!(done.unwrap().success(), "{more:?}");
+    };
+    ctl(&["start"]);
+    ctl(&["promote"]);
+    node.ask("CHECKPOINT").await;
+    let timeline = node.ask("SELECT timeline_id FROM pg_control_checkpoint()").await;
+    let file = node.cfg.data_dir.join(format!("pg_wal/{:08X}.history", timeline.parse::<u32>().unwrap()));
+    let history = std::fs::read_to_string(file).unwrap();
+    let last: Vec<_> = history.lines().last().unwrap().split_whitespace().collect();
+    Switch { timeline: Timeline(last[0].parse().unwrap()), at: last[1].parse().unwrap() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_begins_where_its_own_timeline_was_left_however_many_followed() {
+    let pair = pair().await;
+    let first = lost_a_row(&pair).await.expect("a switch");
+    pair.b.done(stamp(3, 9), Command::Fence).await;
+    let second = promoted_by_hand(&pair.b).await;
+    assert_eq!((first.timeline, second.timeline), (Timeline(1), Timeline(2)));
+    pair.a.done(stamp(3, 10), Command::Rewind(pair.b.upstream_for(&pair.a), Some(second))).await;
+    let facts = pair.a.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
+    let lost = facts.lost.expect("a lost tail");
+    assert_eq!((lost.from, lost.transactions, lost.unknown), (first.at, 1, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeline_of_the_same_number_is_not_taken_for_the_new_primarys() {
+    let mut pair = pair().await;
+    let switch = lost_a_row(&pair).await;
+    let own = promoted_by_hand(&pair.a).await;
+    assert!(switch.is_some_and(|switch| switch.timeline == own.timeline && switch.at < own.at));
+    pair.a.ask("INSERT INTO rows VALUES (2)").await;
+    pair.a.restart_agent().await;
+    pair.a.until("a primary", |f| primary(f).is_some()).await;
+    pair.a.done(stamp(2, 9), Command::Fence).await;
+    pair.a.done(stamp(2, 10), Command::Clone(pair.b.upstream_for(&pair.a), switch)).await;
+    let facts = pair.a.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
+    let lost = facts.lost.expect("a lost tail");
+    let rows = lost.tables.iter().find(|table| table.table == "public.rows").map(|table| table.inserted);
+    assert!(rows >= Some(1), "{lost:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,6 +71,7 @@ async fn rescued_and_promoted(rows: u32) -> Duration {
     // Made before the promotion: its checkpoint leaves the segment that the old primary begins to stream with.
     let slots = vec![pair.a.id.slot()];
     pair.b.done(stamp(2, 7), Command::Promote { names: vec![], slots: slots.clone() }).await;
+    assert_eq!(pair.b.ask("SELECT slot_name FROM pg_replication_slots").await, slots[0]);
     assert_eq!(pair.b.ask("SELECT count(*) FROM t").await, written);
     assert_eq!(pair.b.primary().switch.unwrap().at, end, "the old primary can follow as it is");
     // Too late: it is refused, and changes nothing.
@@ -189,6 +190,10 @@ async fn wal_is_handed_out_only_while_the_fence_stands() {
     assert!(agent.wal(ask(&pair, 2, Lsn(at.0 + 8), 1)).await.is_err(), "no page begins there");
     let foreign = WalAsk { system: locum::model::SystemId(5), ..ask(&pair, 2, at, 1) };
     assert!(agent.wal(foreign).await.is_err());
+    let later = pair.a.cfg.data_dir.join("pg_wal/0000000200000000000000FF");
+    std::fs::write(&later, "").unwrap();
+    assert!(agent.wal(ask(&pair, 2, at, 1)).await.is_err(), "it had left that timeline");
+    std::fs::remove_file(later).unwrap();
     // Declared again: from its start on nothing more is handed out.
     pair.a.done(stamp(3, 7), Command::Serve).await;
     assert!(agent.wal(ask(&pair, 2, at, 1)).await.is_err() && agent.wal(ask(&pair, 3, at, 1)).await.is_err());

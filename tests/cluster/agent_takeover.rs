@@ -156,6 +156,11 @@ async fn a_handover_needs_no_rewind() {
     pair.a.done(stamp(2, 9), Command::Follow(pair.b.upstream_for(&pair.a))).await;
     pair.a.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
     assert_eq!(pair.a.standby().upstream, Some(pair.b.upstream_for(&pair.a)));
+    assert_eq!(
+        pair.a.ask("SELECT count(*) FROM pg_replication_slots").await,
+        "0",
+        "it would keep WAL for ever"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

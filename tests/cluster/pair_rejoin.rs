@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use locum::model::{IncidentKind, OperationState, Role, Snapshot};
+use locum::model::{Incident, IncidentKind, OperationState, Role, Snapshot};
 use serde_json::json;
 
 use crate::{
@@ -298,6 +298,37 @@ async fn the_new_primary_may_die_while_the_old_one_rewinds() {
     // Nobody else can be promoted with a directory that is half rewound: the new one is started in its place.
     let snapshot = pair.ends_with_loss(writer, 1).await.snapshot;
     assert_eq!(primary_of(&snapshot), Some(new));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_lost_is_recorded_although_the_new_primary_crashed_before_it_was_read() {
+    let wish = Wish::durability("async").set("policy.lease_ttl=2s").set("policy.leader_ttl=1s");
+    let mut pair = LivePair::wished(&wish).await;
+    let writer = pair.write().await;
+    let old = lose_with_rows(&mut pair).await;
+    let new = pair.other(old).node.name;
+    let ended = |s: &Snapshot, kind: IncidentKind| {
+        s.incident.as_ref().is_some_and(|incident| incident.kind == kind && incident.rto_ms().is_some())
+    };
+    pair.shows("the end of the outage", |s| ended(s, IncidentKind::Failover)).await;
+    send(family(&pair.host(new).node.config.data_dir)[0], "KILL");
+    pair.shows("a start in place", |s| ended(s, IncidentKind::Restart)).await;
+    pair.host_mut(old).member.start();
+    pair.whole(1).await;
+    let api = &pair.host(new).api;
+    let recorded = until("a record of what was lost", || async {
+        let (_, told) = api.get("/v1/incidents").await?;
+        let all: Vec<Incident> = serde_json::from_value(told["incidents"].clone()).ok()?;
+        let kinds: Vec<_> = all.iter().map(|incident| incident.kind).collect();
+        assert_eq!(kinds, [IncidentKind::Failover, IncidentKind::Restart]);
+        all.into_iter().next().filter(|incident| incident.rpo.lost_bytes.is_some())
+    })
+    .await;
+    assert!(recorded.rpo.lost_transactions > Some(20) && recorded.rpo.salvage.is_some(), "{recorded:#?}");
+    locum(&["report", "--lost", &recorded.id.0], &pair.config_file(new)).expect(0, &["public.t in postgres"]);
+    let ended = pair.ends_with_loss(writer, 1).await;
+    assert!(Some(ended.missing as u64) <= recorded.rpo.lost_transactions, "{recorded:#?}");
+    assert_eq!(ended.snapshot.last_incident.map(|last| last.kind), Some(IncidentKind::Restart));
 }
 
 /// The calls of `pg_waldump` that a salvage makes.

@@ -155,8 +155,12 @@ async fn one_round(pair: &Pair, round: u32) {
     early.batch_execute("BEGIN; INSERT INTO early SELECT generate_series(1, 5)").await.unwrap();
     let rolled_back = old.connect().await;
     rolled_back.batch_execute("BEGIN; INSERT INTO early SELECT generate_series(6, 9)").await.unwrap();
+    // No commit has flushed them yet.
+    old.ask(&format!("CREATE TABLE flushed_{round} ()")).await;
+    let early_until: Lsn = old.ask("SELECT pg_current_wal_flush_lsn()").await.parse().unwrap();
     pair.streams().await;
     let switch = promote_cut(pair).await;
+    assert!(switch.at >= early_until);
 
     let stop = Arc::new(AtomicBool::new(false));
     let writers = async {

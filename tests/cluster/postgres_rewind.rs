@@ -113,6 +113,10 @@ async fn a_running_server_and_another_system_are_not_rewound() {
     node.instance.kill_all(None).await.unwrap();
     let other = node.instance.rewind(&stranger.source(), |_| ()).await;
     assert!(matches!(other, Err(RewindError::Impossible(_))), "{other:?}");
+    assert!(
+        node.instance.has_standby_signal().await.unwrap(),
+        "it was recovered, and could come up as a primary"
+    );
     assert!(!node.state_dir.join("kept").exists());
 
     stranger.instance.kill_all(None).await.unwrap();

@@ -149,7 +149,10 @@ fn a_crash_loop_fails_over_once_and_then_holds_with_growing_pauses() {
             let at = |ms: u64| Mono(NOW.0 + ms * 1000);
             let mut view = view.clone();
             let holds = |now: Mono, view: &mut View| {
-                view.nodes.values_mut().for_each(|node| node.heard = now);
+                for node in view.nodes.values_mut() {
+                    node.heard = now;
+                    node.agent.iter_mut().for_each(|agent| agent.server.at = now);
+                }
                 plan(view, &seen, &policy, now)
             };
             let early = holds(at(pause * 1000 - 1), &mut view);

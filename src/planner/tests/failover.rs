@@ -303,7 +303,11 @@ fn a_declared_standby_is_promoted_and_then_clients_are_led_to_it() {
     recruit(&mut view);
     *view.intent_mut() = view.intent_mut().declared(tokyo());
     let slots = vec![seoul().slot()];
-    assert!(orders(&decide(&view)).contains(&(tokyo(), Command::Promote { names: vec![], slots })));
+    let promote = (tokyo(), Command::Promote { names: vec![], slots });
+    assert!(orders(&decide(&view)).contains(&promote));
+    let mut unheard = view.clone();
+    unheard.nodes.remove(&seoul());
+    assert!(orders(&decide(&unheard)).contains(&promote), "this leader has never heard the old primary");
 
     let stamp = view.intent_mut().stamp();
     let promoted = Primary {

@@ -292,6 +292,24 @@ fn nobody_is_declared_while_somebody_further_is_being_recruited() {
     assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(tokyo()));
 }
 
+#[test]
+fn a_standby_outside_the_set_is_recruited_as_well() {
+    let (mut view, osaka) = two_recruits();
+    let both = set(&[tokyo()]);
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next, intent.durability) = (both.clone(), both, Durability::Sync);
+    view.standby_mut(&osaka).recruited = None;
+    assert!(orders(&decide(&view)).contains(&(osaka, Command::Recruit)), "it may be all that is left");
+}
+
+#[test]
+fn in_async_the_furthest_is_declared_whatever_the_priorities() {
+    let (mut view, osaka) = two_recruits();
+    view.agent_mut(&tokyo()).priority = 9;
+    let next = plan(&view, &Memory::default(), &in_async(), NOW);
+    assert_eq!(declared(&next).and_then(|next| next.primary.clone()), Some(osaka));
+}
+
 /// Seoul's own member, which does not lead and does not hear the leader; tokyo takes nothing more.
 fn left_alone() -> (View, Memory) {
     let mut view = healthy();

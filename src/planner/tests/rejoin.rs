@@ -143,6 +143,18 @@ fn an_old_primary_with_more_is_rewound_else_cloned_else_quarantined() {
 }
 
 #[test]
+fn the_timeline_of_the_last_checkpoint_tells_whose_the_rest_of_the_wal_is() {
+    let brings_back = |timeline: u32, end: u64| {
+        let mut left = Down { wal_end: Some(Lsn(end)), ..down(true) };
+        left.control.as_mut().expect("a control file").timeline = Timeline(timeline);
+        let orders = orders(&decide(&failed_over(left)));
+        orders.into_iter().map(|(_, command)| command.name()).collect::<Vec<_>>()
+    };
+    assert_eq!(brings_back(4, FLUSHED.0 + 8), ["follow"], "it has followed since the switch");
+    assert_eq!(brings_back(2, FLUSHED.0 - 8), ["rewind"], "it missed the switch before that one too");
+}
+
+#[test]
 fn an_old_primary_whose_wal_is_gone_or_cannot_be_read_is_not_waited_for_without_end() {
     let lost = [Finding::StandbyLost { node: seoul() }];
     let gone = failed_over(Down { wal_end: None, wal_gone: true, ..down(true) });

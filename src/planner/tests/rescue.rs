@@ -78,6 +78,9 @@ fn there_is_no_rescue_where_it_could_bring_nothing() {
     let mut unfenced = behind(None);
     unfenced.server(&seoul(), Server::Down(down(true)));
     assert!(!rescues(&decide(&unfenced)), "its orphans may still be writing");
+    let mut half = behind(None);
+    half.agent_mut(&seoul()).unfinished = Some(Unfinished::Rewind);
+    assert!(!rescues(&decide(&half)), "what is half rewound is of two histories");
     let mut proven = vacant();
     recruit(&mut proven);
     fence(&mut proven, None);

@@ -176,3 +176,12 @@ fn names_changed_by_somebody_else_are_set_right_and_said() {
     assert_eq!(orders(&plan), vec![(seoul(), Command::SetNames(vec![name_of(&tokyo())]))]);
     assert!(plan.findings.contains(&Finding::NamesChanged { node: seoul() }));
 }
+
+#[test]
+fn a_recruit_that_streams_from_where_it_should_is_led_there_again() {
+    let mut view = rejoined();
+    let stamp = view.intent_mut().stamp();
+    view.standby_mut(&seoul()).recruited = Some(stamp);
+    let follow = (seoul(), Command::Follow(upstream(&tokyo(), &seoul())));
+    assert!(orders(&decide(&view)).contains(&follow));
+}

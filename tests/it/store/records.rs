@@ -275,6 +275,12 @@ async fn an_incident_is_kept_and_brought_up_to_date(t: Two) {
     assert_eq!(ids(all), [first, "20261122-084031-e10", "20261122-084031-e9"], "as they happened");
     assert_eq!(ids(t.two.incidents(1).await.expect("incidents")), ["20261122-084031-e9"]);
     assert!(t.two.incidents(0).await.expect("incidents").is_empty());
+    let last = t.two.last_incident().await.expect("the last one");
+    assert_eq!(
+        ids(last.into_iter().collect()),
+        ["20261122-084031-e9"],
+        "one brought up to date is no later one"
+    );
 }
 
 async fn only_the_leader_writes_incidents(t: Two) {
