@@ -240,7 +240,7 @@ async fn a_timeline_of_the_same_number_is_not_taken_for_the_new_primarys() {
     pair.a.restart_agent().await;
     pair.a.until("a primary", |f| primary(f).is_some()).await;
     pair.a.done(stamp(2, 9), Command::Fence).await;
-    pair.a.done(stamp(2, 10), Command::Clone(pair.b.upstream_for(&pair.a), switch)).await;
+    pair.a.done(stamp(2, 10), Command::Clone(pair.b.upstream_for(&pair.a), switch, None)).await;
     let facts = pair.a.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
     let lost = facts.lost.expect("a lost tail");
     let rows = lost.tables.iter().find(|table| table.table == "public.rows").map(|table| table.inserted);
