@@ -27,6 +27,9 @@ use crate::{
     tls::{Identity, Name},
 };
 
+/// For so long a member that was removed still answers: whoever asked for that may be asking this very one what came of it.
+/// Shorter: they are told that it timed out. Longer: it ends later.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a stop may take until it is cut short.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -40,13 +43,16 @@ pub async fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
     super::output::log_to_stderr();
     let config = loaded.config;
     let (stop, stopped) = watch::channel(false);
-    let member = Running::start(&config, stopped).await?;
+    let mut member = Running::start(&config, stopped).await?;
     tracing::info!(cluster = %config.cluster, node = %config.node, api = %config.api.listen, "member runs");
     let service = Service::begin(member.snapshots.clone()).await;
     let code = tokio::select! {
         told = told_to_stop() => told.map(|()| Exit::Done)?,
         () = removed(member.snapshots.clone(), &config.node) => {
             tracing::warn!("this node was removed from the cluster; `locum node add` brings it back");
+            member.hold_still().await;
+            member.step_down().await;
+            tokio::time::sleep(LAST_WORDS).await;
             Exit::Removed
         }
     };
@@ -174,17 +180,28 @@ impl Running {
         Ok(Self { host, records, node: config.node.clone(), snapshots, loop_task, servers })
     }
 
-    /// Stops deciding first, then everything else; leadership is left at once, so that another member need not wait
-    /// for the lease to run out.
-    async fn stop(self) {
-        self.loop_task.abort();
-        _ = self.loop_task.await;
-        if controller::leave_unattended(&self.records, &self.node, self.host.remembers()).await {
-            self.host.disarm().await;
+    /// Decides nothing more.
+    async fn hold_still(&mut self) {
+        if !self.loop_task.is_finished() {
+            self.loop_task.abort();
+            _ = (&mut self.loop_task).await;
         }
+    }
+
+    /// Leaves leadership, so that another member need not wait for the lease to run out.
+    async fn step_down(&self) {
         if let Err(error) = self.records.step_down(&self.node).await {
             tracing::warn!(%error, "leave leadership");
         }
+    }
+
+    /// Stops deciding first, then everything else.
+    async fn stop(mut self) {
+        self.hold_still().await;
+        if controller::leave_unattended(&self.records, &self.node, self.host.remembers()).await {
+            self.host.disarm().await;
+        }
+        self.step_down().await;
         self.host.stop().await;
         self.servers.iter().for_each(JoinHandle::abort);
     }
