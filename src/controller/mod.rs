@@ -7,6 +7,7 @@ mod act;
 mod console;
 mod election;
 mod leave;
+mod losses;
 mod operations;
 mod recorder;
 mod remembered;

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::losses::{self, Unread};
 use crate::{
     model::{
         Cause, Command, EndpointFacts, EndpointKind, Incident, IncidentId, IncidentKind, Intent, LiveRpo,
-        LostTail, MarkName, Mode, Mono, NodeId, Objectives, Repoint, Repointed, RpoAtOnset, Server, Stamp,
-        Step, StepKey, View,
+        MarkName, Mode, Mono, NodeId, Objectives, Repoint, Repointed, RpoAtOnset, Server, Stamp, Step,
+        StepKey, View,
     },
     planner::Plan,
 };
@@ -22,8 +23,7 @@ pub(super) struct Tracker {
     /// An endpoint whose member was not heard for this long is not waited for: it may be gone with its host.
     detect: Duration,
     open: Option<Incident>,
-    /// Failovers that something else cut off before the old primary's disk was read.
-    unread: Vec<Incident>,
+    unread: Unread,
     /// Those of them that are complete now, and not recorded yet.
     read: Vec<Incident>,
     /// States that are not recorded yet; of one incident the last counts.
@@ -43,7 +43,7 @@ impl Tracker {
             objectives,
             detect,
             open: None,
-            unread: Vec::new(),
+            unread: Unread::default(),
             read: Vec::new(),
             pending: Vec::new(),
             recorded: None,
@@ -59,7 +59,7 @@ impl Tracker {
     /// Leadership was lost: whoever leads now goes on with the record in the store.
     pub(super) fn forget(&mut self) {
         (self.open, self.recorded) = (None, None);
-        self.unread.clear();
+        self.unread.forget();
         self.read.clear();
         self.pending.clear();
     }
@@ -67,7 +67,7 @@ impl Tracker {
     /// Goes on with what a former leader recorded, oldest first: the last incident, if it has not ended, and what was not known
     /// of others. Marks are taken as they are: on one machine all members share the clock they were read from.
     pub(super) fn take_up(&mut self, past: &[Incident]) {
-        past.iter().filter(|incident| incident.closed).for_each(|incident| self.is_to_be_read(incident));
+        past.iter().filter(|incident| incident.closed).for_each(|incident| self.unread.note(incident));
         if let Some(incident) = past.last().filter(|incident| !incident.closed && self.open.is_none()) {
             self.recorded = Some(incident.clone());
             self.open = Some(incident.clone());
@@ -227,6 +227,7 @@ impl Tracker {
             operation: None,
             epoch: next.epoch,
             from: from.cloned(),
+            from_name: from.and_then(|node| Some(view.agent(node)?.standby_name.clone())),
             to: next.primary.clone(),
             started_at: self.wall.1,
             leader: self.node.clone(),
@@ -248,33 +249,10 @@ impl Tracker {
     fn close(&mut self) {
         if let Some(incident) = self.open.take() {
             let closed = Incident { closed: true, ..incident };
-            self.is_to_be_read(&closed);
+            self.unread.note(&closed);
             self.pending.push(closed);
         }
         self.recorded = None;
-    }
-
-    /// Notes a failover whose loss is not known yet.
-    fn is_to_be_read(&mut self, closed: &Incident) {
-        const KEPT: usize = 64;
-        let known = closed.rpo.lost_bytes.is_some() || closed.rpo.lost_unknown.is_some();
-        if closed.kind == IncidentKind::Failover && !known {
-            self.unread.push(closed.clone());
-            self.unread.drain(..self.unread.len().saturating_sub(KEPT));
-        }
-    }
-
-    /// The old primary of an earlier failover has come back since: what it gave up under that epoch belongs to that record.
-    fn read_late(&mut self, view: &View) {
-        let read = &mut self.read;
-        self.unread.retain_mut(|incident| {
-            let agent = incident.from.as_ref().and_then(|old| view.agent(old));
-            let lost = agent.and_then(|agent| agent.lost.as_ref());
-            let Some(lost) = lost.filter(|lost| lost.under.epoch == incident.epoch) else { return true };
-            note_loss(incident, lost);
-            read.push(incident.clone());
-            false
-        });
     }
 
     /// Sees how far things have come.
@@ -285,7 +263,7 @@ impl Tracker {
             return;
         }
         let Some(intent) = &view.intent else { return };
-        self.read_late(view);
+        self.read.extend(self.unread.read(view, self.open.as_ref()));
         self.found_under_way(intent, view, now);
         self.restart_in_place(intent, view, plan, now);
         let reached = Reached { view, since: now.back(self.detect) };
@@ -310,7 +288,7 @@ impl Tracker {
         incident.longest_gap_ms = longest_gap_ms(incident, view).or(incident.longest_gap_ms);
         let given_up =
             incident.abandoned.is_some() && (incident.marks.is_empty() || incident.rto_ms().is_some());
-        let known = loss_is_known(incident, view);
+        let known = losses::is_known(incident, view);
         let ended = incident.at(MarkName::RedundancyRestored).is_some() && known && !repointing;
         if ended || given_up {
             self.close();
@@ -589,53 +567,6 @@ fn settle_times(incident: &mut Incident, (now, wall): (Mono, Timestamp)) {
     }
     if let Some(live) = &incident.live {
         incident.rpo.as_of_ms = onset.ms_since(live.as_of);
-    }
-}
-
-/// Fills in what was lost. True once it is known, or nothing can have been.
-fn loss_is_known(incident: &mut Incident, view: &View) -> bool {
-    let Some(old) = incident.from.as_ref().filter(|_| incident.kind == IncidentKind::Failover) else {
-        return true;
-    };
-    if incident.rpo.lost_bytes.is_some() || incident.rpo.lost_unknown.is_some() {
-        return true;
-    }
-    if incident.to.as_ref() == Some(old) {
-        // It was declared again, with everything it had.
-        (incident.rpo.lost_bytes, incident.rpo.lost_transactions) = (Some(0), Some(0));
-        return true;
-    }
-    let Some(agent) = view.agent(old) else { return false };
-    if let (Server::Down(down), Some(live)) = (&agent.server.value, &incident.live)
-        && let Some(end) = down.wal_end
-    {
-        incident.rpo.written_after_bytes = Some(end.bytes_since(live.primary));
-    }
-    let lost = agent.lost.as_ref().filter(|lost| lost.under.epoch == incident.epoch);
-    let streams = matches!(&agent.server.value, Server::Standby(standby) if standby.streaming);
-    match lost {
-        Some(lost) => note_loss(incident, lost),
-        // It streams from the new primary without having been rewound or cloned: it had nothing of its own.
-        None if streams => {
-            incident.rpo.lost_bytes = Some(0);
-            incident.rpo.lost_transactions = Some(0);
-        }
-        None => {}
-    }
-    incident.rpo.lost_bytes.is_some() || incident.rpo.lost_unknown.is_some()
-}
-
-/// What the old primary's agent found. Where WAL was gone, what could be read is shown, and not taken for all of it.
-fn note_loss(incident: &mut Incident, lost: &LostTail) {
-    let rpo = &mut incident.rpo;
-    rpo.salvage.clone_from(&lost.salvage);
-    rpo.lost_unknown.clone_from(&lost.unknown);
-    rpo.lost_tables.clone_from(&lost.tables);
-    rpo.lost_first.clone_from(&lost.first);
-    rpo.lost_notes.clone_from(&lost.notes);
-    if lost.unknown.is_none() {
-        (rpo.lost_bytes, rpo.lost_transactions) = (Some(lost.bytes), Some(lost.transactions));
-        rpo.written_after_bytes = incident.live.as_ref().map(|live| lost.end.bytes_since(live.primary));
     }
 }
 

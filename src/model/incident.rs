@@ -7,7 +7,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Driver, EndpointName, Epoch, IncidentId, LiveRpo, LostTable, LostTransaction, Mono, NodeId};
+use super::{
+    Driver, EndpointName, Epoch, IncidentId, LiveRpo, LostTable, LostTransaction, Mono, NodeId, StandbyName,
+};
 
 /// What kind of incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -196,6 +198,9 @@ pub struct Incident {
     pub epoch: Epoch,
     /// Who served before.
     pub from: Option<NodeId>,
+    /// The name that one had as a standby: another one means that its data directory was replaced since. None: not known.
+    #[serde(default)]
+    pub from_name: Option<StandbyName>,
     /// Who served after. None: nobody yet, or nothing was begun.
     pub to: Option<NodeId>,
     /// Wall-clock time of the onset, for people; durations never come from it.

@@ -15,11 +15,11 @@ pub(super) fn node(name: &str) -> NodeId {
     NodeId::new(name).expect("good name")
 }
 
-pub(super) fn seoul() -> NodeId {
+pub(crate) fn seoul() -> NodeId {
     node("seoul")
 }
 
-pub(super) fn tokyo() -> NodeId {
+pub(crate) fn tokyo() -> NodeId {
     node("tokyo")
 }
 
@@ -112,7 +112,7 @@ pub(super) fn primary() -> Primary {
     }
 }
 
-pub(super) fn standby() -> Standby {
+pub(crate) fn standby() -> Standby {
     Standby {
         timeline: Timeline(3),
         history: vec![SWITCH],
@@ -126,7 +126,7 @@ pub(super) fn standby() -> Standby {
     }
 }
 
-pub(super) fn down(crashed: bool) -> Down {
+pub(crate) fn down(crashed: bool) -> Down {
     let control = Control {
         state: if crashed { ControlState::Other } else { ControlState::ShutDown },
         system: SystemId(7),
@@ -205,7 +205,7 @@ pub(super) fn armed() -> GuardFacts {
 }
 
 /// Everything is as it should be.
-pub(super) fn healthy() -> View {
+pub(crate) fn healthy() -> View {
     let intent = intent();
     let stamp = intent.stamp();
     let mut view = View {
@@ -238,7 +238,7 @@ pub(super) fn healthy() -> View {
 }
 
 impl View {
-    pub(super) fn agent_mut(&mut self, node: &NodeId) -> &mut AgentFacts {
+    pub(crate) fn agent_mut(&mut self, node: &NodeId) -> &mut AgentFacts {
         self.nodes.get_mut(node).and_then(|view| view.agent.as_mut()).expect("a node of the fixture")
     }
 
@@ -246,7 +246,7 @@ impl View {
         self.intent.as_mut().expect("the fixture has an intent")
     }
 
-    pub(super) fn server(&mut self, node: &NodeId, server: Server) {
+    pub(crate) fn server(&mut self, node: &NodeId, server: Server) {
         self.agent_mut(node).server.value = server;
     }
 

@@ -17,7 +17,7 @@ mod divergence;
 mod establish;
 mod fastest;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod health;
 #[cfg(test)]
 mod properties;

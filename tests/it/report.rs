@@ -63,6 +63,7 @@ pub(crate) fn crash() -> Incident {
         connections_held: 12,
         repoints: Vec::new(),
         connections_refused: 0,
+        from_name: None,
         longest_gap_ms: Some(140.0),
         deviations: vec!["promote busan was repeated once: no answer in 1 s".into()],
         abandoned: None,

@@ -225,6 +225,7 @@ pub(super) fn incident(id: &str, kind: IncidentKind, rto_ms: u64) -> Incident {
         connections_held: 4,
         repoints: Vec::new(),
         connections_refused: 0,
+        from_name: None,
         longest_gap_ms: None,
         deviations: Vec::new(),
         abandoned: None,

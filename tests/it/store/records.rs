@@ -42,6 +42,7 @@ fn incident(id: &str) -> Incident {
         connections_held: 2,
         repoints: Vec::new(),
         connections_refused: 0,
+        from_name: None,
         longest_gap_ms: None,
         deviations: Vec::new(),
         abandoned: None,
