@@ -49,7 +49,8 @@ fn in_a_pair_the_primary_is_copied() {
 #[test]
 fn a_standby_that_is_unfit_is_not_copied() {
     let far = Lsn(FLUSHED.0 + (1 << 30));
-    let spoilt: [(&str, fn(&mut View)); 8] = [
+    type Spoil = fn(&mut View);
+    let spoilt: [(&str, Spoil); 8] = [
         ("it must not be copied", |view| view.agent_mut(&osaka()).no_clone = true),
         ("it does not stream", |view| view.standby_mut(&osaka()).streaming = false),
         ("it streams from elsewhere", |view| {
