@@ -39,6 +39,7 @@ impl Inner {
                 self.lead(upstream, None).await?;
                 let postmaster = self.attached.borrow().clone();
                 postmaster.map_or(Ok(()), |postmaster| postmaster.reload())?;
+                self.job(Some("waiting until PostgreSQL answers".into()));
                 self.become_standby(stamp).await
             }
             Server::Starting => Err(Unable::Failed("a server that is no standby is starting".into())),

@@ -74,9 +74,12 @@ async fn a_pause_for_a_proof_is_known_as_that_by_the_next_agent_whatever_it_is_t
     family.iter().for_each(|pid| signal(*pid, "STOP"));
     pair.b.restart_agent().await;
     pair.b.until("a server that does not answer", |f| matches!(f.server.value, Server::Starting)).await;
-    pair.b.done(stamp(1, 4), Command::Follow(pair.a.upstream_for(&pair.b))).await;
+    let (agent, upstream) = (std::sync::Arc::clone(&pair.b.agent), pair.a.upstream_for(&pair.b));
+    let follow = tokio::spawn(async move { agent.order(stamp(1, 4), Command::Follow(upstream)).await });
+    pair.b.until("a wait for it", |f| f.job.is_some()).await;
     family.iter().for_each(|pid| signal(*pid, "CONT"));
     let facts = pair.b.until("a standby", |f| standby(f).is_some()).await;
+    assert_eq!(follow.await.unwrap(), Reply::Done);
     assert_eq!(standby(&facts).unwrap().replay, ReplayState::PausedForProof(stamp(1, 3)));
     pair.b.done(stamp(1, 4), Command::ResumeReplay).await;
     assert_eq!(pair.b.standby().replay, ReplayState::Running);
