@@ -6,6 +6,10 @@ use crate::model::{Handover, Intent, Rejoin, RequestKind, Scheduled, Step};
 /// Takes or refuses the oldest request. True if the intent is about to change.
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) -> bool {
     let Some(request) = case.view.requests.first() else { return false };
+    if case.view.underway.iter().any(|key| key.what == "declare") {
+        // It may be for this very request, and told by the store before its own answer comes.
+        return false;
+    }
     match &request.kind {
         // Clients wait in the middle of it: to stand still there would let them wait for as long as the pause lasts.
         RequestKind::Pause if intent.handover.is_some() => {
@@ -18,7 +22,7 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) -> bool {
         }
         RequestKind::Pause => case.declare(Intent { paused: true, ..intent.clone() }.raised()),
         RequestKind::Resume => case.declare(Intent { paused: false, ..intent.clone() }.raised()),
-        // Taken already: the store told of the declaration before its own answer came.
+        // Taken already, perhaps by a leader before this one.
         RequestKind::Switchover { .. }
             if intent.handover.as_ref().is_some_and(|handover| handover.operation == request.operation) => {}
         RequestKind::Schedule { .. }

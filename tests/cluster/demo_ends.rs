@@ -52,7 +52,9 @@ fn a_signal_at_any_moment_leaves_nothing_running() {
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("pid")).expect("pid");
         kill_process(pid, signal).expect("signal");
         let output = child.wait_with_output().expect("wait");
-        assert!(!output.status.success(), "after {moment} ms");
+        // A quick machine may be through with it by the last moment.
+        let was_over = String::from_utf8_lossy(&output.stdout).contains("PASSED");
+        assert!(!output.status.success() || was_over, "after {moment} ms");
         nothing_is_left(dir.path());
     }
 }

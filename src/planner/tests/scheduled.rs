@@ -85,6 +85,17 @@ fn one_that_is_cancelled_is_gone_and_without_one_that_is_said() {
 }
 
 #[test]
+fn what_was_declared_for_a_request_is_not_held_against_it_before_its_answer_has_come() {
+    let mut view = scheduled(10);
+    view.requests = asks(RequestKind::Cancel);
+    let next = declared(&decide(&view)).cloned().expect("it is cancelled");
+    // The store tells of it to everybody, the leader among them, before it answers the leader.
+    view.underway.insert(Step::Declare(next.clone()).key());
+    view.intent = Some(next);
+    assert_eq!(refused(&decide(&view)), []);
+}
+
+#[test]
 fn every_reason_against_scheduling_is_told() {
     let why = |view: &mut View, kind: RequestKind| {
         view.requests = asks(kind);
