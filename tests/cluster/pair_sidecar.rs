@@ -3,15 +3,11 @@
 use std::{
     fs,
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use locum::model::Snapshot;
-use tokio::{task::JoinSet, time::timeout};
+use locum::model::{OperationState, Snapshot};
+use tokio::time::timeout;
 
 use crate::{
     fixture::{free_ports, until},
@@ -84,77 +80,39 @@ async fn it_follows_a_failover_and_a_switchover_and_carries_on_while_no_member_i
     assert_eq!(primary_of(&ended), Some(second));
 }
 
-/// Transactions of several statements, one after the other, from several clients at once.
-struct Transactions {
-    /// How many ended within: something of them was done, and not the end.
-    torn: Arc<AtomicUsize>,
-    done: Arc<AtomicUsize>,
-    clients: JoinSet<()>,
-}
-
-impl Transactions {
-    fn through(port: u16) -> Self {
-        const CLIENTS: usize = 6;
-        /// What a client does between two transactions. Without it hardly any is ever seen between two.
-        const THINKS: Duration = Duration::from_millis(5);
-        let (torn, done) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let mut clients = JoinSet::new();
-        for client in 0..CLIENTS {
-            let (torn, done) = (torn.clone(), done.clone());
-            clients.spawn(async move {
-                let to = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres");
-                loop {
-                    let Ok((session, connection)) = tokio_postgres::connect(&to, tokio_postgres::NoTls).await
-                    else {
-                        continue;
-                    };
-                    tokio::spawn(connection);
-                    while session.batch_execute("BEGIN").await.is_ok() {
-                        let work = format!("INSERT INTO work VALUES ({client}); SELECT pg_sleep(0.02)");
-                        let within = async {
-                            session.batch_execute(&work).await?;
-                            session.batch_execute("COMMIT").await
-                        };
-                        let counter = if within.await.is_ok() { &done } else { &torn };
-                        counter.fetch_add(1, Ordering::Relaxed);
-                        tokio::time::sleep(THINKS).await;
-                    }
-                }
-            });
-        }
-        Self { torn, done, clients }
-    }
-
-    async fn goes_on(&self) {
-        let before = self.done.load(Ordering::Relaxed);
-        let more = async || (self.done.load(Ordering::Relaxed) > before + 50).then_some(());
-        until("more transactions", more).await;
-    }
+async fn session(port: u16) -> tokio_postgres::Client {
+    let to = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres");
+    let (client, connection) = tokio_postgres::connect(&to, tokio_postgres::NoTls).await.expect("a session");
+    tokio::spawn(connection);
+    client
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_switchover_parks_its_clients_between_transactions() {
+async fn in_a_switchover_who_is_between_two_transactions_begins_no_other_one() {
     let pair = LivePair::wished(&Wish::default().set("policy.drain=10s")).await;
     let first = pair.primary().await;
     let second = pair.other(first).node.name;
-    pair.host(first).node.ask("CREATE TABLE work (client int)").await;
     let [port] = free_ports();
     let _sidecar = Sidecar::start(port, &[pair.host(second).public, pair.host(first).public]);
-    let work = Transactions::through(port);
     let writer = pair.write().await;
-    for to in [second, first] {
-        work.goes_on().await;
-        let begun = Instant::now();
-        pair.hand_over(to).await;
-        assert!(begun.elapsed() < Duration::from_secs(8), "nobody was parked: {:?}", begun.elapsed());
-        work.goes_on().await;
-    }
-    // One that begins in the very moment of the stop may be; without parking it is nearly all of those that are connected.
-    let (torn, done) = (work.torn.load(Ordering::Relaxed), work.done.load(Ordering::Relaxed));
-    eprintln!("{torn} torn of {done}");
-    assert!(torn <= 2, "{torn} torn of {done}");
-    drop(work.clients);
-    pair.ends(writer, 2).await;
+    let (idle, busy) = (session(port).await, session(port).await);
+    busy.batch_execute("BEGIN; CREATE TABLE work (n int)").await.expect("it has begun");
+    let operation = pair.ask("/v1/switchover", serde_json::json!({})).await;
+    until("a session that is not answered", async || {
+        match timeout(SOON / 4, idle.simple_query("SELECT 1")).await {
+            Err(_) => Some(()),
+            Ok(answer) => {
+                answer.expect("it is not cut while the other one is waited for");
+                None
+            }
+        }
+    })
+    .await;
+    busy.batch_execute("INSERT INTO work VALUES (1); COMMIT").await.expect("who is within one goes on");
+    assert_eq!(pair.over(&operation).await.state, OperationState::Done);
+    let rows = session(port).await.query("SELECT n FROM work", &[]).await.expect("rows");
+    assert_eq!(rows.len(), 1);
+    pair.ends(writer, 1).await;
 }
 
 /// Whether the server that a port leads to is in recovery. None: nobody answered for so long.

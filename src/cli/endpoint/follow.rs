@@ -49,11 +49,11 @@ impl Following {
             return;
         };
         let handing_over = snapshot.intent.as_ref().is_some_and(|intent| intent.handover.is_some());
-        let held = (handing_over && order == RouteOrder::Hold).then_some(stamp);
-        // Whoever has not yet heard that clients are held does not let them go.
-        if handing_over && held.is_none() && *self.held.borrow() == Some(stamp) {
+        if handing_over && self.held.borrow().is_some_and(|held| held.same_epoch(stamp)) {
+            // Whoever has not yet heard that clients are held does not let them go, and an order anew would end the parking.
             return;
         }
+        let held = (handing_over && order == RouteOrder::Hold).then_some(stamp);
         // Refused only where another member has shown something newer in this very moment.
         if self.proxy.order(stamp, order) != Reply::Done {
             return;
