@@ -148,15 +148,7 @@ impl State {
     pub(super) fn down(&mut self, at: Mono, since: Option<Mono>, crashed: bool) -> bool {
         let news = !matches!(self.facts.server.value, Server::Down(_));
         if news {
-            let down = Down {
-                since,
-                crashed,
-                fenced: None,
-                control: None,
-                wal_end: None,
-                wal_timeline: None,
-                wal_gone: false,
-            };
+            let down = Down::seen(since, crashed);
             self.facts.server = Seen { value: Server::Down(down), at };
             self.generation += 1;
         }

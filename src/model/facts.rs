@@ -161,6 +161,22 @@ pub struct Down {
     pub wal_gone: bool,
 }
 
+impl Down {
+    /// What is known at first: nothing of its disk was read yet.
+    #[must_use]
+    pub const fn seen(since: Option<Mono>, crashed: bool) -> Self {
+        Self {
+            since,
+            crashed,
+            fenced: None,
+            control: None,
+            wal_end: None,
+            wal_timeline: None,
+            wal_gone: false,
+        }
+    }
+}
+
 /// The state that `pg_controldata` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

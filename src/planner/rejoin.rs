@@ -60,7 +60,7 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, primary_node: &NodeId, 
 
 /// A server that starts and leads elsewhere, or for a while where it should: the member that was told may have been restarted.
 fn is_unattended(case: &Case<'_>, node: &NodeId, agent: &AgentFacts, upstream: &Upstream) -> bool {
-    let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
+    let lost = lost_for(case, node);
     let nobody = agent.job.is_none() && agent.failed.is_empty() && lost >= LOOKED_AT;
     agent.told.as_ref() != Some(upstream) || nobody
 }
@@ -117,7 +117,7 @@ fn bring_back(
         return case
             .underway(format!("{node} waits until the switch to timeline {} is recorded", primary.timeline));
     }
-    let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
+    let lost = lost_for(case, node);
     if down.control.is_none() && agent.system.is_some() && lost < LOOKED_AT {
         return case.underway(format!("the control file of {node} is being read"));
     }
@@ -161,7 +161,7 @@ pub(super) fn is_hopeless(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bo
     match &agent.server.value {
         Server::Down(down) => {
             let failed = agent.failed.iter().any(|(what, _)| what == "follow");
-            let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
+            let lost = lost_for(case, node);
             failed
                 || agent.unfinished.is_some()
                 || divergence::of_stopped(intent, agent, down, lost) == Some(true)
@@ -172,6 +172,11 @@ pub(super) fn is_hopeless(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bo
 }
 
 fn streams_in_vain(case: &Case<'_>, node: &NodeId, standby: &Standby) -> bool {
-    let lost = case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default();
+    let lost = lost_for(case, node);
     !standby.streaming && standby.replay == ReplayState::Running && lost >= PATIENCE
+}
+
+/// How long it has been no good standby.
+fn lost_for(case: &Case<'_>, node: &NodeId) -> Duration {
+    case.stood(&Finding::StandbyLost { node: node.clone() }).unwrap_or_default()
 }

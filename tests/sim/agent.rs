@@ -508,15 +508,7 @@ impl Agent {
     /// Notes that nothing runs any more, if that is news.
     pub(crate) fn down(&mut self, since: Option<Mono>, crashed: bool, reach: &mut Reach<'_>) {
         if !matches!(self.server.value, Server::Down(_)) {
-            let down = Down {
-                since,
-                crashed,
-                fenced: None,
-                control: None,
-                wal_end: None,
-                wal_timeline: None,
-                wal_gone: false,
-            };
+            let down = Down::seen(since, crashed);
             self.server = Seen { value: Server::Down(down), at: reach.clock };
             self.remains_at = Some(reach.now + reach.rng.range(1, 15));
             self.changed = true;
