@@ -9,11 +9,11 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::promise::Promise;
+use super::{meter::Meter, promise::Promise};
 use crate::{
     model::{
-        AgentFacts, Down, Lsn, Mono, Primary, Probe, ReplayState, Seen, Server, Stamp, Standby, Switch,
-        Timeline, Version,
+        AgentFacts, Down, Lsn, Mono, Primary, Probe, ReplayEffort, ReplayState, Seen, Server, Stamp, Standby,
+        Switch, Timeline, Version,
     },
     postgres::observe::{Look, PrimaryMore, StandbyMore},
 };
@@ -46,6 +46,7 @@ pub(super) struct State {
     primary: Option<PrimaryMore>,
     standby: Option<StandbyMore>,
     received: Timeline,
+    replay: Meter,
 }
 
 /// See the file's head.
@@ -71,6 +72,7 @@ impl Board {
             primary: None,
             standby: None,
             received: Timeline(0),
+            replay: Meter::default(),
         };
         Self { state: Mutex::new(state), changes: watch::Sender::new(0) }
     }
@@ -140,6 +142,7 @@ impl State {
         self.primary = None;
         self.standby = None;
         self.received = Timeline(0);
+        self.replay.begins_anew();
         self.facts.server = Seen { value: Server::Starting, at };
         self.generation
     }
@@ -188,6 +191,7 @@ impl State {
             Look::Primary(quick, more) => {
                 self.standby = None;
                 self.recruited = None;
+                self.replay = Meter::default();
                 self.primary = more.or_else(|| self.primary.take());
                 let Some(more) = self.primary.clone() else { return };
                 self.facts.checksum_failures = more.checksum_failures;
@@ -217,6 +221,7 @@ impl State {
                     self.recruited = None;
                 }
                 let timeline = self.received.max(more.timeline);
+                let effort = self.replay.looked(at, &quick);
                 Server::Standby(Standby {
                     timeline,
                     history: self.switches(timeline),
@@ -231,6 +236,7 @@ impl State {
                     },
                     recruited: self.recruited,
                     logical_slots: more.logical_slots,
+                    effort,
                 })
             }
         };
@@ -331,7 +337,9 @@ fn outline(facts: &AgentFacts) -> AgentFacts {
             p.senders.sort_by(|a, b| a.name.cmp(&b.name));
             p.slots.iter_mut().for_each(|slot| slot.retained = 0);
         }
-        Server::Standby(s) => (s.flushed, s.replayed) = (Lsn(0), Lsn(0)),
+        Server::Standby(s) => {
+            (s.flushed, s.replayed, s.effort) = (Lsn(0), Lsn(0), ReplayEffort::default());
+        }
         Server::Unknown | Server::Starting | Server::Down(_) => {}
     }
     still

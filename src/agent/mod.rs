@@ -8,6 +8,7 @@ mod follow;
 mod guarding;
 mod inner;
 mod memory;
+mod meter;
 mod names;
 mod orders;
 mod peek;

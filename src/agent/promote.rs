@@ -247,7 +247,7 @@ fn promotable(standby: &Standby, stamp: Stamp) -> Result<(), Unable> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, Incarnation, ReplayState, Timeline, Version};
+    use crate::model::{Epoch, Incarnation, ReplayEffort, ReplayState, Timeline, Version};
 
     fn standby(recruited: Option<Stamp>, streaming: bool, replayed: u64) -> Standby {
         Standby {
@@ -260,6 +260,7 @@ mod tests {
             replay: ReplayState::Running,
             recruited,
             logical_slots: Vec::new(),
+            effort: ReplayEffort::default(),
         }
     }
 

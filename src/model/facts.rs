@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppFacts, EndpointFacts, EndpointName, GuardFacts, LostTail, Lsn, Mono, NodeId, Seen, Stamp, StandbyName,
-    Switch, SystemId, Timeline, Upstream, Version,
+    AppFacts, EndpointFacts, EndpointName, GuardFacts, LostTail, Lsn, Mono, NodeId, ReplayEffort, Seen,
+    Stamp, StandbyName, Switch, SystemId, Timeline, Upstream, Version,
 };
 
 /// Everything one member reports: one message of its fact stream.
@@ -323,4 +323,7 @@ pub struct Standby {
     /// a promotion.
     #[serde(default)]
     pub logical_slots: Vec<String>,
+    /// What replay has taken here.
+    #[serde(default)]
+    pub effort: ReplayEffort,
 }

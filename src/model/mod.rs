@@ -4,6 +4,7 @@
 //! they are the words of the README's glossary, one per thing.
 
 mod app;
+mod effort;
 mod endpoint;
 mod epoch;
 mod facts;
@@ -24,6 +25,7 @@ mod time;
 mod view;
 
 pub use app::{AppFacts, AppFailure};
+pub use effort::ReplayEffort;
 pub use endpoint::{Driver, EndpointFacts, EndpointKind, Mode, Repoint, RouteOrder, TargetTraffic, Traffic};
 pub use epoch::{Epoch, Incarnation, Stamp, Version};
 pub use facts::{

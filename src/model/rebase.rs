@@ -182,6 +182,7 @@ fn standby(facts: super::Standby) -> super::Standby {
         replay,
         recruited,
         logical_slots,
+        effort,
     } = facts;
     super::Standby {
         timeline,
@@ -193,6 +194,7 @@ fn standby(facts: super::Standby) -> super::Standby {
         replay,
         recruited,
         logical_slots,
+        effort,
     }
 }
 

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use super::{candidate, case::Case};
-use crate::model::{AgentFacts, Intent, Lsn, NodeId, Server};
+use crate::model::{Intent, Lsn, NodeId, ReplayEffort, Server};
 
-/// WAL replayed in a second where no start of this node was ever measured. Less: what replays more seems slower than it is.
+/// WAL replayed in a second where nothing was ever measured. Less: what replays more seems slower than it is.
 /// More: it seems faster, and a long recovery is begun where a promotion would have been over sooner; that is the dearer
 /// mistake, so this is what a small virtual machine does from its page cache.
 const RATE: u64 = 64 << 20;
@@ -26,25 +26,49 @@ pub(super) enum Way {
     Promote,
 }
 
-/// Bytes of WAL replayed in a second.
+/// How fast WAL is replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rate {
-    /// By the last recoveries of this node. What those replayed may have been of another kind.
-    Measured(u64),
+pub(super) struct Rate {
+    /// Bytes in a second.
+    pub(super) bytes: u64,
+    /// What that rests on.
+    pub(super) basis: Basis,
+}
+
+/// What a rate rests on, the best first: how fast WAL is replayed depends on what it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Basis {
+    /// A standby replayed that very WAL.
+    Same,
+    /// The node replayed as much before it.
+    Before,
+    /// The last crash recoveries of the node.
+    Recovery,
     /// It was never measured.
     Assumed,
 }
 
 impl Rate {
-    fn of(agent: Option<&AgentFacts>) -> Self {
-        agent.and_then(|agent| agent.recovery_rate).map_or(Self::Assumed, Self::Measured)
+    /// Of that WAL on that node.
+    fn of(case: &Case<'_>, node: &NodeId, from: Lsn, to: Lsn) -> Self {
+        let efforts = case.others(None).into_iter().filter_map(|other| effort(case, other));
+        let same =
+            || efforts.filter(|effort| effort.knows(from, to)).find_map(|effort| effort.rate(from, to));
+        let earlier = Lsn(from.0.saturating_sub(to.bytes_since(from)));
+        let before = || effort(case, node).and_then(|effort| effort.rate(earlier, from));
+        let recovery = || case.view.agent(node).and_then(|agent| agent.recovery_rate);
+        let measured = (same().map(|bytes| (bytes, Basis::Same)))
+            .or_else(|| Some((before()?, Basis::Before)))
+            .or_else(|| Some((recovery()?, Basis::Recovery)));
+        let (bytes, basis) = measured.unwrap_or((RATE, Basis::Assumed));
+        Self { bytes, basis }
     }
+}
 
-    const fn bytes(self) -> u64 {
-        match self {
-            Self::Measured(bytes) => bytes,
-            Self::Assumed => RATE,
-        }
+fn effort<'a>(case: &Case<'a>, node: &NodeId) -> Option<&'a ReplayEffort> {
+    match &case.view.agent(node)?.server.value {
+        Server::Standby(standby) => Some(&standby.effort),
+        _ => None,
     }
 }
 
@@ -53,7 +77,7 @@ impl Rate {
 pub(super) struct Cost {
     /// WAL to be replayed, in bytes.
     pub(super) bytes: u64,
-    /// Replayed in a second.
+    /// How fast.
     pub(super) rate: Rate,
     /// Everything else.
     pub(super) fixed: Duration,
@@ -61,17 +85,19 @@ pub(super) struct Cost {
 
 impl Cost {
     pub(super) fn took(self) -> Duration {
-        self.fixed + Duration::from_millis(self.bytes.saturating_mul(1000) / self.rate.bytes().max(1))
+        self.fixed + Duration::from_millis(self.bytes.saturating_mul(1000) / self.rate.bytes.max(1))
     }
 
     fn says(self) -> String {
         let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, (bytes >> 10) % 1024 * 10 / 1024);
-        let (took, bytes, rate) = (self.took(), mib(self.bytes), mib(self.rate.bytes()));
-        let how = match self.rate {
-            Rate::Measured(_) => "as measured here",
-            Rate::Assumed => "as is assumed",
+        let (took, bytes, rate) = (self.took(), mib(self.bytes), mib(self.rate.bytes));
+        let basis = match self.rate.basis {
+            Basis::Same => "as a standby replayed it",
+            Basis::Before => "as it replayed what was before",
+            Basis::Recovery => "as in its last recovery",
+            Basis::Assumed => "as is assumed",
         };
-        format!("{took:.1?} ({bytes} of WAL to replay at {rate}/s, {how})")
+        format!("{took:.1?} ({bytes} of WAL to replay at {rate}/s, {basis})")
     }
 }
 
@@ -95,25 +121,22 @@ pub(super) fn weigh(
     end: Option<Lsn>,
 ) -> (Way, Vec<String>) {
     let (fit, _) = candidate::survey(case, intent, Some(node));
-    let standbys = fit.iter().filter_map(|other| {
-        let agent = case.heard(other)?;
-        match &agent.server.value {
-            Server::Standby(standby) => Some((other, standby.flushed, standby.replayed, agent)),
-            _ => None,
-        }
+    let standbys = fit.iter().filter_map(|other| match &case.heard(other)?.server.value {
+        Server::Standby(standby) => Some((other, standby.flushed, standby.replayed)),
+        _ => None,
     });
-    let best = standbys.max_by_key(|(_, flushed, ..)| *flushed);
+    let best = standbys.max_by_key(|(_, flushed, _)| *flushed);
     // What the standby has, the primary had.
     let read = case.view.rpo.as_ref().map(|rpo| rpo.primary);
     let end = end.max(read).max(best.map(|(_, flushed, ..)| flushed));
     let start = redo.zip(end).map(|(redo, end)| Cost {
         bytes: end.bytes_since(redo),
-        rate: Rate::of(case.view.agent(node)),
+        rate: Rate::of(case, node, redo, end),
         fixed: START,
     });
-    let promotion = best.map(|(_, flushed, replayed, agent)| Cost {
+    let promotion = best.map(|(other, flushed, replayed)| Cost {
         bytes: flushed.bytes_since(replayed),
-        rate: Rate::of(Some(agent)),
+        rate: Rate::of(case, other, replayed, flushed),
         fixed: PROMOTION,
     });
     let mut said = vec![match start {
@@ -137,7 +160,7 @@ mod tests {
     fn the_sooner_way_is_taken() {
         let cost = |mib: u64, rate: u64, ms| Cost {
             bytes: mib << 20,
-            rate: Rate::Measured(rate << 20),
+            rate: Rate { bytes: rate << 20, basis: Basis::Same },
             fixed: Duration::from_millis(ms),
         };
         let (start, promotion) = (|mib| Some(cost(mib, 64, 400)), |mib| Some(cost(mib, 64, 200)));
@@ -147,17 +170,12 @@ mod tests {
             (start(0), promotion(0), Way::Promote, "nothing to replay: the fixed costs decide"),
             (start(64), promotion(64), Way::Promote, "the same to replay"),
             (Some(cost(0, 64, 200)), promotion(0), Way::Start, "equal: everything stays where it is"),
-            (Some(cost(1024, 1024, 400)), Some(cost(128, 64, 200)), Way::Start, "measured to be fast"),
-            (Some(cost(64, 8, 400)), Some(cost(128, 64, 200)), Way::Promote, "measured to be slow"),
+            (Some(cost(1024, 1024, 400)), Some(cost(128, 64, 200)), Way::Start, "quickly replayed"),
+            (Some(cost(64, 8, 400)), Some(cost(128, 64, 200)), Way::Promote, "slowly replayed"),
             (None, promotion(1 << 20), Way::Promote, "what is not known is not hoped for"),
             (start(1 << 20), None, Way::Start, "nobody can be promoted"),
             (None, None, Way::Start, "the same"),
-            (
-                Some(Cost { rate: Rate::Measured(0), ..cost(1, 1, 1) }),
-                promotion(0),
-                Way::Promote,
-                "no division by zero",
-            ),
+            (Some(cost(1, 0, 1)), promotion(0), Way::Promote, "no division by zero"),
             (start(u64::MAX >> 20), promotion(0), Way::Promote, "no overflow"),
         ] {
             assert_eq!(sooner(start, promotion), way, "{why}");
@@ -166,9 +184,23 @@ mod tests {
 
     #[test]
     fn a_cost_is_told_with_what_it_rests_on() {
-        let cost = Cost { bytes: 100 << 20, rate: Rate::Assumed, fixed: Duration::from_millis(400) };
-        assert_eq!(cost.says(), "2.0s (100.0 MiB of WAL to replay at 64.0 MiB/s, as is assumed)");
-        let cost = Cost { rate: Rate::Measured(100 << 20), ..cost };
-        assert_eq!(cost.says(), "1.4s (100.0 MiB of WAL to replay at 100.0 MiB/s, as measured here)");
+        for (basis, mib, said) in [
+            (Basis::Assumed, 64, "2.0s (100.0 MiB of WAL to replay at 64.0 MiB/s, as is assumed)"),
+            (Basis::Same, 100, "1.4s (100.0 MiB of WAL to replay at 100.0 MiB/s, as a standby replayed it)"),
+            (
+                Basis::Before,
+                50,
+                "2.4s (100.0 MiB of WAL to replay at 50.0 MiB/s, as it replayed what was before)",
+            ),
+            (
+                Basis::Recovery,
+                200,
+                "900.0ms (100.0 MiB of WAL to replay at 200.0 MiB/s, as in its last recovery)",
+            ),
+        ] {
+            let rate = Rate { bytes: mib << 20, basis };
+            let cost = Cost { bytes: 100 << 20, rate, fixed: Duration::from_millis(400) };
+            assert_eq!(cost.says(), said);
+        }
     }
 }

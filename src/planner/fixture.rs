@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::model::{
     AgentFacts, AppFacts, Control, ControlState, Down, Driver, Durability, EndpointFacts, EndpointKind,
     EndpointName, Epoch, GuardFacts, GuardMethod, GuardState, Incarnation, Intent, LeaseRecord, LeaseSeen,
-    LiveRpo, Lsn, Member, Mode, Mono, NodeId, NodeView, Primary, Probe, ReplayState, Seen, Server, Slot,
-    Stamp, Standby, StandbyName, Switch, SystemId, Timeline, Upstream, Version, View, WalSender,
+    LiveRpo, Lsn, Member, Mode, Mono, NodeId, NodeView, Primary, Probe, ReplayEffort, ReplayState, Seen,
+    Server, Slot, Stamp, Standby, StandbyName, Switch, SystemId, Timeline, Upstream, Version, View,
+    WalSender,
 };
 
 pub(super) const NOW: Mono = Mono(100_000_000_000);
@@ -123,6 +124,7 @@ pub(crate) fn standby() -> Standby {
         replay: ReplayState::Running,
         recruited: None,
         logical_slots: Vec::new(),
+        effort: ReplayEffort::default(),
     }
 }
 

@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use tokio_postgres::{Row, Statement, types::PgLsn};
 
-use super::sql::{Access, CONNECT, Sql, SqlError};
+pub use super::proc::CpuTime;
+use super::{
+    proc,
+    sql::{Access, CONNECT, Sql, SqlError},
+};
 use crate::model::{Lsn, Slot, StandbyName, Timeline, WalSender};
 
 /// How long one look may take before its connection is given up.
@@ -54,7 +58,8 @@ const STANDBY_MORE: &str = "\
            (SELECT array_agg(s.slot_name::text ORDER BY s.slot_name) \
               FROM pg_replication_slots s, LATERAL to_jsonb(s) j \
              WHERE s.slot_type = 'logical' AND NOT s.temporary AND (j->>'synced')::bool \
-               AND j->>'invalidation_reason' IS NULL)";
+               AND j->>'invalidation_reason' IS NULL), \
+           (SELECT pid FROM pg_stat_get_activity(NULL) WHERE backend_type = 'startup')";
 
 /// The quick look at a primary.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +106,8 @@ pub struct StandbyLook {
     pub received_timeline: Option<Timeline>,
     /// Replay is paused, or was asked to pause.
     pub paused: bool,
+    /// What the process that replays has had of the CPUs. None: not known.
+    pub cpu: Option<CpuTime>,
 }
 
 /// The fuller look at a standby.
@@ -134,6 +141,8 @@ pub struct Observer {
     standby: Statement,
     standby_more: Statement,
     in_recovery: bool,
+    /// The process that replays, once it was looked for.
+    replays: Option<u32>,
 }
 
 impl Observer {
@@ -156,7 +165,7 @@ impl Observer {
         });
         let ((primary, primary_more, standby, standby_more), in_recovery) =
             prepared.await.map_err(|_| SqlError::Silent(LOOK))??;
-        Ok(Self { sql, primary, primary_more, standby, standby_more, in_recovery })
+        Ok(Self { sql, primary, primary_more, standby, standby_more, in_recovery, replays: None })
     }
 
     /// The connection has ended.
@@ -203,11 +212,13 @@ impl Observer {
         Ok(Look::Primary(quick, more))
     }
 
-    async fn standby(&self, row: &Row, more: bool) -> Result<Look, SqlError> {
-        let quick = standby_look(row)?;
+    async fn standby(&mut self, row: &Row, more: bool) -> Result<Look, SqlError> {
+        let mut quick = standby_look(row)?;
         let more = if more {
             let row = self.sql.client().query_one(&self.standby_more, &[]).await?;
             let timeline: Option<i32> = row.try_get(1)?;
+            let replays: Option<i32> = row.try_get(4)?;
+            self.replays = replays.map(i32::unsigned_abs);
             Some(StandbyMore {
                 conninfo: row.try_get(0)?,
                 timeline: tli(timeline),
@@ -217,6 +228,7 @@ impl Observer {
         } else {
             None
         };
+        quick.cpu = self.replays.and_then(proc::cpu_time);
         Ok(Look::Standby(quick, more))
     }
 }
@@ -278,6 +290,7 @@ fn standby_look(row: &Row) -> Result<StandbyLook, tokio_postgres::Error> {
         streaming: row.try_get(3)?,
         received_timeline: received.map(|t| tli(Some(t))),
         paused: row.try_get(5)?,
+        cpu: None,
     })
 }
 

@@ -1,6 +1,6 @@
 //! `/proc`: which processes work on a data directory. Never touches a file system that could hang.
 
-use std::{ffi::OsStr, fs, os::unix::fs::MetadataExt, path::Path};
+use std::{ffi::OsStr, fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 /// What PostgreSQL's server binary is called, also after its package was upgraded under it.
 const SERVER: [&str; 2] = ["postgres", "postgres (deleted)"];
@@ -80,6 +80,22 @@ pub(super) fn work_done(pid: u32) -> u64 {
     const TICK_MS: u64 = 10;
     let cpu = stat(pid).map_or(0, |stat| cpu_ticks(&stat));
     bytes_moved(pid).saturating_add(cpu.saturating_mul(TICK_MS * PAGE))
+}
+
+/// What a process has had of the CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuTime {
+    /// It ran for so long.
+    pub used: Duration,
+    /// It would have run, and others did.
+    pub waited: Duration,
+}
+
+/// None: it is gone, or the kernel does not count this.
+pub(super) fn cpu_time(pid: u32) -> Option<CpuTime> {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    let mut nanos = text.split_whitespace().map(|word| word.parse().map(Duration::from_nanos));
+    Some(CpuTime { used: nanos.next()?.ok()?, waited: nanos.next()?.ok()? })
 }
 
 fn cpu_ticks(stat: &[String]) -> u64 {

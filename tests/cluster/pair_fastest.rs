@@ -45,7 +45,10 @@ async fn with_much_to_recover_the_fastest_way_is_a_promotion() {
     let old = pair.primary().await;
     no_checkpoints(&pair, old).await;
     write_wal(&pair, old, 160).await;
-    let told = |s: &Snapshot| s.if_it_crashed.join("; ").contains("so a standby would be promoted");
+    let told = |s: &Snapshot| {
+        let said = s.if_it_crashed.join("; ");
+        said.contains("as a standby replayed it") && said.contains("so a standby would be promoted")
+    };
     let before = pair
         .shows("a forecast of a promotion", |s| told(s) && s.rpo.as_ref().is_some_and(|r| r.bytes == Some(0)))
         .await;
@@ -171,24 +174,57 @@ enum Load {
     Bulk,
     /// Small rows with an index whose pages are met at random.
     Scattered,
+    /// Changes of rows all over a table.
+    Changes,
 }
 
 impl Load {
-    async fn writes(self, pair: &LivePair, name: &str, mib: u64) {
+    const ALL: [Self; 3] = [Self::Bulk, Self::Scattered, Self::Changes];
+
+    const fn table(self) -> &'static str {
+        match self {
+            Self::Bulk => "CREATE TABLE IF NOT EXISTS bulk (x text)",
+            Self::Scattered => {
+                "CREATE TABLE IF NOT EXISTS scattered AS \
+                 SELECT gen_random_uuid()::text AS x FROM generate_series(1, 1000000); \
+                 CREATE INDEX IF NOT EXISTS scattered_x ON scattered (x)"
+            }
+            Self::Changes => {
+                "CREATE TABLE IF NOT EXISTS changed AS \
+                 SELECT i, repeat('x', 100) AS x, 0 AS n FROM generate_series(1, 500000) i; \
+                 CREATE INDEX IF NOT EXISTS changed_i ON changed (i)"
+            }
+        }
+    }
+
+    const fn rows(self) -> &'static str {
+        match self {
+            Self::Bulk => "INSERT INTO bulk SELECT repeat('x', 1000) FROM generate_series(1, 7700)",
+            Self::Scattered => {
+                "INSERT INTO scattered SELECT gen_random_uuid() FROM generate_series(1, 20000)"
+            }
+            Self::Changes => {
+                "UPDATE changed SET n = n + 1 \
+                 WHERE i IN (SELECT (random() * 500000)::int FROM generate_series(1, 10000))"
+            }
+        }
+    }
+
+    /// It takes long to write what is not in bulk.
+    fn mib(self) -> u64 {
+        if matches!(self, Self::Bulk) { replayed_mib() } else { replayed_mib() / 4 }
+    }
+
+    /// Writes that much after a checkpoint.
+    async fn writes(self, pair: &LivePair, name: &str) {
         let node = &pair.host(name).node;
         let session = node.connect().await;
-        let (table, rows) = match self {
-            Self::Bulk => ("bulk (x text)", "repeat('x', 1000) FROM generate_series(1, 7700)"),
-            Self::Scattered => {
-                ("scattered (x text PRIMARY KEY)", "gen_random_uuid() FROM generate_series(1, 20000)")
-            }
-        };
-        session.batch_execute(&format!("CREATE TABLE IF NOT EXISTS {table}; CHECKPOINT")).await.unwrap();
-        let name = table.split(' ').next().unwrap();
+        session.batch_execute(self.table()).await.unwrap();
+        session.batch_execute("CHECKPOINT").await.unwrap();
         let written =
-            "SELECT (pg_current_wal_insert_lsn() - redo_lsn) / 1048576 FROM pg_control_checkpoint()";
-        while node.ask(&format!("SELECT trunc(({written}))")).await.parse::<u64>().unwrap() < mib {
-            session.batch_execute(&format!("INSERT INTO {name} SELECT {rows}")).await.unwrap();
+            "SELECT trunc((pg_current_wal_insert_lsn() - redo_lsn) / 1048576) FROM pg_control_checkpoint()";
+        while node.ask(written).await.parse::<u64>().unwrap() < self.mib() {
+            session.batch_execute(self.rows()).await.unwrap();
         }
     }
 }
@@ -222,28 +258,30 @@ async fn measured(pair: &LivePair, what: &str, name: &str, said: &str, kind: Inc
     took / estimated
 }
 
+/// Waits until the standby has replayed all that the primary wrote.
+async fn replayed(pair: &LivePair, primary: &str, standby: &str) {
+    let written = pair.host(primary).node.ask("SELECT pg_current_wal_insert_lsn()").await;
+    let there = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
+    pair.host(standby).node.becomes(&there, "t").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures for some minutes"]
 async fn what_is_said_of_a_start_in_place_is_what_it_takes() {
     let pair = LivePair::wished(&Wish::default().set("policy.on_crash=restart")).await;
     let primary = pair.primary().await;
+    let standby = pair.other(primary).node.name;
     no_checkpoints(&pair, primary).await;
-    for (what, load) in [
-        ("bulk, at the assumed rate", Load::Bulk),
-        ("bulk, at the rate of the last", Load::Bulk),
-        ("scattered, at the rate of bulk", Load::Scattered),
-        ("scattered, at the rate of the last", Load::Scattered),
-    ] {
-        // It takes long to write what is scattered.
-        let mib = if matches!(load, Load::Bulk) { replayed_mib() } else { replayed_mib() / 4 };
-        load.writes(&pair, primary, mib).await;
+    for load in Load::ALL {
+        load.writes(&pair, primary).await;
+        replayed(&pair, primary, standby).await;
         pair.whole_again(primary).await;
         let told = |s: &Snapshot| {
-            let said = s.if_it_crashed.first();
-            said.is_some_and(|said| said.contains("replay at") && estimate(said).1 >= 0.95 * mib as f64)
+            let said = s.if_it_crashed.first().filter(|said| said.contains("as a standby replayed it"));
+            said.is_some_and(|said| estimate(said).1 >= 0.95 * load.mib() as f64)
         };
         let said = pair.shows("a forecast", told).await.if_it_crashed.swap_remove(0);
-        measured(&pair, what, primary, &said, IncidentKind::Restart).await;
+        measured(&pair, &format!("start, {load:?}"), primary, &said, IncidentKind::Restart).await;
         pair.whole_again(primary).await;
     }
 }
@@ -252,16 +290,19 @@ async fn what_is_said_of_a_start_in_place_is_what_it_takes() {
 #[ignore = "measures for some minutes"]
 async fn what_is_said_of_a_promotion_is_what_it_takes() {
     let pair = LivePair::wished(&Wish::default().set("policy.on_crash=failover")).await;
-    for (load, mib) in [(Load::Bulk, replayed_mib()), (Load::Scattered, replayed_mib() / 4)] {
+    for load in Load::ALL {
         let old = pair.primary().await;
         let standby = pair.other(old).node.name;
         no_checkpoints(&pair, old).await;
+        // As much of the same kind was replayed before.
+        load.writes(&pair, old).await;
+        replayed(&pair, old, standby).await;
         let replays = child(&pair.host(standby).node.config.data_dir, "startup");
         send(replays, "STOP");
-        load.writes(&pair, old, mib).await;
+        load.writes(&pair, old).await;
         let told = |s: &Snapshot| {
             let said = s.if_it_crashed.get(1).filter(|said| said.contains("replay at"));
-            said.is_some_and(|said| estimate(said).1 >= 0.95 * mib as f64)
+            said.is_some_and(|said| estimate(said).1 >= 0.95 * load.mib() as f64)
         };
         let said = pair.shows("a forecast", told).await.if_it_crashed.swap_remove(1);
         send(replays, "CONT");

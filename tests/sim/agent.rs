@@ -6,8 +6,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use locum::model::{
     AgentFacts, Command, Control, ControlState, Down, GuardFacts, Lsn, Mono, NodeId, Primary, Probe,
-    ReplayState, Reply, Rescued, Seen, Server, Slot, Stamp, Standby, StandbyName, SystemId, Timeline,
-    Unfinished, Upstream, Version, WalSender,
+    ReplayEffort, ReplayState, Reply, Rescued, Seen, Server, Slot, Stamp, Standby, StandbyName, SystemId,
+    Timeline, Unfinished, Upstream, Version, WalSender,
 };
 
 use super::{
@@ -637,6 +637,7 @@ impl Agent {
             },
             recruited: self.recruited,
             logical_slots: Vec::new(),
+            effort: ReplayEffort::default(),
         }
     }
 

@@ -53,6 +53,63 @@ fn the_fastest_way_is_taken_and_both_are_told() {
     }
 }
 
+/// Somebody replayed so many MiB up to some position, each in so many milliseconds.
+fn replayed(to: u64, mib: u64, each_ms: u64) -> ReplayEffort {
+    let mut effort = ReplayEffort::default();
+    effort.found_at(Lsn((to - mib) * MIB));
+    for at in to - mib + 1..=to {
+        effort.came_to(Lsn(at * MIB), Duration::from_millis(each_ms));
+    }
+    effort
+}
+
+#[test]
+fn what_a_standby_took_for_the_same_wal_counts_first() {
+    let fastest = policy(OnCrash::Fastest);
+    // The redo distance and the backlog, what tokyo replayed and how fast, and what counts for seoul and for tokyo.
+    for (redo_distance, backlog, mib, each_ms, serves, said) in [
+        (256, 64, 0, 0, false, ["64.0 MiB/s, as is assumed", "64.0 MiB/s, as is assumed"]),
+        // Cheap: a fifth of a second for what is left of the backlog, three for the start.
+        (
+            3072,
+            64,
+            3072,
+            1,
+            false,
+            ["1000.0 MiB/s, as a standby replayed it", "1000.0 MiB/s, as it replayed what was before"],
+        ),
+        // Dear: what was before the backlog is dear, so that the backlog will be.
+        (
+            256,
+            200,
+            256,
+            40,
+            true,
+            ["64.0 MiB/s, as is assumed", "25.0 MiB/s, as it replayed what was before"],
+        ),
+        // Dear, and known to the start as well.
+        (
+            256,
+            100,
+            512,
+            40,
+            false,
+            ["25.0 MiB/s, as a standby replayed it", "25.0 MiB/s, as it replayed what was before"],
+        ),
+    ] {
+        let mut view = died(redo_distance, backlog);
+        if mib > 0 {
+            view.standby_mut(&tokyo()).effort = replayed(END - backlog, mib, each_ms);
+        }
+        let plan = plan(&view, &Memory::default(), &fastest, NOW);
+        let evidence = plan.cause.as_ref().expect("a cause").evidence.join("; ");
+        for said in said {
+            assert!(evidence.contains(said), "{redo_distance}, {backlog}, {mib}: {evidence}");
+        }
+        assert_eq!(declared(&plan).is_none(), serves, "{redo_distance}, {backlog}, {mib}: {evidence}");
+    }
+}
+
 #[test]
 fn what_was_measured_counts_and_a_standby_that_is_unfit_leaves_only_the_start() {
     let fastest = policy(OnCrash::Fastest);
