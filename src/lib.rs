@@ -23,5 +23,6 @@ pub mod planner;
 pub mod ports;
 pub mod postgres;
 pub mod report;
+pub mod sidecars;
 pub mod store;
 pub mod tls;

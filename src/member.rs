@@ -15,6 +15,7 @@ use crate::{
     controller::Feed,
     model::{Command, EndpointName, MemberFacts, NodeId, Reply, RouteOrder, Seen, Stamp},
     ports::{Answer, Clock, Endpoint, Local, Member, NoAnswer, Session, WalAsk},
+    sidecars::Sidecars,
 };
 
 /// Its own controller hears positions at least this often: the resolution of the live RPO.
@@ -28,6 +29,7 @@ pub struct Host {
     clock: Arc<dyn Clock>,
     remembered: watch::Receiver<Option<Stamp>>,
     changes: watch::Sender<u64>,
+    sidecars: Arc<Sidecars>,
 }
 
 impl Host {
@@ -46,7 +48,8 @@ impl Host {
             .chain(endpoints.values().map(|endpoint| endpoint.changes()))
             .collect();
         let changes = watch::Sender::new(0);
-        let host = Arc::new(Self { node, agent, endpoints, clock, remembered, changes });
+        let sidecars = Sidecars::new(clock.clone());
+        let host = Arc::new(Self { node, agent, endpoints, clock, remembered, changes, sidecars });
         for mut source in sources {
             let host = Arc::downgrade(&host);
             tokio::spawn(async move {
@@ -79,6 +82,12 @@ impl Host {
             }
         });
         Feed { node: self.node.clone(), member: self.clone(), facts }
+    }
+
+    /// The proxies beside apps that follow this member.
+    #[must_use]
+    pub fn sidecars(&self) -> Arc<Sidecars> {
+        Arc::clone(&self.sidecars)
     }
 
     /// Has the guard leave PostgreSQL alone.
@@ -170,7 +179,11 @@ impl Member for Host {
 
     async fn sessions(&self) -> Result<Vec<Session>, NoAnswer> {
         match &self.agent {
-            Some(agent) => Ok(agent.sessions().await),
+            Some(agent) => {
+                let mut sessions = agent.sessions().await;
+                self.sidecars.mark(&mut sessions);
+                Ok(sessions)
+            }
             None => Ok(Vec::new()),
         }
     }

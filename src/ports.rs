@@ -6,9 +6,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    Command, EndpointFacts, EndpointName, Incident, LeaseRecord, LossList, Lsn, MemberFacts, Mono, NodeId,
-    Reign, Reply, RequestKind, RouteOrder, Snapshot, Stamp, SystemId, Timeline,
+use crate::{
+    model::{
+        Command, EndpointFacts, EndpointName, Incident, LeaseRecord, LossList, Lsn, MemberFacts, Mono,
+        NodeId, Reign, Reply, RequestKind, RouteOrder, Snapshot, Stamp, SystemId, Timeline,
+    },
+    sidecars::Sidecars,
 };
 
 /// The only place time comes from.
@@ -151,6 +154,18 @@ pub struct Session {
     pub client_port: u16,
     /// It is between transactions.
     pub idle: bool,
+    /// A proxy beside an app may lead it, and could let it begin another one.
+    #[serde(default)]
+    pub loose: bool,
+}
+
+/// The sessions at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionsLook {
+    /// When, on the clock of the member that looked.
+    pub at: Mono,
+    /// All of them.
+    pub sessions: Vec<Session>,
 }
 
 impl Session {
@@ -280,7 +295,11 @@ pub trait Console: Send + Sync {
     }
     /// The client sessions of this node's server, while it is handing over and clients are held: for endpoints that no member
     /// runs. None: it is not.
-    async fn sessions(&self) -> Option<Vec<Session>> {
+    async fn sessions(&self) -> Option<SessionsLook> {
+        None
+    }
+    /// The proxies that no member runs and that follow this one. None: they are not counted here.
+    fn sidecars(&self) -> Option<Arc<Sidecars>> {
         None
     }
 }
@@ -298,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_port_that_two_hosts_have_chosen_is_idle_when_both_are() {
-        let session = |client_port: u16, idle: bool| Session { client_port, idle };
+        let session = |client_port: u16, idle: bool| Session { client_port, idle, loose: false };
         let sessions =
             [session(4, true), session(5, true), session(5, false), session(6, false), session(4, true)];
         assert_eq!(Session::idle_ports(&sessions).into_iter().collect::<Vec<_>>(), [4]);

@@ -6,7 +6,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::State,
+    extract::{Query, State, rejection::QueryRejection},
     response::{
         IntoResponse, Response, Sse,
         sse::{Event, KeepAlive},
@@ -15,26 +15,49 @@ use axum::{
 };
 use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
+use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{Shared, error::Refusal};
-use crate::model::{Snapshot, Traffic};
+use crate::{
+    model::{Snapshot, Traffic},
+    sidecars::Following,
+};
 
 /// A sign of life on a stream with no events; shorter than the port's limit for silence.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+/// The longest name of a sidecar, in bytes. It is chosen by a program.
+const NAME: usize = 64;
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new().route("/v1/events", get(events))
 }
 
-async fn events(State(shared): State<Shared>) -> Response {
+/// Who looks on.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reader {
+    /// A proxy beside an app, by this name: a hand-over waits until it has parked sessions.
+    sidecar: Option<String>,
+}
+
+async fn events(
+    State(shared): State<Shared>,
+    asked: Result<Query<Reader>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(Reader { sidecar }) = asked.map_err(|refused| Refusal::malformed(refused.body_text()))?;
+    if sidecar.as_ref().is_some_and(|name| name.len() > NAME) {
+        return Err(Refusal::malformed(format!("sidecar: at most {NAME} bytes")));
+    }
     let Ok(place) = Arc::clone(&shared.subscribers).try_acquire_owned() else {
-        return Refusal::busy("too many event streams are open").into_response();
+        return Err(Refusal::busy("too many event streams are open"));
     };
-    let subscriber = Subscriber { snapshots: shared.feed.snapshots(), shown: None, _place: place };
+    let follows = sidecar.zip(shared.console.sidecars()).map(|(name, sidecars)| sidecars.follows(name));
+    let subscriber =
+        Subscriber { snapshots: shared.feed.snapshots(), shown: None, _place: place, _follows: follows };
     let ended = Box::pin(shared.closing.wait());
     let keep_alive = KeepAlive::new().interval(SIGN_OF_LIFE);
-    Sse::new(stream(subscriber).take_until(ended)).keep_alive(keep_alive).into_response()
+    Ok(Sse::new(stream(subscriber).take_until(ended)).keep_alive(keep_alive).into_response())
 }
 
 struct Subscriber {
@@ -43,6 +66,8 @@ struct Subscriber {
     shown: Option<Snapshot>,
     /// Counts it among those at once.
     _place: OwnedSemaphorePermit,
+    /// Counts it among the proxies beside apps.
+    _follows: Option<Following>,
 }
 
 fn stream(subscriber: Subscriber) -> impl Stream<Item = Result<Event, Infallible>> {

@@ -17,7 +17,7 @@ use super::{
     error::{Refusal, json as answer},
 };
 use crate::{
-    model::{Incident, Operation, Phase, Verdicts},
+    model::{Incident, Mono, Operation, Phase, Verdicts},
     ports::Console,
 };
 
@@ -70,11 +70,29 @@ async fn explain(State(shared): State<Shared>) -> Response {
 
 /// Which client sessions of the primary beside this member are between transactions, while it hands over: a proxy that no member
 /// runs keeps those from beginning another one.
-async fn sessions(State(shared): State<Shared>) -> Result<Response, Refusal> {
-    match shared.console.sessions().await {
-        Some(sessions) => Ok(answer(StatusCode::OK, &json!({ "sessions": sessions }))),
-        None => Err(Refusal::not_found("nothing is being handed over from here".to_owned())),
+async fn sessions(
+    State(shared): State<Shared>,
+    asked: Result<Query<Asker>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(Asker { sidecar, parked }) =
+        asked.map_err(|refused| Refusal::malformed(refused.body_text()))?;
+    let Some(look) = shared.console.sessions().await else {
+        return Err(Refusal::not_found("nothing is being handed over from here".to_owned()));
+    };
+    if let Some((sidecar, sidecars)) = sidecar.zip(shared.console.sidecars()) {
+        sidecars.shown(&sidecar, &look, parked);
     }
+    Ok(answer(StatusCode::OK, &look))
+}
+
+/// Who asks for the sessions.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asker {
+    /// A proxy that follows this member by this name.
+    sidecar: Option<String>,
+    /// It has parked the sessions that were idle at this look.
+    parked: Option<Mono>,
 }
 
 #[derive(Deserialize)]

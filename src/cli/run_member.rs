@@ -293,6 +293,7 @@ fn deps(
         leader_ttl: config.leader_ttl,
         records,
         local: host.feed(),
+        sidecars: host.sidecars(),
         connect: Box::new(move |registration| peers.feed(registration)),
         client: Arc::new(ThroughEndpoint::new(match (&config.postgres, &config.witness) {
             (Some(postgres), _) => &postgres.verify,

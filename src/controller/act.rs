@@ -304,7 +304,8 @@ async fn drain(
         // A session seen idle may have begun a transaction just before it was parked: look again after parking.
         let after = tokio::time::timeout_at(end, primary.member.sessions()).await;
         let Ok(Ok(after)) = after else { return Ok(Effect::Drained(stamp)) };
-        if after.iter().all(|session| session.idle && idle.contains(&session.client_port)) {
+        // Nor may a proxy that no member runs have missed it.
+        if after.iter().all(|session| session.idle && !session.loose && idle.contains(&session.client_port)) {
             return Ok(Effect::Drained(stamp));
         }
         if tokio::time::timeout_at(end, tokio::time::sleep(DRAIN_LOOK)).await.is_err() {

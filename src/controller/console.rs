@@ -14,10 +14,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Deps, Event};
 use crate::{
-    model::{Incident, LossList, Mono, NodeId, Policy, Request, RequestKind, Snapshot, View},
+    model::{Incident, LossList, NodeId, Policy, Request, RequestKind, Snapshot, View},
     planner,
-    ports::{Clock, Console, Member, Session, StoreError, SubmitError},
+    ports::{Clock, Console, Member, SessionsLook, StoreError, SubmitError},
     postgres,
+    sidecars::Sidecars,
     store::Records,
 };
 
@@ -32,8 +33,9 @@ pub struct Handle {
     records: Records,
     state_dir: PathBuf,
     local: Arc<dyn Member>,
-    /// The last list of sessions, and when it was asked for.
-    sessions: tokio::sync::Mutex<Option<(Mono, Vec<Session>)>>,
+    /// The last look at the sessions.
+    sessions: tokio::sync::Mutex<Option<SessionsLook>>,
+    sidecars: Arc<Sidecars>,
     count: AtomicU64,
 }
 
@@ -65,6 +67,7 @@ pub(super) fn new(deps: &Deps, events: mpsc::Sender<Event>) -> (Handle, Publishe
         state_dir: deps.state_dir.clone(),
         local: deps.local.member.clone(),
         sessions: tokio::sync::Mutex::default(),
+        sidecars: Arc::clone(&deps.sidecars),
         count: AtomicU64::new(0),
     };
     (handle, publisher)
@@ -118,17 +121,21 @@ impl Console for Handle {
         tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
-    async fn sessions(&self) -> Option<Vec<Session>> {
+    async fn sessions(&self) -> Option<SessionsLook> {
         if !self.snapshot().hands_over(&self.node) {
             return None;
         }
         let mut kept = self.sessions.lock().await;
-        let now = self.clock.now();
-        if let Some((_, sessions)) = kept.as_ref().filter(|(at, _)| now.since(*at) < FRESH) {
-            return Some(sessions.clone());
+        let at = self.clock.now();
+        if let Some(look) = kept.as_ref().filter(|look| at.since(look.at) < FRESH) {
+            return Some(look.clone());
         }
-        let sessions = self.local.sessions().await.ok()?;
-        *kept = Some((now, sessions.clone()));
-        Some(sessions)
+        let look = SessionsLook { at, sessions: self.local.sessions().await.ok()? };
+        *kept = Some(look.clone());
+        Some(look)
+    }
+
+    fn sidecars(&self) -> Option<Arc<Sidecars>> {
+        Some(Arc::clone(&self.sidecars))
     }
 }

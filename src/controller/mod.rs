@@ -36,6 +36,7 @@ use crate::{
     },
     planner::{self, Memory},
     ports::{Client, Clock, Member, Revision},
+    sidecars::Sidecars,
     store::{Leadership, Records, Registration, RpoHistory},
 };
 
@@ -86,6 +87,8 @@ pub struct Deps {
     pub local: Feed,
     /// Makes the feed of another member.
     pub connect: Box<dyn Fn(&Registration) -> Feed + Send + Sync>,
+    /// The proxies beside apps that follow this member.
+    pub sidecars: Arc<Sidecars>,
     /// The client that verifies.
     pub client: Arc<dyn Client>,
     /// The fence command, where one is configured.

@@ -20,7 +20,7 @@ pub async fn sessions(sql: &Sql) -> Result<Vec<Session>, SqlError> {
     let session = |row: &Vec<Option<String>>| {
         let client_port = row.first()?.as_ref()?.parse().ok()?;
         let idle = row.get(1)?.as_deref() == Some("t");
-        Some(Session { client_port, idle })
+        Some(Session { client_port, idle, loose: false })
     };
     Ok(rows.iter().filter_map(session).collect())
 }

@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use locum::model::{OperationState, Snapshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     fixture::{free_ports, until},
@@ -113,6 +114,98 @@ async fn in_a_switchover_who_is_between_two_transactions_begins_no_other_one() {
     let rows = session(port).await.query("SELECT n FROM work", &[]).await.expect("rows");
     assert_eq!(rows.len(), 1);
     pair.ends(writer, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switchover_stops_nothing_before_it_has_parked_and_waits_for_it_no_longer_than_the_drain() {
+    const DRAIN: Duration = Duration::from_secs(6);
+    let pair = LivePair::wished(&Wish::default().set("policy.drain=6s")).await;
+    let first = pair.primary().await;
+    let second = pair.other(first).node.name;
+    let [port] = free_ports();
+    let sidecar = Sidecar::start(port, &[pair.host(second).public, pair.host(first).public]);
+    for (thaws, to) in [(true, second), (false, first)] {
+        until("the primary", async || (in_recovery(port, SOON).await == Some(false)).then_some(())).await;
+        // All sessions are between two transactions, and the proxy could let this one begin another at any time.
+        let idle = session(port).await;
+        idle.simple_query("SELECT 1").await.expect("an answer");
+        let pid = sidecar.0.id().cast_signed();
+        send(pid, "STOP");
+        let began = Instant::now();
+        let operation = pair.ask("/v1/switchover", serde_json::json!({ "to": to })).await;
+        pair.shows("clients that are held", |s| s.holds_clients()).await;
+        if thaws {
+            let early =
+                timeout(DRAIN / 3, pair.shows("another primary", |s| primary_of(s) == Some(to))).await;
+            assert!(early.is_err(), "its sessions were not parked when the old primary was stopped");
+            send(pid, "CONT");
+        }
+        assert_eq!(pair.over(&operation).await.state, OperationState::Done);
+        let took = began.elapsed();
+        send(pid, "CONT");
+        assert_eq!(took < DRAIN, thaws, "{took:?}");
+        pair.whole(if thaws { 1 } else { 2 }).await;
+    }
+}
+
+/// How far one client's transaction came.
+#[derive(Debug, PartialEq, Eq)]
+enum Came {
+    /// Not even its beginning was answered.
+    Nowhere,
+    /// It was begun, and its end never answered.
+    Torn,
+    Through,
+}
+
+async fn transaction(client: &tokio_postgres::Client, takes: Duration) -> Came {
+    if client.batch_execute("BEGIN; INSERT INTO steps VALUES (1)").await.is_err() {
+        return Came::Nowhere;
+    }
+    sleep(takes).await;
+    if client.batch_execute("COMMIT").await.is_ok() { Came::Through } else { Came::Torn }
+}
+
+/// Clients that are all between two transactions at the same moment, and begin the next ones a moment later: who stops the
+/// server as soon as nobody is within one tears some.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_switchover_clients_in_step_have_no_transaction_torn() {
+    let pair = LivePair::wished(&Wish::default().set("policy.drain=10s")).await;
+    let first = pair.primary().await;
+    let second = pair.other(first).node.name;
+    let [port] = free_ports();
+    let _sidecar = Sidecar::start(port, &[pair.host(second).public, pair.host(first).public]);
+    until("the primary", async || (in_recovery(port, SOON).await == Some(false)).then_some(())).await;
+    session(port).await.batch_execute("CREATE TABLE steps (n int)").await.expect("a table");
+    let mut came = Vec::new();
+    for to in [second, first, second] {
+        let clients = join_all((0..8).map(|_| session(port))).await;
+        let before = came.len();
+        // In step, until they are cut: each is, once, when its server is gone.
+        let steps = async {
+            while came[before..].iter().all(|one| *one == Came::Through) {
+                // Another time each, so that the stop would meet every moment of a transaction.
+                let takes = Duration::from_millis(3 + came.len() as u64 % 7 * 3);
+                came.extend(join_all(clients.iter().map(|client| transaction(client, takes))).await);
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let over = async {
+            let operation = pair.ask("/v1/switchover", serde_json::json!({ "to": to })).await;
+            pair.over(&operation).await
+        };
+        let (over, ()) = timeout(SOON * 30, async { tokio::join!(over, steps) }).await.expect("they are cut");
+        assert_eq!(over.state, OperationState::Done);
+        pair.whole_again(to).await;
+    }
+    let through = came.iter().filter(|one| **one == Came::Through).count();
+    let torn = came.iter().filter(|one| **one == Came::Torn).count();
+    println!(
+        "{through} transactions through, {torn} torn, {} clients cut between two",
+        came.len() - through - torn
+    );
+    assert_eq!(torn, 0);
+    assert!(through >= 24, "{through}");
 }
 
 /// Whether the server that a port leads to is in recovery. None: nobody answered for so long.

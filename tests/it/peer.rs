@@ -103,7 +103,13 @@ impl Member for Fake {
         Ok(true)
     }
     async fn sessions(&self) -> Result<Vec<Session>, NoAnswer> {
-        Ok((1..=20_000).map(|client_port| Session { client_port, idle: client_port % 2 == 0 }).collect())
+        Ok((1..=20_000)
+            .map(|client_port| Session {
+                client_port,
+                idle: client_port % 2 == 0,
+                loose: client_port % 3 == 0,
+            })
+            .collect())
     }
     async fn park(
         &self,
@@ -309,7 +315,7 @@ async fn orders_arrive_as_given_and_answers_as_said() {
         ["checkpoint 1.4.9".to_owned(), format!("{order:?} db 1.4.9"), "park db 1.4.9 {7, 9}".to_owned()]
     );
     let sessions = remote.sessions().await.expect("an answer");
-    assert_eq!((sessions.len(), sessions[1]), (20_000, Session { client_port: 2, idle: true }));
+    assert_eq!((sessions.len(), sessions[1]), (20_000, Session { client_port: 2, idle: true, loose: false }));
 }
 
 #[tokio::test]

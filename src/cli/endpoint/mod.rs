@@ -156,12 +156,20 @@ pub(super) async fn execute(args: &Args) -> Result<ExitCode, Failure> {
             remembered,
             held: watch::Sender::default(),
         });
-        for url in at("/v1/events") {
+        // Only sessions of the primary are parked in a hand-over.
+        let name = (kind == EndpointKind::Primary).then(parking::name).transpose()?;
+        for mut url in at("/v1/events") {
+            if let Some(name) = &name {
+                url.query_pairs_mut().append_pair("sidecar", name);
+            }
             let following = Arc::clone(&following);
             followers.spawn(async move { follow::follow(&following, url).await });
         }
-        let (proxy, held, sessions) = (Arc::clone(&proxy), following.held.subscribe(), at("/v1/sessions"));
-        followers.spawn(async move { parking::park(&proxy, held, sessions).await });
+        if let Some(name) = name {
+            let (proxy, held) = (Arc::clone(&proxy), following.held.subscribe());
+            let members = parking::members(at("/v1/sessions"), &name)?;
+            followers.spawn(async move { parking::park(&proxy, held, members).await });
+        }
     } else {
         let (proxy, endpoint, status) = (Arc::clone(&proxy), endpoint.clone(), at("/v1/status"));
         followers.spawn(async move { balance::balance(&proxy, &endpoint, status).await });
