@@ -96,9 +96,9 @@ impl ReplayEffort {
         let Some((from, before)) = next.checked_sub(1).map(|last| self.marks[last]) else {
             return (to == at).then_some(after);
         };
-        let part = u128::from(after - before) * u128::from(at.bytes_since(from))
+        let part = u128::from(after.saturating_sub(before)) * u128::from(at.bytes_since(from))
             / u128::from(to.bytes_since(from).max(1));
-        Some(before + u64::try_from(part).unwrap_or(u64::MAX))
+        Some(before.saturating_add(u64::try_from(part).unwrap_or(u64::MAX)))
     }
 }
 

@@ -24,10 +24,10 @@ struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,
     /// Rounds. In each, every side is measured once with every load.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 30)]
     runs: usize,
-    /// Seconds of one measurement.
-    #[arg(long, default_value_t = 5)]
+    /// Seconds of one measurement. Many short ones say more than a few long ones: a machine is slow for seconds at a time.
+    #[arg(long, default_value_t = 2)]
     seconds: u64,
     /// Only these loads.
     #[arg(long, value_enum)]
@@ -90,8 +90,9 @@ fn measure(cli: &Cli) -> Result<()> {
         println!("\n== {}", load.words());
         let mut samples: Vec<(Side, Sample)> = Vec::new();
         for round in 0..cli.runs {
-            // Whoever is first in one round is last in another.
+            // Whoever is first in one round is last in another, and each comes behind each other one as often.
             for turn in 0..Side::ALL.len() {
+                let turn = if round % 2 == 0 { turn } else { Side::ALL.len() - 1 - turn };
                 let side = Side::ALL[(round + turn) % Side::ALL.len()];
                 samples.push((side, place.run(load, side, cli.seconds)?));
             }

@@ -20,15 +20,26 @@ pub(crate) fn print(load: Load, samples: &[(Side, Sample)]) {
         median(&rates(Side::Locum)) / median(&rates(Side::Direct)),
     );
     let paired = |of: &dyn Fn(Side) -> Vec<f64>| {
-        let each: Vec<f64> =
+        let mut each: Vec<f64> =
             of(Side::Locum).iter().zip(of(Side::Haproxy)).map(|(locum, haproxy)| locum / haproxy).collect();
-        median(&each)
+        each.sort_by(f64::total_cmp);
+        let (least, most) = interval(&each);
+        format!("{:.3} ({least:.3} to {most:.3})", median(&each))
     };
     println!(
-        "  locum / haproxy: throughput {:.3}, p99 {:.3}   (median of the rounds' ratios)",
+        "  locum / haproxy: throughput {}, p99 {}   (median of the rounds' ratios, and where it is with 95 %)",
         paired(&rates),
         paired(&p99s),
     );
+}
+
+/// Where the median of what these are samples of is, nineteen times of twenty: the order statistics of a binomial distribution, by
+/// its normal approximation. All of them where there are few.
+fn interval(sorted: &[f64]) -> (f64, f64) {
+    let count = sorted.len() as f64;
+    let outside = (count / 2.0 - 0.98 * count.sqrt()).floor().max(1.0) as usize - 1;
+    let at = |index: usize| sorted.get(index).copied().unwrap_or(0.0);
+    (at(outside), at(sorted.len().saturating_sub(1 + outside)))
 }
 
 fn pick(samples: &[(Side, Sample)], side: Side, of: impl Fn(&Sample) -> f64) -> Vec<f64> {

@@ -42,7 +42,7 @@ impl Apps {
         let (name, port) = (NAMES[index], self.ports[index]);
         let (pid, told) = (self.path(name, "pid"), self.path(name, "told"));
         let start = format!(
-            "kill -0 $(cat {pid}) 2>/dev/null && exit 0\n\
+            "test -e /proc/$(cat {pid} 2>/dev/null || echo none)/exe && exit 0\n\
              nohup {locum} demo-app --listen 127.0.0.1:{port} --database \"host=$PGHOST port=$PGPORT user=postgres \
              dbname=postgres\" --password-file {password} >/dev/null 2>&1 &\necho $! >{pid}",
             locum = env!("CARGO_BIN_EXE_locum"),
@@ -130,4 +130,13 @@ async fn a_cold_app_is_started_where_it_is_wanted_and_stopped_where_it_is_not() 
         assert!(file.contains(&format!("LOCUM_PRIMARY={to}\n")), "{file}");
         assert!(file.contains(&format!("PGPORT={}\n", pair.host(to).database)), "{file}");
     }
+
+    // It dies where nobody can take over: it is started again.
+    pair.host_mut(other).member.kill();
+    let died = apps.pid(primary).expect("it runs");
+    send(died, "KILL");
+    until("another process of it", async || apps.pid(primary).filter(|pid| *pid != died)).await;
+    let again =
+        |s: &Snapshot| status_of(s, primary).app.as_ref().is_some_and(|app| app.active && app.healthy);
+    pair.shows("the same app, well again", again).await;
 }
