@@ -121,6 +121,11 @@ fn problem(seen: &Snapshot, host: &str, name: &str) -> String {
 /// Has the primary hand over, as a person does: who is told to try again in a second does so.
 async fn hand_over(trial: &Trial) -> String {
     let old = trial.lab.primary().await;
+    asks_for_a_switchover(trial).await;
+    trial.moves_from(&old).await
+}
+
+async fn asks_for_a_switchover(trial: &Trial) {
     until("a switchover that is not refused", || async {
         let leader = trial.lab.leader().await?;
         let (code, said) = trial.lab.post(leader.node.as_str(), "/v1/switchover", &json!({})).await?;
@@ -133,7 +138,6 @@ async fn hand_over(trial: &Trial) -> String {
         (taken.await != OperationState::Refused).then_some(())
     })
     .await;
-    trial.moves_from(&old).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -167,6 +171,40 @@ async fn an_address_moves_with_the_primary_and_is_given_up_by_a_host_that_is_cut
     trial.whole().await;
     vips.answers(&third).await;
     assert_eq!(vips.holders(vips.four), std::slice::from_ref(&third));
+    trial.ends().await;
+}
+
+/// What was ordered last there is to hold clients: who is led where is not said any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_is_given_up_by_a_host_that_is_cut_off_in_the_middle_of_a_switchover() {
+    let wish = Wish { set: vec!["policy.drain=10s".into()], ..Wish::hosts(3).vip() };
+    let Some(trial) = Trial::new(&wish).await else { return };
+    let vips = Vips::of(&trial);
+    let first = trial.lab.primary().await;
+    vips.answers(&first).await;
+    // Somebody is within a transaction, and is waited for.
+    let at = format!("host={} port={POSTGRES_PORT} user=postgres dbname=postgres", trial.lab.host(&first).ip);
+    let clients = trial.lab.clients();
+    let begun = clients.run(async move {
+        let (client, connection) = tokio_postgres::connect(&at, NoTls).await.expect("a session");
+        tokio::spawn(connection);
+        client.batch_execute("BEGIN; CREATE TABLE work (n int)").await.expect("it has begun");
+        client
+    });
+    let _begun = begun.await;
+    asks_for_a_switchover(&trial).await;
+    trial.lab.shows("clients that are held", Snapshot::holds_clients).await;
+    let cut = trial.lab.plan.namespace(&first);
+    run::words(&format!("ip -n {cut} link set eth0 down")).unwrap();
+    let second = trial.moves_from(&first).await;
+    vips.move_to(&second).await;
+    until("the address given up by who is cut off", || async {
+        (vips.holders(vips.four) == std::slice::from_ref(&second)).then_some(())
+    })
+    .await;
+    run::words(&format!("ip -n {cut} link set eth0 up")).unwrap();
+    trial.whole().await;
+    vips.answers(&second).await;
     trial.ends().await;
 }
 

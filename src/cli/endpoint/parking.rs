@@ -14,7 +14,7 @@ use tokio::{
 use super::client;
 use crate::{
     endpoint::Proxy,
-    model::{Mono, Stamp},
+    model::{Mono, Reply, Stamp},
     ports::{Session, SessionsLook},
 };
 
@@ -61,23 +61,29 @@ impl Member {
 /// Parks sessions for as long as `held` says under which stamp clients are held for a hand-over; for ever. What was parked
 /// flows on, or ends, with the next order.
 pub(super) async fn park(proxy: &Proxy, mut held: watch::Receiver<Option<Stamp>>, mut members: Vec<Member>) {
-    // The look by which sessions are parked.
-    let mut parked = None;
     loop {
         let Ok(stamp) = held.wait_for(Option::is_some).await.map(|stamp| *stamp) else { return };
         let Some(stamp) = stamp else { continue };
-        match members[0].look(parked).await {
-            Ok(look) if parked == Some(look.at) => sleep(LOOK).await,
-            Ok(look) => {
-                // Refused where an order has come meanwhile, which is about all of them. What is done is said at once.
-                _ = proxy.park(stamp, Session::idle_ports(&look.sessions));
-                parked = Some(look.at);
-            }
-            // Not the one beside the old primary, or not any more.
-            Err(_) => {
-                parked = None;
-                members.rotate_left(1);
-                sleep(AGAIN / u32::try_from(members.len()).unwrap_or(1)).await;
+        // The look by which sessions are parked.
+        let mut parked = None;
+        while *held.borrow() == Some(stamp) {
+            match members[0].look(parked).await {
+                Ok(look) if parked == Some(look.at) => sleep(LOOK).await,
+                Ok(look) => match proxy.park(stamp, Session::idle_ports(&look.sessions)) {
+                    // Said at once.
+                    Reply::Done => parked = Some(look.at),
+                    // An order has come meanwhile, which is about all of them.
+                    Reply::Refused(_) | Reply::Failed(_) => {
+                        parked = None;
+                        sleep(LOOK).await;
+                    }
+                },
+                // Not the one beside the old primary, or not any more.
+                Err(_) => {
+                    parked = None;
+                    members.rotate_left(1);
+                    sleep(AGAIN / u32::try_from(members.len()).unwrap_or(1)).await;
+                }
             }
         }
     }

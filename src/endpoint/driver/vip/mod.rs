@@ -139,11 +139,19 @@ impl Vip {
         if !self.is_here()? || self.may_have_it() {
             return Ok(());
         }
-        let held = match self.link().await? {
-            Some(link) => link.holder().await.map_err(|error| format!("ask who has the address: {error}"))?,
-            None => None,
-        };
-        if held.is_none() && self.started.elapsed() < START { Ok(()) } else { self.give_up().await }
+        // After that nobody is asked: on a network that is down there is no answer, and no right to the address either.
+        if self.started.elapsed() < START {
+            let held = match self.link().await? {
+                Some(link) => {
+                    link.holder().await.map_err(|error| format!("ask who has the address: {error}"))?
+                }
+                None => None,
+            };
+            if held.is_none() {
+                return Ok(());
+            }
+        }
+        self.give_up().await
     }
 }
 
