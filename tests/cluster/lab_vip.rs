@@ -69,6 +69,14 @@ impl<'a> Vips<'a> {
         plan.servers().map(|host| host.name.clone()).filter(|name| has(name)).collect()
     }
 
+    /// Waits until the first of them is on a host, and on no other one.
+    async fn first_is_only_on(&self, host: &str) {
+        until("the address on one host alone", || async {
+            (self.holders(self.four) == [host]).then_some(())
+        })
+        .await;
+    }
+
     fn mac(&self, host: &str) -> String {
         let said =
             run::words(&format!("ip -n {} -o link show eth0", self.trial.lab.plan.namespace(host))).unwrap();
@@ -163,10 +171,7 @@ async fn an_address_moves_with_the_primary_and_is_given_up_by_a_host_that_is_cut
     let third = trial.moves_from(&second).await;
     vips.move_to(&third).await;
     vips.answers(&third).await;
-    until("the address given up by who is cut off", || async {
-        (vips.holders(vips.four) == std::slice::from_ref(&third)).then_some(())
-    })
-    .await;
+    vips.first_is_only_on(&third).await;
     run::words(&format!("ip -n {cut} link set eth0 up")).unwrap();
     trial.whole().await;
     vips.answers(&third).await;
@@ -198,10 +203,7 @@ async fn an_address_is_given_up_by_a_host_that_is_cut_off_in_the_middle_of_a_swi
     run::words(&format!("ip -n {cut} link set eth0 down")).unwrap();
     let second = trial.moves_from(&first).await;
     vips.move_to(&second).await;
-    until("the address given up by who is cut off", || async {
-        (vips.holders(vips.four) == std::slice::from_ref(&second)).then_some(())
-    })
-    .await;
+    vips.first_is_only_on(&second).await;
     run::words(&format!("ip -n {cut} link set eth0 up")).unwrap();
     trial.whole().await;
     vips.answers(&second).await;
@@ -232,10 +234,7 @@ async fn an_address_that_somebody_else_holds_is_reported_and_holds_nothing_up() 
     };
     trial.lab.shows("service, which waits for no address", served).await;
     vips.are_free();
-    until("the address, now that it is free", || async {
-        (vips.holders(vips.four) == std::slice::from_ref(&second)).then_some(())
-    })
-    .await;
+    vips.first_is_only_on(&second).await;
     vips.answers(&second).await;
     let seen = trial.whole().await;
     let lines = seen.last_incident.unwrap().repoints;
@@ -259,10 +258,7 @@ async fn an_address_that_somebody_else_holds_is_taken_after_claim_after_and_neve
     let held = format!("is held by {}", vips.mac(CLIENTS));
     let told = |seen: &Snapshot| problem(seen, &second, "vip").contains(&held);
     trial.lab.shows("who holds the address", told).await;
-    until("the address, although somebody else answers for it", || async {
-        (vips.holders(vips.four) == std::slice::from_ref(&second)).then_some(())
-    })
-    .await;
+    vips.first_is_only_on(&second).await;
     // The other one is asked for as often, and by now for as long.
     let seen =
         trial.lab.shows("the address confirmed", |seen| problem(seen, &second, "vip").is_empty()).await;

@@ -27,9 +27,7 @@ const ANSWER: Duration = Duration::from_millis(500);
 
 /// A name that no other sidecar has.
 pub(super) fn name() -> Result<String> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).context("read random bytes")?;
-    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
+    Ok(format!("{:016x}", getrandom::u64().context("read random bytes")?))
 }
 
 /// Where one member shows its sessions.
