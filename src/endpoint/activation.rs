@@ -5,10 +5,9 @@
 use std::{io, net};
 
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-use tokio::net::TcpListener;
 
 /// The socket of this name (`FileDescriptorName=`), if there is one.
-pub(super) fn listener(name: &str) -> io::Result<Option<TcpListener>> {
+pub(super) fn listener(name: &str) -> io::Result<Option<net::TcpListener>> {
     let Some((descriptor, _)) = sd_notify::listen_fds_with_names()?.find(|(_, its)| its == name) else {
         return Ok(None);
     };
@@ -16,5 +15,5 @@ pub(super) fn listener(name: &str) -> io::Result<Option<TcpListener>> {
     let this = pidfd_open(getpid(), PidfdFlags::empty())?;
     let listener = net::TcpListener::from(pidfd_getfd(this, descriptor, PidfdGetfdFlags::empty())?);
     listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener).map(Some)
+    Ok(Some(listener))
 }

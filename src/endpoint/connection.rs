@@ -19,12 +19,7 @@ use super::{
 
 /// Serves one client to its end.
 pub(super) async fn serve(board: Arc<Switchboard>, stream: TcpStream) {
-    if let Err(error) = socket::tune_client(&stream) {
-        // It is gone already, in all likelihood; reading will tell.
-        tracing::debug!(%error, "set client socket options");
-    }
-    let addresses = stream.peer_addr().ok().zip(stream.local_addr().ok());
-    let mut visitor = Visitor { stream, said: Vec::new(), addresses };
+    let mut visitor = Visitor { stream, said: Vec::new() };
     let mut wait = Wait::new(Arc::clone(&board));
     loop {
         let Some(mut reached) = wait.reach(&mut visitor).await else { return };

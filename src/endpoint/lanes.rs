@@ -1,7 +1,8 @@
 //! The threads that carry what passes through the proxies, each with an event loop of its own.
 //!
 //! A connection stays on one of them. On the work-stealing runtime that everything else runs on, each message of a busy
-//! connection wakes another thread to look for work: as many system calls again as the message itself costs.
+//! connection wakes another thread to look for work: as many system calls again as the message itself costs. All are
+//! accepted on the first, and handed to another only if that has fewer: to be handed over costs a wake.
 
 use std::{
     io, net,
@@ -14,7 +15,7 @@ use std::{
 };
 
 use tokio::{
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     runtime::{Builder, Handle},
 };
 
@@ -22,7 +23,13 @@ use tokio::{
 const MOST: usize = 4;
 
 /// Begun when the first proxy is, to last as long as the process.
-static LANES: OnceLock<Vec<Lane>> = OnceLock::new();
+static LANES: OnceLock<Lanes> = OnceLock::new();
+
+/// All of them.
+pub(super) struct Lanes {
+    first: Lane,
+    more: Vec<Lane>,
+}
 
 /// One thread.
 pub(super) struct Lane {
@@ -31,20 +38,34 @@ pub(super) struct Lane {
     open: AtomicUsize,
 }
 
-/// Makes sure that there are some.
-pub(super) fn begin() -> io::Result<()> {
-    if LANES.get().is_none() {
+impl Lanes {
+    /// Those that there are; begun now if there are none.
+    pub(super) fn get() -> io::Result<&'static Self> {
+        if let Some(lanes) = LANES.get() {
+            return Ok(lanes);
+        }
         let count = thread::available_parallelism().map_or(1, usize::from).min(MOST);
-        let lanes: Vec<Lane> = (0..count).map(Lane::begin).collect::<io::Result<_>>()?;
-        // Where two begin at once, the second one's have nothing to do.
-        _ = LANES.set(lanes);
+        let (first, more) = (Lane::begin(0)?, (1..count).map(Lane::begin).collect::<io::Result<_>>()?);
+        // Of two that are begun at once, one's have nothing to do.
+        Ok(LANES.get_or_init(|| Self { first, more }))
     }
-    Ok(())
-}
 
-/// The one with the fewest connections. None before [`begin`].
-pub(super) fn quietest() -> Option<&'static Lane> {
-    LANES.get()?.iter().min_by_key(|lane| lane.open.load(Ordering::Relaxed))
+    /// Has the first one accept on a listening socket until `accept` ends.
+    pub(super) fn accept<F: Future<Output = ()> + Send + 'static>(
+        &'static self,
+        listener: net::TcpListener,
+        accept: impl FnOnce(TcpListener) -> F,
+    ) -> io::Result<()> {
+        let _within = self.first.events.enter();
+        self.first.events.spawn(accept(TcpListener::from_std(listener)?));
+        Ok(())
+    }
+
+    /// The one with the fewest connections; the first, where others have as few.
+    pub(super) fn quietest(&'static self) -> &'static Lane {
+        let quieter = |one, other| if Lane::open(other) < Lane::open(one) { other } else { one };
+        self.more.iter().fold(&self.first, quieter)
+    }
 }
 
 impl Lane {
@@ -57,6 +78,10 @@ impl Lane {
         };
         thread::Builder::new().name(format!("endpoint-{number}")).spawn(carry)?;
         Ok(Self { events, open: AtomicUsize::new(0) })
+    }
+
+    fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// Has it serve a connection, which is watched by no other.
@@ -114,17 +139,16 @@ mod tests {
 
     #[test]
     fn a_lane_knows_how_many_connections_it_has() {
-        begin().unwrap();
         let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let lane = quietest().unwrap();
+        let lane = Lanes::get().unwrap().quietest();
         let stream = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         stream.set_nonblocking(true).unwrap();
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         lane.carry(stream, async move |_| drop(ended.await));
-        assert_eq!(lane.open.load(Ordering::Relaxed), 1);
+        assert_eq!(lane.open(), 1);
         drop(end);
         let until = Instant::now() + Duration::from_secs(20);
-        while lane.open.load(Ordering::Relaxed) > 0 {
+        while lane.open() > 0 {
             assert!(Instant::now() < until, "it forgets those that have ended");
             thread::yield_now();
         }

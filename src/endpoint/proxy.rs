@@ -1,6 +1,12 @@
 //! The proxy: a listening socket and the orders it takes.
 
-use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{self, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::{
@@ -10,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    activation, balance::Offer, bind::BindError, connection, lanes, routing::Refusal, socket,
+    activation, balance::Offer, bind::BindError, connection, lanes::Lanes, routing::Refusal, socket,
     switchboard::Switchboard,
 };
 use crate::{
@@ -45,10 +51,8 @@ impl Proxy {
     /// # Errors
     /// [`BindError`] if it cannot listen.
     pub fn bind(config: &config::Endpoint, clock: Arc<dyn Clock>) -> Result<Arc<Self>, BindError> {
-        let (listener, listen) = listen(config).map_err(|error| BindError::new(config, error))?;
         let board = Arc::new(Switchboard::new(config, clock));
-        lanes::begin().map_err(|error| BindError::new(config, error))?;
-        tokio::spawn(accept(Arc::clone(&board), listener));
+        let listen = begin(config, &board).map_err(|error| BindError::new(config, error))?;
         Ok(Arc::new(Self { board, listen }))
     }
 
@@ -155,21 +159,28 @@ impl Drop for Proxy {
     }
 }
 
-fn listen(config: &config::Endpoint) -> io::Result<(TcpListener, String)> {
-    if let Some(listener) = activation::listener(config.name.as_str())? {
-        let listen = listener.local_addr()?.to_string();
-        return Ok((listener, listen));
-    }
-    let socket = if config.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // Old connections that linger in the kernel must not keep a restarted member from its port.
-    socket.set_reuseaddr(true)?;
-    socket.bind(config.listen)?;
-    let listener = socket.listen(BACKLOG)?;
-    let listen = listener.local_addr()?.to_string();
-    Ok((listener, listen))
+/// Listens, and accepts. Returns where.
+fn begin(config: &config::Endpoint, board: &Arc<Switchboard>) -> io::Result<String> {
+    let listener = match activation::listener(config.name.as_str())? {
+        Some(listener) => listener,
+        None => listen(config.listen)?,
+    };
+    socket::tune_clients(&listener)?;
+    let address = listener.local_addr()?.to_string();
+    let (lanes, board) = (Lanes::get()?, Arc::clone(board));
+    lanes.accept(listener, |listener| accept(board, listener, lanes))?;
+    Ok(address)
 }
 
-async fn accept(board: Arc<Switchboard>, listener: TcpListener) {
+fn listen(address: SocketAddr) -> io::Result<net::TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Old connections that linger in the kernel must not keep a restarted member from its port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}
+
+async fn accept(board: Arc<Switchboard>, listener: TcpListener, lanes: &'static Lanes) {
     let mut routes = board.routes();
     let mut shortage = Shortage::default();
     let room = Arc::new(Semaphore::new(board.tuning.max_connections.min(Semaphore::MAX_PERMITS)));
@@ -192,10 +203,8 @@ async fn accept(board: Arc<Switchboard>, listener: TcpListener) {
         match accepted.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
                 shortage.rest = None;
-                // `bind` has begun them.
-                let Some(lane) = lanes::quietest() else { return };
                 let board = Arc::clone(&board);
-                lane.carry(stream, async move |stream| {
+                lanes.quietest().carry(stream, async move |stream| {
                     connection::serve(board, stream).await;
                     drop(permit);
                 });

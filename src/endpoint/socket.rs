@@ -1,6 +1,6 @@
 //! Socket options, and the connection to a target.
 
-use std::{io, time::Duration};
+use std::{io, net, os::fd::AsFd, time::Duration};
 
 use rustix::{io::Errno, net::sockopt};
 use tokio::{net::TcpStream, time::timeout};
@@ -14,10 +14,11 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Unanswered questions after which the connection is dead.
 const KEEPALIVE_COUNT: u32 = 5;
 
-/// Sends small packets at once, and notices a dead client.
-pub(super) fn tune_client(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    keepalive(stream, CLIENT_IDLE)
+/// Sends small packets at once to the clients of a listening socket, and notices a dead one: Linux gives what it accepts the
+/// options of the listening socket.
+pub(super) fn tune_clients(listener: &net::TcpListener) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(listener, true)?;
+    keepalive(listener, CLIENT_IDLE)
 }
 
 /// Connects to a target, `host:port`, within a deadline. An order that leads elsewhere does not wait for it.
@@ -60,18 +61,18 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| short.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-fn keepalive(stream: &TcpStream, idle: Duration) -> io::Result<()> {
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, idle)?;
-    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_COUNT)?;
+fn keepalive(socket: impl AsFd + Copy, idle: Duration) -> io::Result<()> {
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, idle)?;
+    sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(socket, KEEPALIVE_COUNT)?;
     Ok(())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may fail that way")]
 mod tests {
-    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::net::TcpSocket;
 
     use super::*;
 
@@ -80,10 +81,12 @@ mod tests {
 
     #[tokio::test]
     async fn both_sides_send_at_once_and_a_dead_one_is_noticed_but_not_one_that_does_not_read() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        tune_clients(&listener).unwrap();
         let server = connect(&listener.local_addr().unwrap().to_string(), LONG).await.unwrap();
-        let (client, _) = listener.accept().await.unwrap();
-        tune_client(&client).unwrap();
+        let (client, _) = listener.accept().unwrap();
+        client.set_nonblocking(true).unwrap();
+        let client = TcpStream::from_std(client).unwrap();
         for (stream, idle) in [(&server, SERVER_IDLE), (&client, CLIENT_IDLE)] {
             assert!(stream.nodelay().unwrap() && sockopt::socket_keepalive(stream).unwrap());
             let questions = (

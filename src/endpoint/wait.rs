@@ -1,6 +1,6 @@
 //! Waiting: from a client's arrival until the target has taken its connection, bounded in number and time.
 
-use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::pending, io, sync::Arc, time::Duration};
 
 use bytes::BufMut;
 use tokio::{
@@ -29,11 +29,14 @@ pub(super) struct Visitor {
     pub(super) stream: TcpStream,
     /// All it has said.
     pub(super) said: Vec<u8>,
-    /// Where it comes from, and where it came to.
-    pub(super) addresses: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Visitor {
+    /// What tells a target whom it serves.
+    fn header(&self) -> io::Result<Vec<u8>> {
+        Ok(proxy_header::header(self.stream.peer_addr()?, self.stream.local_addr()?))
+    }
+
     /// Listens to the client until it goes away. What it says meanwhile is kept; reading is also how its leaving is
     /// noticed. One that has said all may still want an answer, or have sent a cancel request: it gets `grace`.
     async fn leaves(&mut self, grace: Duration) {
@@ -84,7 +87,9 @@ impl Wait {
     /// Waits until the target has taken a connection. None: the client has gone, or is given up.
     pub(super) async fn reach(&mut self, visitor: &mut Visitor) -> Option<Reached> {
         let board = Arc::clone(&self.board);
-        let (mut routes, addresses) = (board.routes(), visitor.addresses);
+        let mut routes = board.routes();
+        // Without addresses it has gone.
+        let header = board.tuning.proxy_protocol.then(|| visitor.header()).transpose().ok()?;
         loop {
             if routes.borrow_and_update().closed {
                 return None;
@@ -96,7 +101,7 @@ impl Wait {
                 biased;
                 _ = routes.changed() => {}
                 () = visitor.leaves(grace) => return None,
-                reached = attempt(&board, life.as_ref(), addresses) => if let Some(reached) = reached {
+                reached = attempt(&board, life.as_ref(), header.as_deref()) => if let Some(reached) = reached {
                     self.place = None;
                     return Some(reached);
                 },
@@ -127,20 +132,17 @@ impl Wait {
 async fn attempt(
     board: &Arc<Switchboard>,
     life: Option<&Arc<Life>>,
-    addresses: Option<(SocketAddr, SocketAddr)>,
+    header: Option<&[u8]>,
 ) -> Option<Reached> {
     let Some(life) = life else { return pending().await };
     let scout = life.turn().await;
     match socket::connect(&life.target.address, board.tuning.connect).await {
         Ok(server) => {
             let port = server.local_addr().ok()?.port();
-            if let Some((client, listen)) = addresses.filter(|_| board.tuning.proxy_protocol) {
-                let header = proxy_header::header(client, listen);
-                // A connection that has just been made has room for it.
-                if server.try_write(&header).ok() != Some(header.len()) {
-                    refused(board, life, "took no PROXY header");
-                    return None;
-                }
+            // A connection that has just been made has room for it.
+            if header.is_some_and(|header| server.try_write(header).ok() != Some(header.len())) {
+                refused(board, life, "took no PROXY header");
+                return None;
             }
             let link = board.link(life, port)?;
             // Without PostgreSQL's greeting to wait for, being connected is all that can be known.
