@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::{
     agent::Agent,
     controller::Feed,
-    model::{Command, EndpointName, MemberFacts, NodeId, Reply, RouteOrder, Seen, Stamp},
+    model::{Command, EndpointName, MemberFacts, Mono, NodeId, Reply, RouteOrder, Seen, Stamp},
     ports::{Answer, Clock, Endpoint, Local, Member, NoAnswer, Session, WalAsk},
     sidecars::Sidecars,
 };
@@ -28,6 +28,7 @@ pub struct Host {
     endpoints: BTreeMap<EndpointName, Arc<dyn Endpoint>>,
     clock: Arc<dyn Clock>,
     remembered: watch::Receiver<Option<Stamp>>,
+    hears: watch::Receiver<BTreeMap<NodeId, Mono>>,
     changes: watch::Sender<u64>,
     sidecars: Arc<Sidecars>,
 }
@@ -40,6 +41,7 @@ impl Host {
         agent: Option<Arc<Agent>>,
         endpoints: BTreeMap<EndpointName, Arc<dyn Endpoint>>,
         remembered: watch::Receiver<Option<Stamp>>,
+        hears: watch::Receiver<BTreeMap<NodeId, Mono>>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let sources: Vec<watch::Receiver<u64>> = agent
@@ -49,7 +51,7 @@ impl Host {
             .collect();
         let changes = watch::Sender::new(0);
         let sidecars = Sidecars::new(clock.clone());
-        let host = Arc::new(Self { node, agent, endpoints, clock, remembered, changes, sidecars });
+        let host = Arc::new(Self { node, agent, endpoints, clock, remembered, hears, changes, sidecars });
         for mut source in sources {
             let host = Arc::downgrade(&host);
             tokio::spawn(async move {
@@ -127,6 +129,7 @@ impl Local for Host {
             // First: whatever is gathered from here on is no older.
             left: self.clock.now(),
             remembered: *self.remembered.borrow(),
+            hears: self.hears.borrow().clone(),
             node: self.node.clone(),
             agent: self.agent.as_ref().map(|agent| agent.facts()),
             endpoints: self

@@ -19,7 +19,7 @@ use crate::{
     fence_command::FenceCommand,
     guard,
     member::Host,
-    model::{EndpointKind, EndpointName, GuardMode, NodeId, RouteOrder, Snapshot},
+    model::{EndpointKind, EndpointName, GuardMode, Mono, NodeId, RouteOrder, Snapshot},
     peers::PeerBook,
     ports::{Clock, Console, Endpoint, Local, Store},
     postgres::ThroughEndpoint,
@@ -161,9 +161,12 @@ impl Running {
                 endpoint.order(promise, RouteOrder::Hold);
             }
         }
-        let host = Host::new(config.node.clone(), agent, endpoints, remembered.watch(), clock.clone());
+        let hears = watch::Sender::default();
+        let (memory, around) = (remembered.watch(), hears.subscribe());
+        let host = Host::new(config.node.clone(), agent, endpoints, memory, around, clock.clone());
+        let kept = (history, remembered, hears);
         let (console, loop_task) =
-            controller::start(deps(config, &host, &peers, records.clone(), (history, remembered), clock));
+            controller::start(deps(config, &host, &peers, records.clone(), kept, clock));
         let console: Arc<dyn Console> = Arc::new(console);
         let snapshots = console.snapshots();
         for (proxy, endpoint) in &proxies {
@@ -279,7 +282,7 @@ fn deps(
     host: &Arc<Host>,
     peers: &Arc<PeerBook>,
     records: Records,
-    (history, remembered): (RpoHistory, Remembered),
+    (history, remembered, hears): (RpoHistory, Remembered, watch::Sender<BTreeMap<NodeId, Mono>>),
     clock: Arc<dyn Clock>,
 ) -> Deps {
     let peers = Arc::clone(peers);
@@ -305,6 +308,7 @@ fn deps(
             Arc::new(FenceCommand::new(program, config.cluster.clone())) as Arc<dyn controller::Fencer>
         }),
         remembered,
+        hears,
         clock,
         state_dir: config.state_dir.clone(),
         history: Some(history),

@@ -95,6 +95,8 @@ pub struct Deps {
     pub fencer: Option<Arc<dyn Fencer>>,
     /// What this member has read in earlier lives, too.
     pub remembered: Remembered,
+    /// When each member was last heard, for this member to tell the others.
+    pub hears: channel::Sender<BTreeMap<NodeId, Mono>>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Where this member keeps its files, the salvage among them.

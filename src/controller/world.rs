@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::{Deps, Leading, Stored, sampler::Sampler};
 use crate::{
@@ -39,6 +40,8 @@ pub(super) struct World {
     /// When the last facts of each member left, on its own clock.
     left: BTreeMap<NodeId, Mono>,
     nodes: BTreeMap<NodeId, NodeView>,
+    /// When each was last heard, for the others.
+    hears: watch::Sender<BTreeMap<NodeId, Mono>>,
     pub(super) registrations: BTreeMap<NodeId, Registration>,
     pub(super) intent: Option<(Intent, Revision)>,
     intent_since: Mono,
@@ -71,6 +74,7 @@ impl World {
             members: deps.members.iter().cloned().collect(),
             left: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            hears: deps.hears.clone(),
             registrations: BTreeMap::new(),
             intent: None,
             intent_since: deps.clock.now(),
@@ -105,12 +109,10 @@ impl World {
         let promise = facts.value.agent.as_ref().and_then(|agent| agent.promise);
         self.heard_of = self.heard_of.max(facts.value.remembered).max(promise);
         let at = known.map_or(facts.at, |(heard, _)| heard.max(facts.at));
-        let endpoints =
-            facts.value.endpoints.into_iter().map(|(name, value)| (name, Seen { value, at })).collect();
-        self.nodes.insert(
-            node,
-            NodeView { heard: at, remembered: facts.value.remembered, agent: facts.value.agent, endpoints },
-        );
+        let MemberFacts { remembered, hears, agent, endpoints, .. } = facts.value;
+        let endpoints = endpoints.into_iter().map(|(name, value)| (name, Seen { value, at })).collect();
+        self.hears.send_modify(|hears| _ = hears.insert(node.clone(), at));
+        self.nodes.insert(node, NodeView { heard: at, remembered, hears, agent, endpoints });
         self.sampler.sample(self.intent.as_ref().map(|(intent, _)| intent), &self.nodes);
     }
 

@@ -23,6 +23,9 @@ pub struct MemberFacts {
     /// put back.
     #[serde(default)]
     pub remembered: Option<Stamp>,
+    /// When it last heard each member.
+    #[serde(default)]
+    pub hears: BTreeMap<NodeId, Mono>,
     /// What its agent knows; None if the host has no PostgreSQL.
     pub agent: Option<AgentFacts>,
     /// Its endpoints.

@@ -199,6 +199,8 @@ pub enum Hold {
     SilenceIsNoProof { node: NodeId },
     /// A silent primary's lease is still being renewed: it reaches the store, so it is not lost.
     LeaseIsRenewed { node: NodeId },
+    /// Another member hears the primary, which this one does not, and its lease has not run out: only the way from here is cut.
+    OthersHearIt { node: NodeId, by: NodeId },
     /// A standby still receives new WAL of a silent primary.
     WalStillComes { node: NodeId },
     /// The old primary's lease must run out first.
@@ -252,6 +254,9 @@ impl fmt::Display for Hold {
             }
             Self::LeaseIsRenewed { node } => {
                 write!(f, "nothing is heard from {node}, but it renews its lease: it reaches the store, and serves")
+            }
+            Self::OthersHearIt { node, by } => {
+                write!(f, "nothing is heard from {node}, but {by} hears it: only the way from here is cut")
             }
             Self::WalStillComes { node } => {
                 write!(f, "nothing is heard from the primary, but {node} still receives new WAL from it")

@@ -37,13 +37,14 @@ impl MemberFacts {
     /// `received_at`.
     #[must_use]
     pub fn rebased(self, received_at: Mono) -> Self {
-        let Self { node, sent_at, left, remembered, agent, endpoints } = self;
+        let Self { node, sent_at, left, remembered, hears, agent, endpoints } = self;
         let shift = Shift { sent_at, received_at };
         Self {
             node,
             sent_at: received_at,
             left,
             remembered,
+            hears: hears.into_iter().map(|(node, at)| (node, shift.instant(at))).collect(),
             agent: agent.map(|facts| agent_facts(facts, shift)),
             endpoints: endpoints.into_iter().map(|(name, facts)| (name, endpoint(facts, shift))).collect(),
         }
@@ -263,7 +264,7 @@ mod tests {
     };
 
     /// Facts with these instants in every place where there can be one; `kind` chooses the server.
-    fn facts(sent_at: Mono, kind: u8, at: [Mono; 11]) -> MemberFacts {
+    fn facts(sent_at: Mono, kind: u8, at: [Mono; 12]) -> MemberFacts {
         let node = NodeId::new("a").expect("good name");
         let server = match kind {
             0 => Server::Down(Down {
@@ -358,7 +359,8 @@ mod tests {
             traffic: Default::default(),
         };
         let endpoints = BTreeMap::from([(EndpointName::new("db").expect("good name"), endpoint)]);
-        MemberFacts { node, sent_at, left: Mono(7), remembered: None, agent: Some(agent), endpoints }
+        let hears = BTreeMap::from([(node.clone(), at[11])]);
+        MemberFacts { node, sent_at, left: Mono(7), remembered: None, hears, agent: Some(agent), endpoints }
     }
 
     proptest! {
@@ -366,7 +368,7 @@ mod tests {
         fn every_instant_is_as_long_ago_here_as_it_was_there(
             sent in 0u64..1 << 50,
             received in 0u64..1 << 50,
-            ages in proptest::array::uniform11(0u64..1 << 40),
+            ages in proptest::array::uniform12(0u64..1 << 40),
             kind in 0u8..3,
         ) {
             let there = ages.map(|age| Mono(sent.saturating_sub(age)));
@@ -379,7 +381,7 @@ mod tests {
         fn there_and_back_changes_nothing(
             sent in 1u64 << 40..1 << 50,
             received in 1u64 << 40..1 << 50,
-            ages in proptest::array::uniform11(0u64..1 << 40),
+            ages in proptest::array::uniform12(0u64..1 << 40),
             kind in 0u8..3,
         ) {
             let original = facts(Mono(sent), kind, ages.map(|age| Mono(sent - age)));
@@ -406,7 +408,7 @@ mod tests {
 
     #[test]
     fn what_was_before_the_receivers_boot_becomes_its_boot() {
-        let rebased = facts(Mono(1_000), 1, [Mono(0); 11]).rebased(Mono(10));
-        assert_eq!(rebased, facts(Mono(10), 1, [Mono(0); 11]));
+        let rebased = facts(Mono(1_000), 1, [Mono(0); 12]).rebased(Mono(10));
+        assert_eq!(rebased, facts(Mono(10), 1, [Mono(0); 12]));
     }
 }

@@ -68,6 +68,8 @@ pub struct NodeView {
     pub heard: Mono,
     /// The highest stamp that it ever read in the store, or heard that somebody knows of.
     pub remembered: Option<Stamp>,
+    /// When it last heard each member.
+    pub hears: BTreeMap<NodeId, Mono>,
     /// What its agent said; None if it has none.
     pub agent: Option<AgentFacts>,
     /// Its endpoints.

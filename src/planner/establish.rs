@@ -1,12 +1,18 @@
 //! A primary is declared: bring it to serve, lead clients to it, and keep it that way; or find that it failed.
 
+use std::time::Duration;
+
 use super::{
     app, candidate, case::Case, crash, health, health::Health, rejoin, slots, switchover, sync_set, vacancy,
 };
 use crate::model::{
-    Cause, Command, Durability, EndpointKind, Finding, Hold, Intent, Mode, NodeId, Primary, Reign,
-    RouteOrder, Server, Step,
+    Cause, Command, Durability, EndpointKind, Finding, Hold, Intent, LeaseRecord, Mode, NodeId, NodeView,
+    Primary, Reign, RouteOrder, Seen, Server, Step, lease,
 };
+
+/// By so much less than `detect` must another member have heard a node that this one misses: the last word of a host that is lost
+/// may reach one a beat after the other, who tells of it a beat later.
+const BEATS: Duration = Duration::from_millis(200);
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     fence_pretenders(case, intent, node);
@@ -156,13 +162,18 @@ pub(super) fn serve_again(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
 }
 
 /// Nothing is heard from the primary's member. Inferred evidence: it needs corroboration. A lease that is being renewed
-/// shows that it is only this member that does not hear it, and a standby that still receives new WAL vetoes.
+/// shows that it is only this member that does not hear it, another member that hears it shows the same for as long as the
+/// lease lasts (a renewal may be late: a cut between hosts cuts the store's own ways, too), and a standby that still receives
+/// new WAL vetoes.
 ///
 /// With a sync set, recruiting its members makes a silent primary harmless. In async its lease must run out, which the
 /// vacancy waits for. In a sync mode without a set nothing short of its own agent's word would do.
 fn silent(case: &mut Case<'_>, intent: &Intent, node: &NodeId, mut evidence: Vec<String>) {
     if lease_is_renewed(case, intent, node) {
         return case.hold(Hold::LeaseIsRenewed { node: node.clone() });
+    }
+    if let Some(by) = heard_by(case, node).filter(|_| lease_lasts(case, intent, node)) {
+        return case.hold(Hold::OthersHearIt { node: node.clone(), by });
     }
     if let Some(standby) = health::still_receives(case, node) {
         let silent = case.stood(&Finding::PrimaryUnreachable { node: node.clone() }).unwrap_or_default();
@@ -192,10 +203,25 @@ fn silent(case: &mut Case<'_>, intent: &Intent, node: &NodeId, mut evidence: Vec
 
 /// True if the primary's lease was renewed within `detect`: its member is alive and reaches the store.
 fn lease_is_renewed(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
-    case.view.lease.last.as_ref().is_some_and(|seen| {
-        let its_own = seen.value.node == *node && Reign::of(intent).is_of_lease(&seen.value);
-        its_own && case.now.since(seen.at) <= case.policy.detect
-    })
+    its_lease(case, intent, node).is_some_and(|seen| case.now.since(seen.at) <= case.policy.detect)
+}
+
+/// True if the primary's lease has not run out for certain.
+fn lease_lasts(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
+    its_lease(case, intent, node)
+        .is_some_and(|seen| lease::expired_from(seen.at, seen.value.ttl()) > case.now)
+}
+
+fn its_lease<'a>(case: &Case<'a>, intent: &Intent, node: &NodeId) -> Option<&'a Seen<LeaseRecord>> {
+    let of_this_reign = |record: &LeaseRecord| record.node == *node && Reign::of(intent).is_of_lease(record);
+    case.view.lease.last.as_ref().filter(|seen| of_this_reign(&seen.value))
+}
+
+/// A member that has heard a node too lately for it to be lost.
+fn heard_by(case: &Case<'_>, node: &NodeId) -> Option<NodeId> {
+    let limit = case.policy.detect.saturating_sub(BEATS);
+    let hears = |member: &NodeView| member.hears.get(node).is_some_and(|at| case.now.since(*at) <= limit);
+    case.view.nodes.iter().find(|(_, member)| hears(member)).map(|(member, _)| member.clone())
 }
 
 /// Keeps the list of who may be promoted: the primary's agent notes a node first, then the store lists it.

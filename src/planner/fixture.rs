@@ -175,7 +175,8 @@ fn member(node: &NodeId, server: Server, stamp: Stamp) -> NodeView {
         (name("db"), Seen { value: endpoint(EndpointKind::Primary, stamp), at: NOW }),
         (name("app"), Seen { value: endpoint(EndpointKind::App, stamp), at: NOW }),
     ]);
-    NodeView { heard: NOW, remembered: None, agent: Some(agent(node, server, stamp)), endpoints }
+    let agent = Some(agent(node, server, stamp));
+    NodeView { heard: NOW, remembered: None, hears: BTreeMap::new(), agent, endpoints }
 }
 
 /// A lease of seoul's that was last renewed so long ago, and was read under a stamp.

@@ -43,9 +43,32 @@ async fn a_wait_that_an_isolated_primarys_client_cancels_is_told_with_a_warning(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_between_primary_and_standby_blocks_writes_for_a_moment_and_moves_nothing() {
+    a_cut_moves_nothing_led_from(Seat::Witness).await;
+}
+
+/// This leader hears nothing of the primary; the witness does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_between_primary_and_a_leader_beside_the_standby_moves_nothing() {
+    a_cut_moves_nothing_led_from(Seat::Standby).await;
+}
+
+/// On which of the hosts that do not have the primary.
+enum Seat {
+    Standby,
+    Witness,
+}
+
+async fn a_cut_moves_nothing_led_from(seat: Seat) {
     let Some(trial) = Trial::new(&Wish::hosts(2).witness()).await else { return };
     let primary = trial.lab.primary().await;
     let standby = trial.lab.standbys().await.remove(0);
+    let witness = trial.lab.plan.members().find(|host| !host.postgres).expect("a witness");
+    trial
+        .led_from(match seat {
+            Seat::Standby => &standby,
+            Seat::Witness => &witness.name,
+        })
+        .await;
     let epoch = trial.epoch().await;
     let fault = Fault::LinkCut(primary.clone(), standby.clone());
     let begun = trial.begin(&fault);

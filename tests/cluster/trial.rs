@@ -5,7 +5,7 @@ use std::{fs::File, io::BufWriter, path::Path, time::Duration};
 
 use crate::{
     checker::{Clients, History, Load, Survivor, Verdict, judge, outage},
-    lab::{Fault, Lab, Wish, available, status::primary_of},
+    lab::{Fault, Lab, Part, Wish, available, status::primary_of},
 };
 
 /// Where the history of a test that fails is written, if this is set.
@@ -81,6 +81,21 @@ impl Trial {
         let seen = self.lab.whole().await;
         self.clients.goes_on().await;
         seen
+    }
+
+    /// Has a host's member lead, unless it is the primary's: others that do are frozen until they do not.
+    pub(crate) async fn led_from(&self, host: &str) {
+        for _ in 0..10 {
+            let leader = self.lab.settled().await.node.as_str().to_owned();
+            if leader == host {
+                return;
+            }
+            let fault = Fault::Freeze(Part::Member, leader.clone());
+            self.begin(&fault);
+            self.lab.shows("another leader", |seen| seen.node.as_str() != leader).await;
+            self.heal(&fault);
+        }
+        panic!("{host} has not come to lead");
     }
 
     /// The epoch.

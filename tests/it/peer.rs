@@ -149,6 +149,7 @@ impl Local for Fake {
             sent_at: now,
             left: now,
             remembered: None,
+            hears: BTreeMap::new(),
             agent: None,
             endpoints,
         }

@@ -180,6 +180,11 @@ impl Controller {
         self.leading.is_some_and(|leading| self.clock.at(now) < leading.until)
     }
 
+    /// When it heard each member last.
+    pub(crate) fn hears(&self) -> BTreeMap<NodeId, Mono> {
+        self.nodes.iter().map(|(node, view)| (node.clone(), view.heard)).collect()
+    }
+
     // ---- what comes in ------------------------------------------------------------------------
 
     pub(crate) fn heard(&mut self, facts: MemberFacts, at: Mono) {
@@ -189,10 +194,8 @@ impl Controller {
         let promise = facts.agent.as_ref().and_then(|agent| agent.promise);
         self.heard_of = self.heard_of.max(facts.remembered).max(promise);
         let endpoints = facts.endpoints.into_iter().map(|(name, value)| (name, Seen { value, at })).collect();
-        self.nodes.insert(
-            facts.node,
-            NodeView { heard: at, remembered: facts.remembered, agent: facts.agent, endpoints },
-        );
+        let MemberFacts { node, remembered, hears, agent, .. } = facts;
+        self.nodes.insert(node, NodeView { heard: at, remembered, hears, agent, endpoints });
         self.sampler.sample(self.intent.as_ref().map(|(intent, _)| intent), &self.nodes);
         self.dirty = true;
     }

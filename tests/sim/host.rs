@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use locum::{
     endpoint::routing::Table,
-    model::{Driver, EndpointFacts, EndpointKind, EndpointName, MemberFacts, Mono, Reply, RouteOrder, Stamp},
+    model::{
+        Driver, EndpointFacts, EndpointKind, EndpointName, MemberFacts, Mono, NodeId, Reply, RouteOrder,
+        Stamp,
+    },
 };
 
 use super::{
@@ -122,13 +125,14 @@ impl Host {
     }
 
     /// What its member tells others.
-    pub(crate) fn facts(&self, now: Tick) -> MemberFacts {
+    pub(crate) fn facts(&self, hears: BTreeMap<NodeId, Mono>, now: Tick) -> MemberFacts {
         let name = EndpointName::new("db").expect("a good name");
         MemberFacts {
             node: node(self.agent.host),
             sent_at: self.clock.at(now),
             left: self.clock.at(now),
             remembered: self.remembered,
+            hears,
             agent: self.serves.then(|| self.agent.facts(self.guard.facts(self.pg.held, now))),
             endpoints: BTreeMap::from([(name, self.endpoint())]),
         }

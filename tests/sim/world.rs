@@ -402,7 +402,8 @@ impl World {
     }
 
     fn reply(&mut self, host: usize, asker: Asker, reply: Reply) {
-        let facts = Box::new(self.hosts[host].facts(self.now));
+        let hears = self.controllers[host].hears();
+        let facts = Box::new(self.hosts[host].facts(hears, self.now));
         self.send(host, asker.host, Message::Reply { id: asker.id, reply, facts });
     }
 
@@ -460,7 +461,7 @@ impl World {
         let it = &mut self.hosts[host];
         if it.agent.changed || self.now >= it.tell_at {
             (it.agent.changed, it.tell_at) = (false, self.now + 10);
-            let facts = Box::new(it.facts(self.now));
+            let facts = Box::new(it.facts(self.controllers[host].hears(), self.now));
             for to in 0..self.hosts.len() {
                 self.send(host, to, Message::Facts(facts.clone()));
             }

@@ -87,6 +87,7 @@ mod tests {
                 sent_at,
                 left: sent_at,
                 remembered: None,
+                hears: BTreeMap::new(),
                 agent: None,
                 endpoints: BTreeMap::new(),
             }

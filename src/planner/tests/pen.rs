@@ -1,6 +1,6 @@
 //! Taking the pen across hosts: silence, leases, who may be promoted, a store that is not believed.
 
-use super::*;
+use super::{service::osaka, *};
 
 fn silent(view: &mut View, ms: u64) {
     view.nodes.get_mut(&seoul()).expect("seoul").heard = ago(ms);
@@ -25,6 +25,36 @@ fn a_silent_primary_whose_lease_is_renewed_is_left_alone() {
     assert_eq!((declared(&plan), &plan.holds), (None, &vec![Hold::LeaseIsRenewed { node: seoul() }]));
     view.lease = lease_seen(501, None);
     assert!(declared(&decide(&view)).is_some(), "its last sign of life is older than `detect`");
+}
+
+#[test]
+fn a_primary_that_another_member_hears_is_left_alone_while_its_lease_may_last() {
+    let mut view = healthy();
+    silent(&mut view, 501);
+    let heard_by_osaka = |view: &mut View, ms: u64| {
+        let osaka_view =
+            NodeView { agent: None, hears: [(seoul(), ago(ms))].into(), ..view.nodes[&tokyo()].clone() };
+        view.nodes.insert(osaka(), osaka_view);
+    };
+    let lasting = lease_seen(501, None);
+    view.lease = lasting.clone();
+    heard_by_osaka(&mut view, 300);
+    let plan = decide(&view);
+    let held = Hold::OthersHearIt { node: seoul(), by: osaka() };
+    assert_eq!((declared(&plan), &plan.holds), (None, &vec![held]));
+
+    heard_by_osaka(&mut view, 301);
+    assert!(
+        declared(&decide(&view)).is_some(),
+        "so long ago it may have been the last word of a host that is lost"
+    );
+    heard_by_osaka(&mut view, 100);
+    view.lease = LeaseSeen::default();
+    assert!(declared(&decide(&view)).is_some(), "it has no right to serve");
+    view.lease = lease_seen(10_000, None);
+    assert!(declared(&decide(&view)).is_some(), "its right has run out");
+    view.lease = LeaseSeen { last: Some(Seen { at: NOW, ..lasting.last.unwrap() }), read_under: None };
+    assert!(declared(&decide(&view)).is_none(), "its right is as good as new");
 }
 
 #[test]
@@ -173,7 +203,13 @@ fn a_witness_that_is_heard_does_not_hold_up_the_first_declaration() {
     assert_eq!(declared(&decide(&view)), None, "it may have a server that nobody has seen");
     view.nodes.insert(
         osaka,
-        NodeView { heard: NOW, remembered: None, agent: None, endpoints: std::collections::BTreeMap::new() },
+        NodeView {
+            heard: NOW,
+            remembered: None,
+            hears: std::collections::BTreeMap::new(),
+            agent: None,
+            endpoints: std::collections::BTreeMap::new(),
+        },
     );
     assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(seoul()));
 }
