@@ -23,6 +23,8 @@ pub(super) struct Tracker {
     /// An endpoint whose member was not heard for this long is not waited for: it may be gone with its host.
     detect: Duration,
     open: Option<Incident>,
+    /// What was open when leadership was lost. A store that was away took no record of what was reached last.
+    interrupted: Option<Incident>,
     unread: Unread,
     /// Those of them that are complete now, and not recorded yet.
     read: Vec<Incident>,
@@ -43,6 +45,7 @@ impl Tracker {
             objectives,
             detect,
             open: None,
+            interrupted: None,
             unread: Unread::default(),
             read: Vec::new(),
             pending: Vec::new(),
@@ -58,19 +61,25 @@ impl Tracker {
 
     /// Leadership was lost: whoever leads now goes on with the record in the store.
     pub(super) fn forget(&mut self) {
-        (self.open, self.recorded) = (None, None);
+        self.interrupted = self.open.take().or(self.interrupted.take());
+        self.recorded = None;
         self.unread.forget();
         self.read.clear();
         self.pending.clear();
     }
 
     /// Goes on with what a former leader recorded, oldest first: the last incident, if it has not ended, and what was not known
-    /// of others. Marks are taken as they are: on one machine all members share the clock they were read from.
+    /// of others. Marks are taken as they are: on one machine all members share the clock they were read from. This member may
+    /// have been that leader, and know of more.
     pub(super) fn take_up(&mut self, past: &[Incident]) {
         past.iter().filter(|incident| incident.closed).for_each(|incident| self.unread.note(incident));
         if let Some(incident) = past.last().filter(|incident| !incident.closed && self.open.is_none()) {
             self.recorded = Some(incident.clone());
-            self.open = Some(incident.clone());
+            let mut open = incident.clone();
+            if let Some(known) = self.interrupted.take().filter(|known| known.id == open.id) {
+                known.marks.into_iter().for_each(|mark| open.mark(mark.name, mark.at));
+            }
+            self.open = Some(open);
             self.counts = None;
         }
     }
@@ -571,8 +580,37 @@ fn settle_times(incident: &mut Incident, (now, wall): (Mono, Timestamp)) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail that way")]
 mod tests {
-    use super::counted;
+    use super::*;
+    use crate::planner::fixture::{healthy, seoul};
+
+    #[test]
+    fn what_was_reached_while_the_store_was_away_is_known_to_a_leader_that_leads_again() {
+        let (view, objectives) = (healthy(), Objectives { rto_ms: 1.0, rpo_ms: 0.0 });
+        let mut tracker = Tracker::new(seoul(), objectives, Duration::from_millis(500));
+        let before = view.intent.clone().unwrap();
+        let next = before.vacated(None);
+        let at = |ms: u64| Mono(view.awake_since.0 + ms * 1000);
+        assert!(tracker.declared(Some(&before), &next, None, &view, None, at(1), at(2)));
+        let record = tracker.changed().remove(0);
+        tracker.verified(next.stamp(), at(3));
+        let reached = tracker.open().cloned();
+        assert!(reached.as_ref().unwrap().at(MarkName::Verified).is_some());
+
+        // Leadership was lost, and won again.
+        tracker.forget();
+        assert_eq!(tracker.open(), None);
+        tracker.forget();
+        tracker.take_up(std::slice::from_ref(&record));
+        assert_eq!(tracker.open(), reached.as_ref());
+        assert_eq!(tracker.changed(), Vec::from_iter(reached), "it is to be recorded");
+
+        tracker.forget();
+        let later = Incident { id: IncidentId("20261128-000000-e9v9".into()), ..record };
+        tracker.take_up(std::slice::from_ref(&later));
+        assert_eq!(tracker.open(), Some(&later), "another one");
+    }
 
     #[test]
     fn connections_are_counted_from_the_beginning_by_whoever_leads() {
