@@ -322,7 +322,7 @@ impl Controller {
             let Memory { greatest, advanced, crashes, .. } = std::mem::take(&mut self.memory);
             self.memory = Memory { greatest, advanced, crashes, ..Memory::default() };
             self.tracker.forget();
-            // Of whatever is reported from here on a commit is to prove the end, and the record of an earlier one may be lost.
+            // Whatever is open is proven anew: the record of an earlier proof may be lost.
             self.world.verified = None;
             match &leading {
                 Some(leading) => self.take_up(&leading.past),
