@@ -1,6 +1,7 @@
 //! Measures the endpoint's proxy beside HAProxy in TCP mode and beside a direct connection, with a real PostgreSQL and
 //! pgbench on this machine (`scripts/bench endpoint`). The proxy runs in a process and a runtime of its own, as HAProxy
-//! does. The sides take turns round by round, so that what else happens on the machine meets all of them.
+//! does. The sides take turns round by round, so that what else happens on the machine meets all of them; both proxies are started
+//! anew for each round.
 #![allow(clippy::disallowed_methods, reason = "what is timed here are real processes")]
 #![allow(clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "a tool for people")]
 
@@ -84,12 +85,13 @@ fn main() -> ExitCode {
 }
 
 fn measure(cli: &Cli) -> Result<()> {
-    let place = Place::make()?;
+    let mut place = Place::make()?;
     let loads: Vec<Load> = if cli.only.is_empty() { Load::ALL.to_vec() } else { cli.only.clone() };
     for load in loads {
         println!("\n== {}", load.words());
         let mut samples: Vec<(Side, Sample)> = Vec::new();
         for round in 0..cli.runs {
+            place.start_proxies()?;
             // Whoever is first in one round is last in another, and each comes behind each other one as often.
             for turn in 0..Side::ALL.len() {
                 let turn = if round % 2 == 0 { turn } else { Side::ALL.len() - 1 - turn };

@@ -45,7 +45,7 @@ pub(crate) struct Place {
     bin: PathBuf,
     ports: [u16; 3],
     // The proxies before what they lead to.
-    _proxies: [Kid; 2],
+    proxies: Vec<Kid>,
     _postgres: Kid,
 }
 
@@ -98,11 +98,19 @@ impl Place {
             fill.arg(DATABASE);
             fill
         })?;
-        let proxies = [
-            self::haproxy(folder.path(), haproxy, direct)?,
-            self::locum(locum, &format!("127.0.0.1:{direct}"))?,
-        ];
-        Ok(Self { folder, bin, ports: [direct, haproxy, locum], _proxies: proxies, _postgres: postgres })
+        let ports = [direct, haproxy, locum];
+        let mut place = Self { folder, bin, ports, proxies: Vec::new(), _postgres: postgres };
+        place.start_proxies()?;
+        Ok(place)
+    }
+
+    /// Starts both proxies, anew where they run: how their threads and memory happen to lie stays with a process.
+    pub(crate) fn start_proxies(&mut self) -> Result<()> {
+        let [direct, haproxy, locum] = self.ports;
+        self.proxies.clear();
+        self.proxies.push(self::haproxy(self.folder.path(), haproxy, direct)?);
+        self.proxies.push(self::locum(locum, &format!("127.0.0.1:{direct}"))?);
+        Ok(())
     }
 
     pub(crate) fn folder(&self) -> &Path {
