@@ -162,8 +162,8 @@ impl Running {
             }
         }
         let hears = watch::Sender::default();
-        let (memory, around) = (remembered.watch(), hears.subscribe());
-        let host = Host::new(config.node.clone(), agent, endpoints, memory, around, clock.clone());
+        let (node, known, heard) = (config.node.clone(), remembered.watch(), hears.subscribe());
+        let host = Host::new(node, agent, endpoints, known, heard, clock.clone());
         let kept = (history, remembered, hears);
         let (console, loop_task) =
             controller::start(deps(config, &host, &peers, records.clone(), kept, clock));

@@ -111,7 +111,7 @@ impl World {
         let at = known.map_or(facts.at, |(heard, _)| heard.max(facts.at));
         let MemberFacts { remembered, hears, agent, endpoints, .. } = facts.value;
         let endpoints = endpoints.into_iter().map(|(name, value)| (name, Seen { value, at })).collect();
-        self.hears.send_modify(|hears| _ = hears.insert(node.clone(), at));
+        self.hears.send_modify(|heard| _ = heard.insert(node.clone(), at));
         self.nodes.insert(node, NodeView { heard: at, remembered, hears, agent, endpoints });
         self.sampler.sample(self.intent.as_ref().map(|(intent, _)| intent), &self.nodes);
     }

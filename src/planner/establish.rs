@@ -10,8 +10,8 @@ use crate::model::{
     Primary, Reign, RouteOrder, Seen, Server, Step, lease,
 };
 
-/// By so much less than `detect` must another member have heard a node that this one misses: the last word of a host that is lost
-/// may reach one a beat after the other, who tells of it a beat later.
+/// Another member must have heard a node that this one misses less long ago than `detect` by so much: the last word of a lost host
+/// may have reached it a beat later than this one, and a beat more is for what is late on its way.
 const BEATS: Duration = Duration::from_millis(200);
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {

@@ -6,6 +6,12 @@ fn silent(view: &mut View, ms: u64) {
     view.nodes.get_mut(&seoul()).expect("seoul").heard = ago(ms);
 }
 
+/// A member without PostgreSQL.
+fn witness() -> NodeView {
+    let (hears, endpoints) = Default::default();
+    NodeView { heard: NOW, remembered: None, hears, agent: None, endpoints }
+}
+
 fn asynchronous(view: &mut View) {
     let intent = view.intent_mut();
     (intent.sync, intent.sync_next, intent.durability) = (vec![], vec![], Durability::Async);
@@ -32,9 +38,7 @@ fn a_primary_that_another_member_hears_is_left_alone_while_its_lease_may_last() 
     let mut view = healthy();
     silent(&mut view, 501);
     let heard_by_osaka = |view: &mut View, ms: u64| {
-        let osaka_view =
-            NodeView { agent: None, hears: [(seoul(), ago(ms))].into(), ..view.nodes[&tokyo()].clone() };
-        view.nodes.insert(osaka(), osaka_view);
+        view.nodes.insert(osaka(), NodeView { hears: [(seoul(), ago(ms))].into(), ..witness() });
     };
     let lasting = lease_seen(501, None);
     view.lease = lasting.clone();
@@ -201,16 +205,7 @@ fn a_witness_that_is_heard_does_not_hold_up_the_first_declaration() {
         view.agent_mut(&node).promise = None;
     }
     assert_eq!(declared(&decide(&view)), None, "it may have a server that nobody has seen");
-    view.nodes.insert(
-        osaka,
-        NodeView {
-            heard: NOW,
-            remembered: None,
-            hears: std::collections::BTreeMap::new(),
-            agent: None,
-            endpoints: std::collections::BTreeMap::new(),
-        },
-    );
+    view.nodes.insert(osaka, witness());
     assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(seoul()));
 }
 
