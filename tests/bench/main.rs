@@ -10,7 +10,11 @@ mod load;
 mod servers;
 mod table;
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{
+    io::{IsTerminal as _, stderr},
+    net::SocketAddr,
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -91,6 +95,9 @@ fn measure(cli: &Cli) -> Result<()> {
         println!("\n== {}", load.words());
         let mut samples: Vec<(Side, Sample)> = Vec::new();
         for round in 0..cli.runs {
+            if stderr().is_terminal() {
+                eprint!("round {} of {}\r", round + 1, cli.runs);
+            }
             place.start_proxies()?;
             // Whoever is first in one round is last in another, and each comes behind each other one as often.
             for turn in 0..Side::ALL.len() {

@@ -19,6 +19,7 @@ use locum::{
     endpoint::Proxy,
     model::{EndpointKind, EndpointName, Epoch, Incarnation, NodeId, Reply, RouteOrder, Stamp, Version},
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Side;
 
@@ -50,18 +51,22 @@ pub(crate) struct Place {
 }
 
 /// A process of ours. Dropping it ends it.
-pub(crate) struct Kid(Child);
+pub(crate) struct Kid {
+    process: Child,
+    end: Signal,
+}
 
 impl Kid {
-    pub(crate) fn start(mut command: Command) -> Result<Self> {
+    /// `end` is the signal that ends it at once. A shell has what it starts in the background ignore SIGINT.
+    pub(crate) fn start(mut command: Command, end: Signal) -> Result<Self> {
         let shown = format!("{command:?}");
         command.stdin(Stdio::null());
-        Ok(Self(command.spawn().with_context(|| format!("start {shown}"))?))
+        Ok(Self { process: command.spawn().with_context(|| format!("start {shown}"))?, end })
     }
 
     /// Resident memory of the process, in bytes.
     pub(crate) fn resident(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
@@ -69,13 +74,11 @@ impl Kid {
 
 impl Drop for Kid {
     fn drop(&mut self) {
-        // PostgreSQL's fast shutdown; the others end with it, too.
-        let pid = rustix::process::Pid::from_child(&self.0);
-        _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        _ = kill_process(Pid::from_child(&self.process), self.end);
         let end = Instant::now() + SOON;
-        while matches!(self.0.try_wait(), Ok(None)) {
+        while matches!(self.process.try_wait(), Ok(None)) {
             if Instant::now() > end {
-                _ = self.0.kill();
+                _ = self.process.kill();
             }
             sleep(Duration::from_millis(10));
         }
@@ -142,7 +145,8 @@ fn postgres(bin: &Path, folder: &Path, port: u16) -> Result<Kid> {
     fs::write(&conf, format!("{text}port = {port}\nunix_socket_directories = '{}'\n", data.display()))?;
     let mut server = as_postgres(&bin.join("postgres"))?;
     server.arg("-D").arg(&data).stderr(fs::File::create(folder.join("postgres.log"))?);
-    let kid = Kid::start(server)?;
+    // Its fast shutdown.
+    let kid = Kid::start(server, Signal::INT)?;
     listens(port)?;
     let mut ready = Command::new(bin.join("pg_isready"));
     ready.args(["-q", "-t", "30", "-h", "127.0.0.1", "-p", &port.to_string()]);
@@ -164,7 +168,7 @@ pub(crate) fn haproxy(folder: &Path, port: u16, target: u16) -> Result<Kid> {
     fs::write(&file, text)?;
     let mut command = Command::new("haproxy");
     command.args(["-db", "-f"]).arg(file);
-    let kid = Kid::start(command)?;
+    let kid = Kid::start(command, Signal::TERM)?;
     listens(port)?;
     Ok(kid)
 }
@@ -173,7 +177,7 @@ pub(crate) fn haproxy(folder: &Path, port: u16, target: u16) -> Result<Kid> {
 pub(crate) fn locum(port: u16, target: &str) -> Result<Kid> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["serve", &format!("127.0.0.1:{port}"), target]);
-    let kid = Kid::start(command)?;
+    let kid = Kid::start(command, Signal::TERM)?;
     listens(port)?;
     Ok(kid)
 }
