@@ -1,13 +1,13 @@
 //! One measurement: pgbench against one side, and what its log says of each transaction.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
 use crate::{
     Side,
-    servers::{DATABASE, Place, output},
+    servers::{DATABASE, Place, apart, output},
 };
 
 /// What pgbench does.
@@ -58,7 +58,7 @@ impl Place {
     /// Runs pgbench against a side for so many seconds.
     pub(crate) fn run(&self, load: Load, side: Side, seconds: u64) -> Result<Sample> {
         let prefix = self.folder().join("pgbench");
-        let mut command = Command::new(self.program("pgbench"));
+        let mut command = apart(self.program("pgbench"));
         command.args(["-n", "-j", "2", "-h", "127.0.0.1", "-U", "postgres"]).args(load.arguments());
         command.args(["-p", &self.port(side).to_string(), "-T", &seconds.to_string(), "-l"]);
         command.arg(format!("--log-prefix={}", prefix.display())).arg(DATABASE);

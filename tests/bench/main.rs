@@ -14,9 +14,14 @@ use std::{
     io::{IsTerminal as _, stderr},
     net::SocketAddr,
     process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
 use load::{Load, Sample};
@@ -88,7 +93,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// Becomes true at Ctrl-C, which meets none of the servers in their own sessions: they end with their place.
+fn interrupted() -> Result<Arc<AtomicBool>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&interrupted);
+    thread::spawn(move || seen.store(runtime.block_on(tokio::signal::ctrl_c()).is_ok(), Relaxed));
+    Ok(interrupted)
+}
+
 fn measure(cli: &Cli) -> Result<()> {
+    let interrupted = interrupted()?;
     let mut place = Place::make()?;
     let loads: Vec<Load> = if cli.only.is_empty() { Load::ALL.to_vec() } else { cli.only.clone() };
     for load in loads {
@@ -98,6 +113,7 @@ fn measure(cli: &Cli) -> Result<()> {
             if stderr().is_terminal() {
                 eprint!("round {} of {}\r", round + 1, cli.runs);
             }
+            ensure!(!interrupted.load(Relaxed), "interrupted");
             place.start_proxies()?;
             // Whoever is first in one round is last in another, and each comes behind each other one as often.
             for turn in 0..Side::ALL.len() {
