@@ -110,10 +110,10 @@ fn measure(cli: &Cli) -> Result<()> {
         println!("\n== {}", load.words());
         let mut samples: Vec<(Side, Sample)> = Vec::new();
         for round in 0..cli.runs {
+            ensure!(!interrupted.load(Relaxed), "interrupted");
             if stderr().is_terminal() {
                 eprint!("round {} of {}\r", round + 1, cli.runs);
             }
-            ensure!(!interrupted.load(Relaxed), "interrupted");
             place.start_proxies()?;
             // Whoever is first in one round is last in another, and each comes behind each other one as often.
             for turn in 0..Side::ALL.len() {

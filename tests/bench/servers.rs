@@ -87,7 +87,7 @@ impl Drop for Kid {
 }
 
 impl Place {
-    /// Makes a database cluster and starts all three.
+    /// Makes a database cluster and starts its server.
     pub(crate) fn make() -> Result<Self> {
         ensure!(exists("haproxy"), "haproxy was not found; scripts/setup --tests installs it");
         let bin = programs()?;
@@ -102,10 +102,7 @@ impl Place {
             fill.arg(DATABASE);
             fill
         })?;
-        let ports = [direct, haproxy, locum];
-        let mut place = Self { folder, bin, ports, proxies: Vec::new(), _postgres: postgres };
-        place.start_proxies()?;
-        Ok(place)
+        Ok(Self { folder, bin, ports: [direct, haproxy, locum], proxies: Vec::new(), _postgres: postgres })
     }
 
     /// Starts both proxies, anew where they run: how their threads and memory happen to lie stays with a process.
