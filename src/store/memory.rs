@@ -59,18 +59,18 @@ impl Memory {
 }
 
 impl State {
+    /// Ends what has run out; all at once, with one revision, as the embedded store does.
     fn sweep(&mut self, now: Mono) {
         let gone: Vec<LeaseId> =
             self.leases.iter().filter(|(_, lease)| lease.runs_out <= now).map(|(id, _)| *id).collect();
-        for lease in gone {
-            self.end(lease);
-        }
+        self.end(&gone);
     }
 
-    fn end(&mut self, lease: LeaseId) {
-        self.leases.remove(&lease);
+    /// Deletes leases and their keys.
+    fn end(&mut self, leases: &[LeaseId]) {
+        self.leases.retain(|id, _| !leases.contains(id));
         let before = self.keys.len();
-        self.keys.retain(|_, key| key.lease != Some(lease));
+        self.keys.retain(|_, key| key.lease.is_none_or(|lease| !leases.contains(&lease)));
         if self.keys.len() < before {
             self.revision.0 += 1;
         }
@@ -153,7 +153,7 @@ impl Store for Memory {
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.with(|state, _| state.end(lease));
+        self.with(|state, _| state.end(&[lease]));
         Ok(())
     }
 
