@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::TcpListener,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command as Program, Stdio},
@@ -21,6 +20,8 @@ use locum::{
     },
     ports::{Answer, Lease, Member, NoAnswer, Outcome, Peers, Revision, Session, StoreError, WalAsk},
 };
+
+use crate::fixture::free_ports;
 
 /// How long anything may take that is waited for.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -70,10 +71,6 @@ pub(crate) fn stamp(epoch: u64, version: u64) -> Stamp {
 /// A promotion that nobody follows.
 pub(crate) fn promote() -> Command {
     Command::Promote { names: vec![], slots: vec![] }
-}
-
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number").port()
 }
 
 impl Node {
@@ -211,7 +208,7 @@ pub(crate) fn signal(pid: i32, name: &str) {
 }
 
 pub(crate) fn settings(dir: &Path, name: &str) -> (config::Postgres, PathBuf) {
-    let port = free_port();
+    let [port] = free_ports();
     let option = |text: String| ["-c".to_owned(), text];
     let options = [
         option(format!("port={port}")),

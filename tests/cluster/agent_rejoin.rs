@@ -3,11 +3,11 @@
 use locum::model::{Command, Reply, Server, Switch, Timeline};
 
 use super::agent_fixture::{Pair, is_down, pair, primary, promote, signal, stamp, standby};
-use crate::fixture::Small;
+use crate::fixture::{Small, free_ports, until};
 
 /// The standby has the table: what is counted as lost later is later.
 async fn has_rows(pair: &Pair) {
-    crate::fixture::until("the table on the standby", || async {
+    until("the table on the standby", || async {
         (pair.b.ask("SELECT to_regclass('rows') IS NOT NULL").await == "t").then_some(())
     })
     .await;
@@ -161,7 +161,8 @@ async fn a_rewind_that_did_not_end_is_never_started() {
     pair.a.until("its end", is_down).await;
     // Nobody listens there: the rewind fails.
     let mut nowhere = pair.b.upstream_for(&pair.a);
-    nowhere.address = format!("127.0.0.1:{}", super::agent_fixture::free_port());
+    let [port] = free_ports();
+    nowhere.address = format!("127.0.0.1:{port}");
     let reply = pair.a.agent.order(stamp(2, 7), Command::Rewind(nowhere, None)).await;
     assert!(matches!(reply, Reply::Failed(_)), "{reply:?}");
     let facts = pair.a.agent.facts();
@@ -181,7 +182,8 @@ async fn a_tail_is_saved_once_however_often_a_rewind_is_tried() {
     let pair = pair().await;
     let switch = lost_a_row(&pair).await;
     let mut nowhere = pair.b.upstream_for(&pair.a);
-    nowhere.address = format!("127.0.0.1:{}", super::agent_fixture::free_port());
+    let [port] = free_ports();
+    nowhere.address = format!("127.0.0.1:{port}");
     let mut saved = Vec::new();
     for version in [9, 10] {
         let reply = pair.a.agent.order(stamp(2, version), Command::Rewind(nowhere.clone(), switch)).await;

@@ -11,8 +11,8 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::Duration,
 };
@@ -50,19 +50,26 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// Ports that nobody listens on, all different, below those that outgoing connections take: the port of a server that
-/// is down for a moment must not become the local end of some connection.
+/// Ports that nobody listens on, each given out once, below those that outgoing connections take: the port of a server
+/// that is down for a moment must not become the local end of some connection, nor the port of another one.
 pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    /// Each of the tests that run at once has so many of its own.
+    const BLOCK: u16 = 2_000;
     const LOWEST: u16 = 10_000;
-    const HIGHEST: u16 = 32_000;
-    let mut taken: Vec<TcpListener> = Vec::new();
-    while taken.len() < N {
+    const BLOCKS: u16 = 11;
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    let next = NEXT.get_or_init(|| {
+        // Not always the same first one: of a test before this one, something may still be about to end.
         let mut random = [0; 2];
         getrandom::fill(&mut random).expect("random bytes");
-        let port = LOWEST + u16::from_le_bytes(random) % (HIGHEST - LOWEST);
-        taken.extend(TcpListener::bind(("127.0.0.1", port)));
-    }
-    std::array::from_fn(|i| taken[i].local_addr().expect("an address").port())
+        AtomicU16::new(u16::from_le_bytes(random))
+    });
+    let slot = std::env::var("NEXTEST_TEST_GLOBAL_SLOT").map_or(0, |slot| slot.parse().expect("a number"));
+    let block = LOWEST + slot % BLOCKS * BLOCK;
+    let mut free = std::iter::repeat_with(|| block + next.fetch_add(1, Ordering::Relaxed) % BLOCK)
+        .take(BLOCK.into())
+        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    std::array::from_fn(|_| free.next().expect("a free port"))
 }
 
 /// One server's place. Dropping it kills its processes and removes its files.
