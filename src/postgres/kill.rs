@@ -5,7 +5,6 @@
 use std::{path::Path, time::Duration};
 
 use rustix::{
-    event::Timespec,
     io::Errno,
     process::{Pid, Signal, kill_process},
 };
@@ -127,10 +126,7 @@ impl<'a> Hunt<'a> {
 
     /// Waits for a killed process, as long as there is time. One pidfd at a time: there may be thousands.
     fn wait(&self, pid: u32) {
-        let Ok(fd) = process::open(pid) else { return };
-        if proc::serves(pid, self.data_dir) {
-            let left = GONE.saturating_sub(self.began.elapsed());
-            process::ended(&fd, Timespec::try_from(left).unwrap_or_default());
-        }
+        let left = GONE.saturating_sub(self.began.elapsed());
+        process::wait_for(pid, || proc::serves(pid, self.data_dir), left);
     }
 }

@@ -1,6 +1,6 @@
 //! `/proc`: which processes work on a data directory. Never touches a file system that could hang.
 
-use std::{ffi::OsStr, fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
+use std::{ffi::OsStr, fs, io::ErrorKind, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 /// What PostgreSQL's server binary is called, also after its package was upgraded under it.
 const SERVER: [&str; 2] = ["postgres", "postgres (deleted)"];
@@ -24,6 +24,15 @@ pub(super) fn serves(pid: u32, data_dir: &Path) -> bool {
 pub(super) fn servers(data_dir: &Path, uid: u32) -> std::io::Result<Vec<u32>> {
     let owned = |pid: &u32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == uid);
     Ok(all()?.into_iter().filter(|pid| owned(pid) && serves(*pid, data_dir)).collect())
+}
+
+/// Whether this was such a process and is on its way out: it runs no more, but may still give its memory back, which
+/// takes tens of milliseconds for a gigabyte. The kernel takes the executable from it first, the directory last
+/// (`do_exit`).
+pub(super) fn is_leaving(pid: u32, data_dir: &Path) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data_dir)
+        && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == SERVER[0])
 }
 
 /// Whether there is a process with this id, zombies included.

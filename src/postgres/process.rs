@@ -4,6 +4,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
+    time::Duration,
 };
 
 use rustix::{
@@ -93,6 +94,15 @@ pub(super) fn open(pid: u32) -> rustix::io::Result<OwnedFd> {
 pub(super) fn ended(fd: impl AsFd, at_most: Timespec) -> bool {
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
     poll(&mut fds, Some(&at_most)).is_ok_and(|ready| ready > 0)
+}
+
+/// Waits, blocking, for at most that long until a process ends that still is what it was taken for.
+pub(super) fn wait_for(pid: u32, is_still: impl Fn() -> bool, at_most: Duration) {
+    let Ok(fd) = open(pid) else { return };
+    // With the pidfd in hand: the number may be somebody else's by now.
+    if is_still() {
+        ended(&fd, Timespec::try_from(at_most).unwrap_or_default());
+    }
 }
 
 impl Instance {

@@ -87,7 +87,7 @@ impl Instance {
         // A single-user server refuses to be a standby.
         self.remove_standby_signal().await?;
         let mut command = self.command("postgres");
-        self.past_stale_lock(&mut command).await?;
+        self.past_the_dead(&mut command).await?;
         // What was committed is about to be thrown away or fetched anew, and `pg_rewind` syncs everything at its end.
         command.args(["--single", "-F", "-D"]).arg(&self.data_dir).args(&self.options);
         command.args(["-c", "synchronous_standby_names=", "-c", "archive_mode=off", "template1"]);

@@ -12,10 +12,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Instance, PgError, Postmaster, disk, proc};
+use super::{Instance, PgError, Postmaster, disk, proc, process};
 
 /// How long a start may take until the server listens. One that takes longer is left running: it is not dead.
 const LISTEN: Duration = Duration::from_secs(15);
+
+/// How long killed processes may take to go.
+const LEAVING: Duration = Duration::from_secs(3);
 
 /// How often `postmaster.pid` is looked at meanwhile: nobody tells us when it is written.
 const LOOK: Duration = Duration::from_millis(2);
@@ -54,7 +57,7 @@ impl Instance {
     /// [`StartError`], with the last lines of the log.
     pub async fn start(&self) -> Result<Postmaster, StartError> {
         let mut command = self.command("postgres");
-        if let Some(pid) = self.past_stale_lock(&mut command).await? {
+        if let Some(pid) = self.past_the_dead(&mut command).await? {
             return Err(StartError::Running(pid));
         }
         // Whoever starts a server takes its directory for whole.
@@ -88,18 +91,38 @@ impl Instance {
         }
     }
 
-    /// Lets a server start over a lock file that means nothing. Some: it means something, a server is running.
+    /// Lets a server start over what a dead one left. Some: it is not dead, a server is running.
     ///
-    /// It may name a zombie that its parent has not collected, or somebody else who got the number since: PostgreSQL
-    /// believes in both ("lock file already exists"). It does not believe in one that its own grandparent wrote, and
-    /// still checks that no orphan is attached to the shared memory named in it (`miscinit.c`).
-    pub(super) async fn past_stale_lock(&self, command: &mut Command) -> Result<Option<u32>, PgError> {
+    /// The lock file may name a zombie that its parent has not collected, or somebody else who got the number since:
+    /// PostgreSQL believes in both ("lock file already exists"). It does not believe in one that its own grandparent
+    /// wrote, and still checks that no orphan is attached to the shared memory named in it (`miscinit.c`).
+    pub(super) async fn past_the_dead(&self, command: &mut Command) -> Result<Option<u32>, PgError> {
+        self.let_leave().await?;
         let Some(pid) = self.lock_holder().await?.filter(|pid| proc::exists(*pid)) else { return Ok(None) };
         if proc::serves(pid, &self.data_dir) {
             return Ok(Some(pid));
         }
         command.env("PG_GRANDPARENT_PID", pid.to_string());
         Ok(None)
+    }
+
+    /// Waits for killed processes that still give their memory back: PostgreSQL takes one for an orphan that is attached
+    /// ("pre-existing shared memory block … is still in use"). One that does not go is left for PostgreSQL to name.
+    async fn let_leave(&self) -> Result<(), PgError> {
+        let data_dir = self.data_dir.clone();
+        let work = move || {
+            let began = Instant::now();
+            let look = |error| PgError::Io { what: "look through /proc".to_owned(), error };
+            for pid in proc::all().map_err(look)? {
+                let is_leaving = || proc::is_leaving(pid, &data_dir);
+                if is_leaving() {
+                    process::wait_for(pid, is_leaving, LEAVING.saturating_sub(began.elapsed()));
+                }
+            }
+            Ok(())
+        };
+        // Nothing here touches the data directory; it is the waiting that blocks.
+        self.disk.run("wait for killed processes", disk::SMALL, work).await
     }
 
     /// Until the server listens, or for as long as is waited for that.

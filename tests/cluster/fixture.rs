@@ -149,15 +149,19 @@ impl Node {
         command.args(["--locale=C", "--no-sync", &format!("--wal-segsize={segment_mb}")]);
         let done = command.output().await.expect("initdb runs");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        let path = self.config.data_dir.join("postgresql.conf");
-        let mut text = fs::read_to_string(&path).expect("postgresql.conf");
         // Small and quick; no archive, no autovacuum of its own accord in the WAL that is counted; nothing in /dev/shm
         // that a killed server would leave.
-        text.push_str(
+        self.configure(
             "shared_buffers = '16MB'\ndynamic_shared_memory_type = mmap\nautovacuum = off\n\
              wal_keep_size = '64MB'\nmax_wal_size = '256MB'\nwal_level = logical\n",
         );
-        fs::write(&path, text).expect("postgresql.conf");
+    }
+
+    /// Adds to its `postgresql.conf`.
+    pub(crate) fn configure(&self, settings: &str) {
+        let path = self.config.data_dir.join("postgresql.conf");
+        let given = fs::read_to_string(&path).expect("postgresql.conf");
+        fs::write(&path, given + settings).expect("postgresql.conf");
     }
 
     /// Starts it and waits until it answers.
@@ -262,9 +266,7 @@ impl Pair {
     pub(crate) async fn with(segment_mb: u32, settings: &str) -> Self {
         let (primary, standby) = (Node::new("alpha"), Node::new("beta"));
         primary.init(segment_mb).await;
-        let path = primary.config.data_dir.join("postgresql.conf");
-        let given = fs::read_to_string(&path).expect("postgresql.conf");
-        fs::write(&path, given + settings).expect("postgresql.conf");
+        primary.configure(settings);
         primary.start().await;
         let sql = "CREATE ROLE replicator LOGIN REPLICATION; \
              GRANT EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean), \

@@ -95,6 +95,33 @@ async fn orphans_of_a_dead_postmaster_are_found_and_killed() {
     node.start().await;
 }
 
+/// Killed processes give their memory back before they are gone, some tens of milliseconds for each gigabyte.
+#[tokio::test]
+async fn a_server_starts_although_those_killed_just_now_had_much_memory() {
+    let node = with_table().await;
+    node.configure("shared_buffers = '1200MB'\nmax_parallel_workers_per_gather = 0\n");
+    let mut postmaster = node.start().await;
+    for round in 0..3 {
+        // Unlogged: its pages need no disk, and are gone after each crash. Four to a page, less than a quarter of all
+        // buffers, so that reading it goes through the buffers, too.
+        node.ask("DROP TABLE IF EXISTS big").await;
+        node.ask("CREATE UNLOGGED TABLE big (t text)").await;
+        node.ask("ALTER TABLE big ALTER t SET STORAGE plain").await;
+        node.ask("INSERT INTO big SELECT repeat('x', 1990) FROM generate_series(1, 120000)").await;
+        let mut clients = Vec::new();
+        for _ in 0..6 {
+            let client = node.connect().await;
+            client.batch_execute("SELECT count(*) FROM big").await.unwrap();
+            clients.push(client);
+        }
+        send(postmaster.pid(), Signal::KILL);
+        timeout(SOON, postmaster.exited()).await.unwrap();
+        let killed = node.instance.kill_orphans().await.unwrap();
+        println!("round {round}: {} processes in {:?}", killed.processes, killed.took);
+        postmaster = node.start().await;
+    }
+}
+
 /// A parent that never collects its child.
 struct Careless(Child);
 
