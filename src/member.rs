@@ -180,15 +180,11 @@ impl Member for Host {
         }
     }
 
-    async fn sessions(&self) -> Result<Vec<Session>, NoAnswer> {
-        match &self.agent {
-            Some(agent) => {
-                let mut sessions = agent.sessions().await;
-                self.sidecars.mark(&mut sessions);
-                Ok(sessions)
-            }
-            None => Ok(Vec::new()),
-        }
+    async fn sessions(&self) -> Result<Option<Vec<Session>>, NoAnswer> {
+        let Some(agent) = &self.agent else { return Ok(None) };
+        let mut sessions = agent.sessions().await;
+        sessions.iter_mut().for_each(|sessions| self.sidecars.mark(sessions));
+        Ok(sessions)
     }
 
     async fn wal(&self, ask: WalAsk) -> Result<Vec<u8>, NoAnswer> {

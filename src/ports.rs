@@ -150,8 +150,9 @@ pub trait Peers: Send + Sync {
 /// A client session of a primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    /// The client's TCP port, as PostgreSQL sees it: an endpoint's local port.
-    pub client_port: u16,
+    /// The client's TCP port, as PostgreSQL sees it: an endpoint's local port. None: over a Unix socket, where no endpoint
+    /// leads.
+    pub client_port: Option<u16>,
     /// It is between transactions.
     pub idle: bool,
     /// A proxy beside an app may lead it, and could let it begin another one.
@@ -173,7 +174,8 @@ impl Session {
     #[must_use]
     pub fn idle_ports(sessions: &[Self]) -> BTreeSet<u16> {
         let ports = |idle: bool| {
-            sessions.iter().filter(move |session| session.idle == idle).map(|session| session.client_port)
+            let those = sessions.iter().filter(move |session| session.idle == idle);
+            those.filter_map(|session| session.client_port)
         };
         let busy: BTreeSet<u16> = ports(false).collect();
         ports(true).filter(|port| !busy.contains(port)).collect()
@@ -225,8 +227,8 @@ pub trait Member: Send + Sync {
     /// Asks for its word that it knows of no higher epoch than the stamp's and takes part in none for `ttl`; zero: only whether
     /// it knows of one.
     async fn vouch(&self, stamp: Stamp, ttl: Duration) -> Result<bool, NoAnswer>;
-    /// The client sessions of its primary.
-    async fn sessions(&self) -> Result<Vec<Session>, NoAnswer>;
+    /// The client sessions of its primary. None: its PostgreSQL does not tell them.
+    async fn sessions(&self) -> Result<Option<Vec<Session>>, NoAnswer>;
     /// Pages of WAL of its fenced server, from a position on and within one segment; empty: there is none.
     async fn wal(&self, _ask: WalAsk) -> Result<Vec<u8>, NoAnswer> {
         Err(NoAnswer("it hands out no WAL".into()))
@@ -317,7 +319,8 @@ mod tests {
 
     #[test]
     fn a_port_that_two_hosts_have_chosen_is_idle_when_both_are() {
-        let session = |client_port: u16, idle: bool| Session { client_port, idle, loose: false };
+        let session =
+            |client_port: u16, idle: bool| Session { client_port: Some(client_port), idle, loose: false };
         let sessions =
             [session(4, true), session(5, true), session(5, false), session(6, false), session(4, true)];
         assert_eq!(Session::idle_ports(&sessions).into_iter().collect::<Vec<_>>(), [4]);

@@ -98,7 +98,10 @@ impl Sidecars {
             parked.is_some_and(|(_, ports)| ports.contains(&port))
         };
         for session in sessions {
-            session.loose = !all.values().all(|sidecar| has_parked(sidecar, session.client_port));
+            // None of them leads one over a Unix socket.
+            session.loose = session
+                .client_port
+                .is_some_and(|port| !all.values().all(|sidecar| has_parked(sidecar, port)));
         }
     }
 }
@@ -121,14 +124,18 @@ mod tests {
 
     /// The sessions at 4 and 5, and which of them are between two transactions.
     fn look(at: u64, idle: &[u16]) -> SessionsLook {
-        let session = |client_port| Session { client_port, idle: idle.contains(&client_port), loose: false };
+        let session = |client_port| Session {
+            client_port: Some(client_port),
+            idle: idle.contains(&client_port),
+            loose: false,
+        };
         SessionsLook { at: Mono(at), sessions: [4, 5].map(session).to_vec() }
     }
 
     fn loose(sidecars: &Sidecars) -> Vec<u16> {
         let mut sessions = look(0, &[4, 5]).sessions;
         sidecars.mark(&mut sessions);
-        sessions.iter().filter(|session| session.loose).map(|session| session.client_port).collect()
+        sessions.iter().filter(|session| session.loose).filter_map(|session| session.client_port).collect()
     }
 
     fn begun() -> (Arc<At>, Arc<Sidecars>) {

@@ -115,13 +115,10 @@ impl Agent {
         self.inner.hand_out(ask).await
     }
 
-    /// The client sessions of its server over TCP; none if it does not answer.
-    pub async fn sessions(&self) -> Vec<Session> {
+    /// The client sessions of its server. None: it does not tell.
+    pub async fn sessions(&self) -> Option<Vec<Session>> {
         let asked = async { session::sessions(&*self.inner.sql().await?).await };
-        asked.await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "no list of sessions");
-            Vec::new()
-        })
+        asked.await.inspect_err(|error| tracing::warn!(%error, "no list of sessions")).ok()
     }
 
     /// Looks at the app server now.

@@ -1,16 +1,19 @@
 //! Carries out steps. A step leaves no choice: here is only how, with a deadline, and what it came to.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 
-use super::{Controller, Deps, Effect, Ended, Event, Feed};
+use super::{
+    Controller, Deps, Effect, Ended, Event, Feed,
+    drain::{Reached, drain},
+};
 use crate::{
     model::{
         Command, Driver, EndpointKind, EndpointName, Intent, Mono, NodeId, Reply, Seen, Stamp, Step, View,
     },
     planner::Plan,
-    ports::{Answer, NoAnswer, Revision, Session},
+    ports::{Answer, NoAnswer, Revision},
     store::{Declared, Leadership},
 };
 
@@ -18,8 +21,6 @@ use crate::{
 const SHORT: Duration = Duration::from_secs(15);
 /// The same for what copies data or replays a backlog.
 const LONG: Duration = Duration::from_secs(24 * 3600);
-/// Between two looks at the sessions while draining.
-const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
 impl Controller {
     /// Begins a step, unless it is under way. Its end comes back as an event.
@@ -29,10 +30,10 @@ impl Controller {
             return;
         }
         tracing::debug!(%step, "begin");
-        let work = match step {
+        match step {
             Step::Refuse { operation, blockers } => {
                 self.world.answered(&operation);
-                return self.operations.refuse(&operation, blockers);
+                self.operations.refuse(&operation, blockers);
             }
             Step::Declare(next) => {
                 let Some(leading) = self.world.leading.clone() else { return };
@@ -46,7 +47,6 @@ impl Controller {
                     now,
                 );
                 self.spawn(work, key, now);
-                return;
             }
             Step::Amend(next) => {
                 let Some((basis, revision)) = self.world.intent.clone() else { return };
@@ -58,14 +58,14 @@ impl Controller {
                         Err(error) => Err(error.to_string()),
                     }
                 };
-                return self.spawn(work, key, now);
+                self.spawn(work, key, now);
             }
             Step::FenceCommand { node, stamp } => {
                 let Some(fencer) = self.deps.fencer.clone() else { return };
                 let work = async move {
                     fencer.fence(&node, stamp).await.map(|()| Effect::FencedByCommand(node, stamp))
                 };
-                return self.spawn(work, key, now);
+                self.spawn(work, key, now);
             }
             Step::Order { node, command, stamp } => {
                 let Some(feed) = self.feeds.get(&node).cloned() else { return };
@@ -74,7 +74,6 @@ impl Controller {
                     self.world.verified = None;
                 }
                 self.spawn(order(self.events.clone(), feed, stamp, command), key, now);
-                return;
             }
             Step::Route { member, endpoint, order, stamp } => {
                 let Some(feed) = self.feeds.get(&member).cloned() else { return };
@@ -85,7 +84,6 @@ impl Controller {
                     answered(&events, &feed.node, answer).await
                 };
                 self.spawn(work, key, now);
-                return;
             }
             Step::Drain { node, stamp } => {
                 let feeds: Vec<Feed> = self.feeds.values().cloned().collect();
@@ -95,7 +93,11 @@ impl Controller {
                     reached.map(|(member, name, _)| (member, name)).collect()
                 };
                 let reached = Reached { poolers: of(Driver::Pgbouncer), proxies: of(Driver::Proxy) };
-                drain(self.deps.clone(), feeds, reached, node, stamp)
+                let limit = self.deps.policy.drain;
+                let work = async move {
+                    drain(limit, &feeds, reached, &node, stamp).await.map(|()| Effect::Drained(stamp))
+                };
+                self.spawn(work, key, now);
             }
             Step::Verify { stamp } => {
                 let view = self.world.view(now, self.deps.clock.wall());
@@ -108,10 +110,9 @@ impl Controller {
                 if let Some(primary) = primary.filter(|_| addresses.is_empty()) {
                     addresses.push(primary.address.clone());
                 }
-                return self.spawn(verify(self.deps.clone(), addresses, stamp), key, now);
+                self.spawn(verify(self.deps.clone(), addresses, stamp), key, now);
             }
-        };
-        self.spawn(work, key, now);
+        }
     }
 
     /// Endpoints of members heard before this are not asked for anything: they may be gone with their host.
@@ -252,65 +253,6 @@ async fn answered(
         Reply::Done => Ok(Effect::None),
         Reply::Refused(reason) => Err(format!("refused: {reason}")),
         Reply::Failed(reason) => Err(reason),
-    }
-}
-
-/// The endpoints that a drain is about: member and name.
-struct Reached {
-    poolers: Vec<(NodeId, EndpointName)>,
-    proxies: Vec<(NodeId, EndpointName)>,
-}
-
-/// Lets sessions end their transactions and keeps those between two from beginning another. Done when every session
-/// is between two, or when the drain time is over: what is inside a transaction then is cut by the stop.
-async fn drain(
-    deps: Arc<Deps>,
-    feeds: Vec<Feed>,
-    reached: Reached,
-    node: NodeId,
-    stamp: Stamp,
-) -> Result<Effect, String> {
-    let primary = feeds.iter().find(|feed| feed.node == node).ok_or("the primary's member is not known")?;
-    let by_node = |member: &NodeId| feeds.iter().find(|feed| feed.node == *member);
-    let found = |named: Vec<(NodeId, EndpointName)>| -> Vec<_> {
-        named.into_iter().filter_map(|(member, name)| Some((by_node(&member)?, name))).collect()
-    };
-    // Poolers first: what they have under way needs the very sessions that would be parked. One that cannot do it in time
-    // goes on trying, and its clients fare like all others.
-    let poolers = found(reached.poolers);
-    let quiet = poolers.iter().map(|(feed, name)| feed.member.park(name, stamp, BTreeSet::new()));
-    match tokio::time::timeout(deps.policy.drain, join_all(quiet)).await {
-        Ok(quiet) => quiet
-            .into_iter()
-            .filter_map(Result::err)
-            .for_each(|error| tracing::warn!(%error, "pause a pooler")),
-        Err(_) => {
-            tracing::warn!(drain = ?deps.policy.drain, "a pooler was not at rest when the drain time was over")
-        }
-    }
-    let endpoints = found(reached.proxies);
-    let end = tokio::time::Instant::now() + deps.policy.drain;
-    loop {
-        let sessions = tokio::time::timeout_at(end, primary.member.sessions()).await;
-        let Ok(Ok(sessions)) = sessions else { return Ok(Effect::Drained(stamp)) };
-        let idle = Session::idle_ports(&sessions);
-        let parking = endpoints.iter().map(|(feed, name)| feed.member.park(name, stamp, idle.clone()));
-        let Ok(parked) = tokio::time::timeout_at(end, join_all(parking)).await else {
-            return Ok(Effect::Drained(stamp));
-        };
-        if let Some(error) = parked.into_iter().find_map(Result::err) {
-            tracing::warn!(%error, "park sessions");
-        }
-        // A session seen idle may have begun a transaction just before it was parked: look again after parking.
-        let after = tokio::time::timeout_at(end, primary.member.sessions()).await;
-        let Ok(Ok(after)) = after else { return Ok(Effect::Drained(stamp)) };
-        // Nor may a proxy that no member runs have missed it.
-        if after.iter().all(|session| session.idle && !session.loose && idle.contains(&session.client_port)) {
-            return Ok(Effect::Drained(stamp));
-        }
-        if tokio::time::timeout_at(end, tokio::time::sleep(DRAIN_LOOK)).await.is_err() {
-            return Ok(Effect::Drained(stamp));
-        }
     }
 }
 

@@ -130,7 +130,7 @@ impl Console for Handle {
         if let Some(look) = kept.as_ref().filter(|look| at.since(look.at) < FRESH) {
             return Some(look.clone());
         }
-        let look = SessionsLook { at, sessions: self.local.sessions().await.ok()? };
+        let look = SessionsLook { at, sessions: self.local.sessions().await.ok()?? };
         *kept = Some(look.clone());
         Some(look)
     }

@@ -5,6 +5,7 @@
 
 mod act;
 mod console;
+mod drain;
 mod election;
 mod leave;
 mod losses;

@@ -326,7 +326,7 @@ impl Member for Direct {
     async fn vouch(&self, stamp: Stamp, ttl: Duration) -> Result<bool, NoAnswer> {
         Ok(self.agent()?.vouch(stamp, ttl).await)
     }
-    async fn sessions(&self) -> Result<Vec<Session>, NoAnswer> {
+    async fn sessions(&self) -> Result<Option<Vec<Session>>, NoAnswer> {
         Ok(self.agent()?.sessions().await)
     }
     async fn wal(&self, ask: WalAsk) -> Result<Vec<u8>, NoAnswer> {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     fixture::{free_ports, until},
-    pair::{LivePair, Wish, Writer, family, primary_of, send},
+    pair::{LivePair, Wish, Writer, family, is_parked, primary_of, send, session},
     plain::told,
 };
 
@@ -81,13 +81,6 @@ async fn it_follows_a_failover_and_a_switchover_and_carries_on_while_no_member_i
     assert_eq!(primary_of(&ended), Some(second));
 }
 
-async fn session(port: u16) -> tokio_postgres::Client {
-    let to = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres");
-    let (client, connection) = tokio_postgres::connect(&to, tokio_postgres::NoTls).await.expect("a session");
-    tokio::spawn(connection);
-    client
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_switchover_who_is_between_two_transactions_begins_no_other_one() {
     let pair = LivePair::wished(&Wish::default().set("policy.drain=10s")).await;
@@ -99,16 +92,7 @@ async fn in_a_switchover_who_is_between_two_transactions_begins_no_other_one() {
     let (idle, busy) = (session(port).await, session(port).await);
     busy.batch_execute("BEGIN; CREATE TABLE work (n int)").await.expect("it has begun");
     let operation = pair.ask("/v1/switchover", serde_json::json!({})).await;
-    until("a session that is not answered", async || {
-        match timeout(SOON / 4, idle.simple_query("SELECT 1")).await {
-            Err(_) => Some(()),
-            Ok(answer) => {
-                answer.expect("it is not cut while the other one is waited for");
-                None
-            }
-        }
-    })
-    .await;
+    is_parked(&idle).await;
     busy.batch_execute("INSERT INTO work VALUES (1); COMMIT").await.expect("who is within one goes on");
     assert_eq!(pair.over(&operation).await.state, OperationState::Done);
     let rows = session(port).await.query("SELECT n FROM work", &[]).await.expect("rows");

@@ -8,7 +8,8 @@ use serde_json::json;
 use crate::{
     fixture::{Node, missing, until},
     pair::{
-        Failures, LivePair, THIRD, Wish, child, family, finds, joined, primary_of, send, status_of, well,
+        Failures, LivePair, THIRD, Wish, child, family, finds, is_parked, joined, primary_of, send, session,
+        status_of, well,
     },
     plain::locum,
 };
@@ -17,7 +18,7 @@ fn hands_over(snapshot: &Snapshot) -> bool {
     snapshot.intent.as_ref().is_some_and(|intent| intent.handover.is_some())
 }
 
-/// Opens a transaction on the primary, straight, which a hand-over has to wait for.
+/// Opens a transaction on the primary, straight and over its Unix socket, which a hand-over has to wait for.
 async fn transaction(node: &Node) -> tokio_postgres::Client {
     let session = node.connect().await;
     session.batch_execute("BEGIN; INSERT INTO t VALUES (-1)").await.unwrap();
@@ -88,6 +89,19 @@ async fn a_dry_run_lists_every_blocker_and_changes_nothing() {
     let resumed = pair.ask("/v1/resume", json!({})).await;
     assert_eq!(pair.over(&resumed).await.state, OperationState::Done);
     pair.ends(writer, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_came_over_a_unix_socket_is_waited_for_too() {
+    let pair = LivePair::wished(&Wish::default().set("policy.drain=10s")).await;
+    let old = pair.host(pair.primary().await);
+    let idle = session(old.database).await;
+    let open = transaction(&old.node).await;
+    let operation = pair.ask("/v1/switchover", json!({})).await;
+    is_parked(&idle).await;
+    open.batch_execute("COMMIT").await.expect("who is within one goes on");
+    assert_eq!(pair.over(&operation).await.state, OperationState::Done);
+    pair.whole(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

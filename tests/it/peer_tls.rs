@@ -199,7 +199,7 @@ async fn members_of_one_authority_talk() {
     }
     assert_eq!(remote.order(stamp(), Command::Checkpoint).await.expect("an answer").reply, Reply::Done);
     remote.route(&endpoint_name(), stamp(), RouteOrder::Cut).await.expect("an answer");
-    assert_eq!(remote.sessions().await.expect("an answer").len(), 20_000);
+    assert_eq!(remote.sessions().await.expect("an answer").expect("sessions").len(), 20_000);
 }
 
 #[tokio::test]

@@ -70,8 +70,8 @@ mod tests {
         async fn vouch(&self, _: Stamp, _: Duration) -> Result<bool, NoAnswer> {
             Err(NoAnswer("not asked".into()))
         }
-        async fn sessions(&self) -> Result<Vec<Session>, NoAnswer> {
-            Ok(Vec::new())
+        async fn sessions(&self) -> Result<Option<Vec<Session>>, NoAnswer> {
+            Ok(None)
         }
         async fn park(&self, _: &EndpointName, _: Stamp, _: BTreeSet<u16>) -> Result<(), NoAnswer> {
             Ok(())

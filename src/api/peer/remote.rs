@@ -291,7 +291,7 @@ impl Member for Remote {
         self.peer.quick(self.peer.post(wire::VOUCH, &VouchCall { stamp, ttl_ms })).await
     }
 
-    async fn sessions(&self) -> Result<Vec<Session>, NoAnswer> {
+    async fn sessions(&self) -> Result<Option<Vec<Session>>, NoAnswer> {
         self.peer.quick(self.peer.get(wire::SESSIONS)).await
     }
 

@@ -5,6 +5,7 @@
 
 mod member;
 mod process;
+mod session;
 mod status;
 mod third;
 mod writer;
@@ -26,6 +27,7 @@ use crate::fixture::{Node, Pair, SOON, free_ports, until};
 
 pub(crate) use member::Member;
 pub(crate) use process::{child, family, of_folder, send};
+pub(crate) use session::{is_parked, session};
 pub(crate) use status::{Api, Ended};
 pub(crate) use third::{THIRD, Third, joined, well};
 pub(crate) use writer::{Failures, Writer};
