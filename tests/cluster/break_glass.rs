@@ -4,7 +4,8 @@ use std::{fs, path::Path};
 
 use crate::{
     fixture::{Node, SOON, until},
-    pair::{LivePair, Wish, of_folder, send},
+    guard_fixture::MOUNTS,
+    pair::{LivePair, Wish, family, finds, of_folder, send},
     plain::locum,
 };
 
@@ -87,6 +88,20 @@ async fn end_guards(node: &Node) {
     until("the end of the guards", || async { left().is_empty().then_some(()) }).await;
 }
 
+/// Step 1, of a server that may be frozen.
+fn thaw(node: &Node) {
+    let postmaster = family(&node.config.data_dir)[0];
+    let group = fs::read_to_string(format!("/proc/{postmaster}/cgroup")).unwrap();
+    let group = group.lines().find_map(|line| line.strip_prefix("0::")).expect("a control group");
+    for mount in MOUNTS {
+        let file = Path::new(mount).join(group.trim_start_matches('/')).join("cgroup.freeze");
+        if file.exists() {
+            fs::write(file, "0").unwrap();
+        }
+    }
+    family(&node.config.data_dir).into_iter().for_each(|pid| send(pid, "CONT"));
+}
+
 /// Step 6, without `locum store accept`.
 async fn give_back(pair: &mut LivePair) {
     fs::create_dir(pair.config_file("alpha").with_file_name("store")).unwrap();
@@ -111,9 +126,7 @@ async fn the_standby_is_promoted_by_hand_and_the_pair_given_back() {
     let acknowledged = writer.finish().await;
     // The primary's host is lost, too.
     let primary = pair.host("alpha").node.instance.find().await.unwrap().unwrap();
-    crate::pair::family(&pair.host("alpha").node.config.data_dir)
-        .into_iter()
-        .for_each(|pid| send(pid, "KILL"));
+    family(&pair.host("alpha").node.config.data_dir).into_iter().for_each(|pid| send(pid, "KILL"));
     until("the primary is gone", || async { primary.has_exited().then_some(()) }).await;
     pair.host("alpha").node.instance.kill_all(None).await.unwrap();
 
@@ -168,13 +181,13 @@ async fn the_primary_goes_on_alone_by_hand_and_the_store_that_forgot_is_not_beli
     for host in &mut pair.hosts {
         host.member.start();
     }
-    pair.shows("the store is not believed", |s| {
-        crate::pair::finds(s, "store_not_believed") && s.intent.is_none()
-    })
-    .await;
+    pair.shows("the store is not believed", |s| finds(s, "store_not_believed") && s.intent.is_none()).await;
     for host in &mut pair.hosts {
         host.member.terminate().await;
+        end_guards(&host.node).await;
     }
+    // Its guard may have frozen it at the first look, before anybody had given his word for it.
+    thaw(&pair.host("alpha").node);
     fs::remove_dir_all(pair.config_file("alpha").with_file_name("store")).unwrap();
     give_back(&mut pair).await;
     assert_eq!(pair.primary().await, "alpha");

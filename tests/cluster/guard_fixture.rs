@@ -25,7 +25,7 @@ use crate::fixture::{Node, until};
 /// A deadline that does not pass during a test.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 /// Where control groups usually are.
-const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+pub(crate) const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 /// How long the end of a killed server may take.
 const CLEARED: Duration = Duration::from_secs(2);
 /// How long no acknowledgement may come for all that was on its way to have arrived.
