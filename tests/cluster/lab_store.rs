@@ -66,8 +66,10 @@ async fn a_standby_that_dies_without_the_store_lets_writes_wait_until_the_store_
     trial.lasts(Duration::from_secs(1)).await;
     let before = trial.clients.acknowledged();
     trial.lasts(LONG).await;
-    let seen = trial.lab.status(&primary).await.expect("the member beside the primary answers");
-    assert!(finds(&seen, "store_lost"), "{:?}", seen.findings);
+    crate::fixture::until("the member beside the primary says why", async || {
+        trial.lab.status(&primary).await.filter(|seen| finds(seen, "store_lost"))
+    })
+    .await;
     assert_eq!(trial.clients.acknowledged(), before, "acknowledged without a standby and without the store");
     trial.heal(&Fault::StoreStopped);
     trial.clients.goes_on_at(&[&primary]).await;
