@@ -118,7 +118,7 @@ impl Agent {
     /// The client sessions of its server. None: it does not tell.
     pub async fn sessions(&self) -> Option<Vec<Session>> {
         let asked = async { session::sessions(&*self.inner.sql().await?).await };
-        asked.await.inspect_err(|error| tracing::warn!(%error, "no list of sessions")).ok()
+        asked.await.inspect_err(|error| tracing::debug!(%error, "no list of sessions")).ok()
     }
 
     /// Looks at the app server now.
