@@ -72,19 +72,20 @@ async fn park_idle(
     warn: &mut impl FnMut(String),
 ) -> bool {
     // Of whom nothing is known, nobody is known to be at rest.
-    let Some(sessions) = sessions(primary, warn).await else { return false };
-    let idle = Session::idle_ports(&sessions);
+    let Some(before) = look(primary, warn).await else { return false };
+    let idle = Session::idle_ports(&before);
     let parking = proxies.iter().map(|(feed, name)| feed.member.park(name, stamp, idle.clone()));
     let parked = join_all(parking).await;
     parked.into_iter().filter_map(Result::err).for_each(|error| warn(error.to_string()));
     // A session seen idle may have begun a transaction just before it was parked: look again after parking.
-    let Some(after) = self::sessions(primary, warn).await else { return false };
+    let Some(after) = look(primary, warn).await else { return false };
     // Nor may a proxy that no member runs have missed it.
     let is_parked = |session: &Session| session.client_port.is_none_or(|port| idle.contains(&port));
     after.iter().all(|session| session.idle && !session.loose && is_parked(session))
 }
 
-async fn sessions(primary: &Feed, warn: &mut impl FnMut(String)) -> Option<Vec<Session>> {
+/// The sessions, if they can be had.
+async fn look(primary: &Feed, warn: &mut impl FnMut(String)) -> Option<Vec<Session>> {
     match primary.member.sessions().await {
         Ok(Some(sessions)) => return Some(sessions),
         Ok(None) => warn("PostgreSQL does not tell its sessions".into()),

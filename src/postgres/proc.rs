@@ -27,7 +27,7 @@ pub(super) fn servers(data_dir: &Path, uid: u32) -> std::io::Result<Vec<u32>> {
 }
 
 /// Whether this was such a process and is on its way out: it runs no more, but may still give its memory back, which
-/// takes tens of milliseconds for a gigabyte. The kernel takes the executable from it first, the directory last
+/// took a tenth of a second for a gigabyte. The kernel takes the executable from it first, the directory last
 /// (`do_exit`).
 pub(super) fn is_leaving(pid: u32, data_dir: &Path) -> bool {
     fs::read_link(format!("/proc/{pid}/exe")).is_err_and(|error| error.kind() == ErrorKind::NotFound)

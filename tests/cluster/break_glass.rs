@@ -91,13 +91,11 @@ async fn end_guards(node: &Node) {
 /// Step 1, of a server that may be frozen.
 fn thaw(node: &Node) {
     let postmaster = family(&node.config.data_dir)[0];
-    let group = fs::read_to_string(format!("/proc/{postmaster}/cgroup")).unwrap();
-    let group = group.lines().find_map(|line| line.strip_prefix("0::")).expect("a control group");
-    for mount in MOUNTS {
-        let file = Path::new(mount).join(group.trim_start_matches('/')).join("cgroup.freeze");
-        if file.exists() {
-            fs::write(file, "0").unwrap();
-        }
+    let groups = fs::read_to_string(format!("/proc/{postmaster}/cgroup")).unwrap();
+    // None where version 2 is not mounted: it was stopped by signals then.
+    if let Some(group) = groups.lines().find_map(|line| line.strip_prefix("0::/")) {
+        let files = MOUNTS.map(|mount| Path::new(mount).join(group).join("cgroup.freeze"));
+        files.iter().filter(|file| file.exists()).for_each(|file| fs::write(file, "0").unwrap());
     }
     family(&node.config.data_dir).into_iter().for_each(|pid| send(pid, "CONT"));
 }

@@ -95,7 +95,7 @@ async fn orphans_of_a_dead_postmaster_are_found_and_killed() {
     node.start().await;
 }
 
-/// Killed processes give their memory back before they are gone, some tens of milliseconds for each gigabyte.
+/// Killed processes give their memory back before they are gone.
 #[tokio::test]
 async fn a_server_starts_although_those_killed_just_now_had_much_memory() {
     let node = with_table().await;
