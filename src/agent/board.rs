@@ -9,11 +9,11 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{meter::Meter, promise::Promise};
+use super::{floors::Confirmed, meter::Meter, promise::Promise};
 use crate::{
     model::{
-        AgentFacts, Down, Lsn, Mono, Primary, Probe, ReplayEffort, ReplayState, Seen, Server, Stamp, Standby,
-        Switch, Timeline, Version,
+        AgentFacts, Down, Lsn, Mono, Primary, Probe, Reached, ReplayEffort, ReplayState, Seen, Server, Stamp,
+        Standby, Switch, Timeline, Version,
     },
     postgres::observe::{Look, PrimaryMore, StandbyMore},
 };
@@ -40,6 +40,10 @@ pub(super) struct State {
     pub(super) checkpointed: Option<Version>,
     /// This postmaster was seen cut and quiet under this stamp.
     pub(super) recruited: Option<Stamp>,
+    /// The list of who may be promoted was confirmed in this life, or the server outlived the last one.
+    pub(super) memory_is_whole: bool,
+    /// A record begins where this recruit's replay stands, and is unfinished: it would end here.
+    pub(super) unfinished_until: Option<Lsn>,
     /// The switches before a timeline.
     pub(super) history: Option<(Timeline, Vec<Switch>)>,
     promise: Promise,
@@ -47,6 +51,7 @@ pub(super) struct State {
     standby: Option<StandbyMore>,
     received: Timeline,
     replay: Meter,
+    confirmed: Confirmed,
 }
 
 /// See the file's head.
@@ -67,12 +72,15 @@ impl Board {
             names_proven: None,
             checkpointed: None,
             recruited: None,
+            unfinished_until: None,
+            memory_is_whole: false,
             history: None,
             promise,
             primary: None,
             standby: None,
             received: Timeline(0),
             replay: Meter::default(),
+            confirmed: Confirmed::default(),
         };
         Self { state: Mutex::new(state), changes: watch::Sender::new(0) }
     }
@@ -139,6 +147,8 @@ impl State {
         self.names_proven = None;
         self.checkpointed = None;
         self.recruited = None;
+        self.unfinished_until = None;
+        self.confirmed.begins_anew();
         self.primary = None;
         self.standby = None;
         self.received = Timeline(0);
@@ -151,7 +161,8 @@ impl State {
     pub(super) fn down(&mut self, at: Mono, since: Option<Mono>, crashed: bool) -> bool {
         let news = !matches!(self.facts.server.value, Server::Down(_));
         if news {
-            let down = Down::seen(since, crashed);
+            let watched = matches!(self.facts.server.value, Server::Primary(_) | Server::Standby(_));
+            let down = Down { watched, ..Down::seen(since, crashed) };
             self.facts.server = Seen { value: Server::Down(down), at };
             self.generation += 1;
         }
@@ -169,7 +180,9 @@ impl State {
     /// True if a look without more could not be reported: the role, or this postmaster, is new.
     pub(super) fn needs_more(&self, look: &Look) -> bool {
         match look {
-            Look::Primary(_, more) => more.is_none() && self.primary.is_none(),
+            Look::Primary(quick, more) => {
+                more.is_none() && (self.primary.is_none() || self.confirmed.misses(&quick.senders))
+            }
             Look::Standby(_, more) => more.is_none() && self.standby.is_none(),
         }
     }
@@ -192,10 +205,11 @@ impl State {
                 self.standby = None;
                 self.recruited = None;
                 self.replay = Meter::default();
+                let fuller = more.is_some();
                 self.primary = more.or_else(|| self.primary.take());
                 let Some(more) = self.primary.clone() else { return };
                 self.facts.checksum_failures = more.checksum_failures;
-                Server::Primary(Primary {
+                let primary = Primary {
                     timeline: more.timeline,
                     checkpoint_timeline: more.checkpoint_timeline,
                     redo: Some(more.redo),
@@ -206,11 +220,13 @@ impl State {
                     names: super::names::parse(&more.names),
                     names_proven: self.names_proven,
                     senders: quick.senders,
-                    slots: more.slots,
-                    logical_slots: more.logical_slots,
+                    slots: more.slots.clone(),
+                    logical_slots: more.logical_slots.clone(),
                     busy: quick.busy,
                     checkpointed: self.checkpointed,
-                })
+                };
+                self.confirmed.looked(&primary, fuller.then_some(&more));
+                Server::Primary(primary)
             }
             Look::Standby(quick, more) => {
                 self.standby = more.or_else(|| self.standby.take());
@@ -237,6 +253,7 @@ impl State {
                     recruited: self.recruited,
                     logical_slots: more.logical_slots,
                     effort,
+                    unfinished_until: self.unfinished_until,
                 })
             }
         };
@@ -272,13 +289,18 @@ impl State {
         self.facts.lost = promise.lost.clone();
         self.facts.recovery_rate = promise.recovery_rate;
         self.facts.told.clone_from(&promise.upstream);
-        let noted = promise.admitted.as_ref();
-        let of_term = noted.filter(|(under, _)| promise.primary_since.is_some_and(|s| s.same_epoch(*under)));
-        self.facts.admitted = of_term.map(|(_, nodes)| nodes.clone());
+        self.refresh_memory();
         if promise.recruited.is_none() {
             self.recruited = None;
             self.refresh();
         }
+    }
+
+    /// Reports who may be promoted as noted, unless the list may be an old one.
+    pub(super) fn refresh_memory(&mut self) {
+        let noted = self.promise.admitted.as_ref().filter(|_| self.memory_is_whole);
+        let of_term = noted.filter(|(under, _)| self.promise.primary_since.is_some_and(|s| s.same_epoch(*under)));
+        self.facts.admitted = of_term.map(|(_, nodes)| nodes.clone());
     }
 
     /// A recruit that is remembered, where this postmaster is cut as it should be and was not attested yet.
@@ -286,6 +308,16 @@ impl State {
         let Server::Standby(standby) = &self.facts.server.value else { return None };
         let cut = !standby.streaming && self.standby.as_ref().is_some_and(|more| more.conninfo.is_empty());
         self.promise.recruited.filter(|_| cut && standby.recruited.is_none())
+    }
+
+    /// What a renewal of the lease says of this primary's WAL. None: it is none, or its history was not read yet.
+    pub(super) fn reached(&self) -> Option<Reached> {
+        let Server::Primary(primary) = &self.facts.server.value else { return None };
+        let read = self.history.as_ref().is_some_and(|(of, _)| *of == primary.timeline);
+        if primary.timeline > Timeline(1) && !read {
+            return None;
+        }
+        self.confirmed.reached(primary, &self.switches(primary.timeline))
     }
 
     /// The history of `timeline` was read.
@@ -301,10 +333,10 @@ impl State {
     /// Puts what is known of this primary's probes, names and checkpoint into the facts.
     pub(super) fn refresh(&mut self) {
         let (probe, proven, done) = (self.probe.clone(), self.names_proven, self.checkpointed);
-        let recruited = self.recruited;
+        let (recruited, until) = (self.recruited, self.unfinished_until);
         match &mut self.facts.server.value {
             Server::Primary(p) => (p.probe, p.names_proven, p.checkpointed) = (probe, proven, done),
-            Server::Standby(s) => s.recruited = recruited,
+            Server::Standby(s) => (s.recruited, s.unfinished_until) = (recruited, until),
             _ => {}
         }
     }

@@ -16,6 +16,7 @@ use super::{
     peek,
     promise::{Promise, PromiseFile},
     right::{Known, Serving},
+    trust::Trust,
 };
 use crate::{
     config, guard,
@@ -48,6 +49,8 @@ pub(super) struct Inner {
     pub(super) board: Board,
     /// The promise file. Held while it is written, so that no answer overtakes it.
     pub(super) promise: Mutex<PromiseFile>,
+    /// What shows that the promise file did not go back in time.
+    pub(super) trust: Trust,
     /// The postmaster that is watched now.
     pub(super) attached: watch::Sender<Option<Postmaster>>,
     /// Whoever starts, kills or stops processes holds this: orphans are never sought while a server starts.
@@ -134,6 +137,7 @@ impl Inner {
             known: Mutex::default(),
             board,
             promise: Mutex::new(promise),
+            trust: Trust::default(),
             attached: watch::Sender::new(None),
             life: Mutex::new(()),
             pages: Arc::default(),

@@ -1,9 +1,11 @@
 //! The agent: owns the PostgreSQL of its host. It reports facts, carries out commands, and remembers on disk what it
 //! promised. It never decides about the cluster, and it leaves PostgreSQL running when it ends.
 
+mod alone;
 mod board;
 mod error;
 mod fence;
+mod floors;
 mod follow;
 mod guarding;
 mod inner;
@@ -23,6 +25,7 @@ mod slots;
 mod space;
 mod start;
 mod tail;
+mod trust;
 mod vouch;
 mod watch;
 
@@ -73,6 +76,7 @@ impl Agent {
             tokio::spawn(watch::run(Arc::clone(&inner))),
             tokio::spawn(right::run(Arc::clone(&inner))),
             tokio::spawn(space::run(Arc::clone(&inner))),
+            tokio::spawn(trust::run(Arc::clone(&inner))),
         ];
         if let Some(guard) = inner.serving.guard.clone() {
             tasks.push(tokio::spawn(guarding::run(Arc::clone(&inner), guard)));

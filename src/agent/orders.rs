@@ -77,7 +77,11 @@ const fn deadline(command: &Command) -> Duration {
         Command::Rescue { within, .. } => TAKE_OVER.saturating_add(*within),
         Command::Checkpoint => CHECKPOINT,
         Command::Stop => STOP,
-        Command::Serve | Command::Follow(_) | Command::Rewind(..) | Command::Clone(..) => AT_MOST,
+        Command::Serve
+        | Command::Follow(_)
+        | Command::StartAlone
+        | Command::Rewind(..)
+        | Command::Clone(..) => AT_MOST,
         Command::SetNames(_)
         | Command::ProveNames
         | Command::PauseReplay
@@ -161,6 +165,9 @@ impl Inner {
 
     /// Refuses what is below the promise, and raises the promise, on disk, before anything else happens.
     async fn promise(self: &Arc<Self>, stamp: Stamp, command: &Command) -> Result<(), Unable> {
+        if !matches!(command, Command::Fence) {
+            self.read_term().await?;
+        }
         let promised = self.held().await.promise;
         match promised {
             Some(higher) if higher > stamp => return Err(Unable::Refused(outdated(stamp, higher))),
@@ -183,11 +190,12 @@ impl Inner {
             Command::Fence => self.fence(stamp).await,
             Command::Recruit => self.recruit(stamp).await,
             Command::Rescue { from, within } => self.rescue(stamp, from, *within).await,
-            Command::Promote { names, slots } => self.promote(stamp, names, slots).await,
+            Command::Promote { names, slots, floor } => self.promote(stamp, names, slots, *floor).await,
             Command::Serve => self.serve(stamp).await,
             Command::Checkpoint => self.checkpoint(stamp).await,
             Command::Stop => self.stop_clean(stamp).await,
             Command::Follow(upstream) => self.follow(stamp, upstream).await,
+            Command::StartAlone => self.start_alone(stamp).await,
             Command::Rewind(upstream, switch) => self.rewind(stamp, upstream, *switch).await,
             Command::Clone(upstream, switch, source) => {
                 self.clone_from(stamp, upstream, *switch, source.as_ref()).await
@@ -230,7 +238,10 @@ mod tests {
 
     #[test]
     fn nothing_is_more_urgent_than_a_fence() {
-        assert!(urgency(&Command::Fence) > urgency(&Command::Promote { names: vec![], slots: vec![] }));
+        assert!(
+            urgency(&Command::Fence)
+                > urgency(&Command::Promote { names: vec![], slots: vec![], floor: None })
+        );
         assert!(urgency(&Command::Recruit) > urgency(&Command::ProveNames));
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{inner::Inner, names::format as format_names, orders::Unable};
 use crate::{
-    model::{Lsn, Server, Stamp, Standby, StandbyName},
+    model::{Lsn, Server, Stamp, Standby, StandbyName, WalPosition},
     postgres::{promote, sql::CONNECT},
 };
 
@@ -34,6 +34,7 @@ impl Inner {
         stamp: Stamp,
         names: &[StandbyName],
         slots: &[String],
+        floor: Option<WalPosition>,
     ) -> Result<(), Unable> {
         let held = self.held().await;
         if let Some(unfinished) = held.unfinished {
@@ -43,7 +44,7 @@ impl Inner {
             Server::Primary(_) => {
                 return self.promoted_already(stamp, held.primary_since, held.recruited).await;
             }
-            Server::Standby(standby) => promotable(&standby, stamp)?,
+            Server::Standby(standby) => promotable(&standby, stamp, floor)?,
             Server::Unknown | Server::Starting | Server::Down(_) => {
                 return Err(Unable::Refused("the server is no running standby".into()));
             }
@@ -229,7 +230,14 @@ fn learned(before: Option<u64>, rate: u64) -> u64 {
     before.map_or(rate, |before| rate.min(before.midpoint(rate)))
 }
 
-fn promotable(standby: &Standby, stamp: Stamp) -> Result<(), Unable> {
+fn promotable(standby: &Standby, stamp: Stamp, floor: Option<WalPosition>) -> Result<(), Unable> {
+    if let Some(floor) = floor.filter(|floor| !standby.wal().contains(*floor)) {
+        let why = format!(
+            "it has {}, and when it was declared it had {floor}: its disk went back in time",
+            standby.flushed
+        );
+        return Err(Unable::Refused(why));
+    }
     if standby.recruited.is_some_and(|by| by.same_epoch(stamp)) {
         return Ok(());
     }
@@ -261,6 +269,7 @@ mod tests {
             recruited,
             logical_slots: Vec::new(),
             effort: ReplayEffort::default(),
+            unfinished_until: None,
         }
     }
 
@@ -283,15 +292,25 @@ mod tests {
     #[test]
     fn only_a_recruit_of_the_same_epoch_or_one_that_has_everything_is_promoted() {
         assert_eq!(
-            promotable(&standby(Some(stamp(2, 3)), false, 90), stamp(2, 5)),
+            promotable(&standby(Some(stamp(2, 3)), false, 90), stamp(2, 5), None),
             Ok(()),
             "a torn last record"
         );
         assert!(
-            promotable(&standby(Some(stamp(1, 3)), false, 90), stamp(2, 5)).is_err(),
+            promotable(&standby(Some(stamp(1, 3)), false, 90), stamp(2, 5), None).is_err(),
             "an earlier epoch's"
         );
-        assert!(promotable(&standby(None, true, 100), stamp(2, 5)).is_err(), "it streams");
-        assert_eq!(promotable(&standby(None, false, 100), stamp(2, 5)), Ok(()), "a hand-over");
+        assert!(promotable(&standby(None, true, 100), stamp(2, 5), None).is_err(), "it streams");
+        assert_eq!(promotable(&standby(None, false, 100), stamp(2, 5), None), Ok(()), "a hand-over");
+    }
+
+    #[test]
+    fn a_disk_that_went_back_since_it_was_declared_is_not_promoted() {
+        let floor = |lsn| Some(WalPosition { timeline: Timeline(1), lsn: Lsn(lsn) });
+        let recruited = standby(Some(stamp(2, 3)), false, 100);
+        assert_eq!(promotable(&recruited, stamp(2, 5), floor(100)), Ok(()));
+        assert!(promotable(&recruited, stamp(2, 5), floor(101)).is_err());
+        let torn = Standby { unfinished_until: Some(Lsn(120)), ..recruited };
+        assert_eq!(promotable(&torn, stamp(2, 5), floor(101)), Ok(()), "it lacks no whole record");
     }
 }

@@ -64,6 +64,7 @@ impl Inner {
         if !self.attest(stamp, generation, |_| true) {
             return Err(Unable::Failed("the server was restarted meanwhile, or streams again".into()));
         }
+        self.note_unfinished(&sql, generation).await;
         self.look(true).await?;
         match self.board.read(|s| s.recruited) {
             Some(_) => Ok(()),
@@ -94,8 +95,28 @@ impl Inner {
         self.apply_all(&sql).await?;
         self.look(false).await?;
         // Whoever led it elsewhere meanwhile has changed what is remembered first.
-        self.attest(stamp, generation, |s| s.unattested() == Some(stamp));
+        if self.attest(stamp, generation, |s| s.unattested() == Some(stamp)) {
+            self.note_unfinished(&sql, generation).await;
+        }
         Ok(())
+    }
+
+    /// Reads whether a record begins where replay stands that is not whole. A server that was started again counts only whole
+    /// records, and the primary may have seen more of it confirmed.
+    async fn note_unfinished(&self, sql: &Sql, generation: u64) {
+        let read = async {
+            let own = self.own(sql).await?;
+            Ok::<_, Unable>(self.instance.unfinished_record(own.place, own.replayed).await?)
+        };
+        match read.await {
+            Ok(until) => self.board.update(|s| {
+                if s.generation == generation {
+                    s.unfinished_until = until;
+                    s.refresh();
+                }
+            }),
+            Err(unable) => tracing::warn!(?unable, "cannot tell whether the last record is whole"),
+        }
     }
 
     /// A pause for a proof ends here; a person's pause is theirs.

@@ -28,11 +28,11 @@ const OWN: &str = "SELECT pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn(), \
      (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size')";
 
 /// What this standby has.
-struct Own {
+pub(super) struct Own {
     system: SystemId,
-    place: WalPlace,
+    pub(super) place: WalPlace,
     /// Every complete record up to here is applied.
-    replayed: Lsn,
+    pub(super) replayed: Lsn,
     /// The end of what it received: more than `replayed` where the last record is torn.
     end: Lsn,
 }
@@ -103,7 +103,7 @@ impl Inner {
         copied
     }
 
-    async fn own(&self, sql: &Sql) -> Result<Own, Unable> {
+    pub(super) async fn own(&self, sql: &Sql) -> Result<Own, Unable> {
         let rows = sql.run(OWN, STATEMENT).await?;
         let cell = |i: usize| rows.first().and_then(|row| row.get(i)?.as_deref());
         let position = |i: usize| cell(i).and_then(|lsn| lsn.parse::<Lsn>().ok());

@@ -157,12 +157,10 @@ impl Inner {
                 continue;
             }
             let last = self.last(&mut known).await?;
-            let flushed = self.board.read(|s| match &s.facts.server.value {
-                Server::Primary(primary) => Some(primary.flushed),
-                _ => None,
-            });
+            let reached = self.board.read(super::board::State::reached);
             let before = last.as_ref().map(|(record, _)| record);
-            let record = LeaseRecord::next(before, self.node.clone(), stamp, self.serving.ttl, flushed);
+            let record =
+                LeaseRecord::next(before, self.node.clone(), stamp, self.serving.ttl, reached.as_ref());
             let asked = self.now();
             let last = last.map(|(_, revision)| revision);
             match called(self.serving.lease.renew(reign, last, &record)).await {
@@ -260,7 +258,9 @@ impl Inner {
 
     /// What everybody answers who could be promoted; None of them: no answer. None: nobody was noted in this epoch.
     async fn words(&self, stamp: Stamp, ttl: Duration) -> Option<Vec<Option<bool>>> {
-        let noted = self.held().await.admitted.filter(|(since, _)| since.same_epoch(stamp));
+        // A list that may be an old one could lack whoever was promoted.
+        let whole = self.board.read(|s| s.memory_is_whole);
+        let noted = self.held().await.admitted.filter(|(since, _)| whole && since.same_epoch(stamp));
         let (_, nodes) = noted?;
         let ask = |node: NodeId| async move {
             let member = self.serving.peers.member(&node)?;
@@ -299,7 +299,12 @@ impl Inner {
             all.dedup();
             p.admitted = Some((stamp, all));
         })
-        .await
+        .await?;
+        self.board.update(|s| {
+            s.memory_is_whole = true;
+            s.refresh_memory();
+        });
+        Ok(())
     }
 }
 

@@ -17,11 +17,15 @@ const DRIFT: u32 = 100;
 impl Inner {
     /// Gives the word, unless a higher epoch was promised. For no time at all it is only the answer, and nothing is written.
     pub(super) async fn vouch(self: &Arc<Self>, stamp: Stamp, ttl: Duration) -> bool {
-        if ttl > LONGEST {
+        if ttl > LONGEST || self.knows_beyond(stamp) {
             return false;
         }
         if ttl.is_zero() {
             return !self.held().await.is_beyond(stamp);
+        }
+        if !self.is_trusted() {
+            tracing::warn!(%stamp, "no failsafe time is granted before the store was read: a promise may be forgotten");
+            return false;
         }
         let length = ttl + ttl / DRIFT;
         let count_from_now = || {
@@ -51,6 +55,11 @@ impl Inner {
     /// Waits until a word that was given to a lower epoch has run out. Whoever orders a higher one has promised it here
     /// already, so that no other word is given meanwhile.
     pub(super) async fn keep_word(self: &Arc<Self>, stamp: Stamp) -> Result<(), super::orders::Unable> {
+        let forgotten = self.forgotten_grant();
+        if !forgotten.is_zero() {
+            tracing::info!(?forgotten, "failsafe time that was granted before this host started may still run");
+            tokio::time::sleep(forgotten).await;
+        }
         let Some((to, _)) = self.held().await.vouched.filter(|(to, _)| !to.same_epoch(stamp)) else {
             return Ok(());
         };

@@ -42,8 +42,12 @@ const PEEK: Duration = Duration::from_millis(50);
 pub(super) async fn run(inner: Arc<Inner>) {
     loop {
         match inner.instance.find().await {
-            Ok(Some(postmaster)) => attend(&inner, &postmaster).await,
+            Ok(Some(postmaster)) => {
+                inner.looked_first(true);
+                attend(&inner, &postmaster).await;
+            }
             Ok(None) => {
+                inner.looked_first(false);
                 absent(&inner).await;
                 let _ = timeout(LOOK_AROUND, inner.look_around.notified()).await;
             }
@@ -193,12 +197,19 @@ impl Inner {
         let Some(control) = self.read_control(generation).await else { return false };
         let end = async {
             let timeline = self.instance.wal_timeline().await?;
-            Ok((timeline, self.instance.wal_end(timeline, control.redo).await?))
+            let end = self.instance.wal_end(timeline, control.redo).await?;
+            let history = self.instance.history(timeline).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "the timeline history of the stopped server");
+                Vec::new()
+            });
+            let unfinished = self.instance.unfinished_at_end(timeline, end).await?;
+            Ok((timeline, end, history, unfinished))
         };
         match end.await {
-            Ok((timeline, end)) => {
+            Ok((timeline, end, history, unfinished)) => {
                 self.fill(generation, |down| {
                     (down.wal_end, down.wal_timeline, down.wal_gone) = (Some(end), Some(timeline), false);
+                    (down.history, down.unfinished_until) = (history, unfinished);
                 });
                 true
             }
@@ -251,7 +262,7 @@ async fn look_on(inner: &Arc<Inner>) -> SqlError {
     let mut tick = interval(SAMPLE);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count = 0_u32;
-    let mut attesting = JoinSet::new();
+    let (mut attesting, mut attested) = (JoinSet::new(), false);
     loop {
         tick.tick().await;
         if let Err(error) = inner.look(count.is_multiple_of(FULL_EVERY)).await {
@@ -260,9 +271,12 @@ async fn look_on(inner: &Arc<Inner>) -> SqlError {
         if count.is_multiple_of(FULL_EVERY) {
             inner.forget_former_term().await;
         }
-        if count == 0
+        // A recruit that is only remembered is confirmed once that memory counts.
+        if !attested
+            && inner.is_trusted()
             && let Some(stamp) = inner.board.read(State::unattested)
         {
+            attested = true;
             let again = Arc::clone(inner);
             attesting.spawn(async move {
                 if let Err(unable) = again.attest_again(stamp).await {

@@ -320,8 +320,8 @@ impl Controller {
             // What the former leader began is not known here; what this one knew may be old.
             // What standbys had reported in this epoch stays true, and so does when WAL last came to them: without it a new
             // leader would take a primary whose member alone is gone for lost. And a crash loop is one whoever leads.
-            let Memory { greatest, advanced, crashes, .. } = std::mem::take(&mut self.memory);
-            self.memory = Memory { greatest, advanced, crashes, ..Memory::default() };
+            let Memory { advanced, crashes, .. } = std::mem::take(&mut self.memory);
+            self.memory = Memory { advanced, crashes, ..Memory::default() };
             self.tracker.forget();
             // Whatever is open is proven anew: the record of an earlier proof may be lost.
             self.world.verified = None;

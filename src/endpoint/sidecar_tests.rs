@@ -43,7 +43,7 @@ fn it_leads_to_who_serves_and_cuts_when_nobody_does() {
     let first = intent(&mut shown).stamp();
     *intent(&mut shown) = intent(&mut shown).vacated(None);
     assert_eq!(asked(&shown, first), Some(RouteOrder::Cut));
-    *intent(&mut shown) = intent(&mut shown).declared(name("b"));
+    *intent(&mut shown) = intent(&mut shown).declared(name("b"), None);
     assert_eq!(asked(&shown, first), Some(RouteOrder::Hold), "declared, and no primary yet");
     (shown.nodes[1].role, shown.nodes[1].serving) = (Role::Primary, true);
     let now = intent(&mut shown).stamp();
@@ -95,7 +95,7 @@ fn new_connections_wait_while_the_leader_has_them_wait() {
     // One that missed the latest order says nothing of it.
     (shown.endpoints[0].mode, shown.endpoints[0].stamp) = (Mode::Holding, Stamp::default());
     assert_eq!(asked(&shown, stamp), point("a"));
-    *intent(&mut shown) = intent(&mut shown).handed_over(name("b"));
+    *intent(&mut shown) = intent(&mut shown).handed_over(name("b"), None);
     assert_eq!(asked(&shown, stamp), Some(RouteOrder::Hold));
 }
 

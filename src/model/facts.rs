@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AppFacts, EndpointFacts, EndpointName, GuardFacts, LostTail, Lsn, Mono, NodeId, ReplayEffort, Seen,
-    Stamp, StandbyName, Switch, SystemId, Timeline, Upstream, Version,
+    Stamp, StandbyName, Switch, SystemId, Timeline, Upstream, Version, Wal, WalPosition,
 };
 
 /// Everything one member reports: one message of its fact stream.
@@ -162,6 +162,15 @@ pub struct Down {
     /// It cannot be determined: the WAL since the last checkpoint is not there any more.
     #[serde(default)]
     pub wal_gone: bool,
+    /// The switches that led to that timeline, oldest first.
+    #[serde(default)]
+    pub history: Vec<Switch>,
+    /// A record begins at the end of valid WAL and is unfinished: it would end here.
+    #[serde(default)]
+    pub unfinished_until: Option<Lsn>,
+    /// The agent saw this server answer, and end: its disk cannot have gone back since.
+    #[serde(default)]
+    pub watched: bool,
 }
 
 impl Down {
@@ -176,7 +185,17 @@ impl Down {
             wal_end: None,
             wal_timeline: None,
             wal_gone: false,
+            history: Vec::new(),
+            unfinished_until: None,
+            watched: false,
         }
+    }
+
+    /// The WAL on its disk. None: its end has not been determined.
+    #[must_use]
+    pub fn wal(&self) -> Option<Wal<'_>> {
+        let (timeline, end) = (self.wal_timeline?, self.wal_end?);
+        Some(Wal { timeline, switches: &self.history, end, unfinished_until: self.unfinished_until })
     }
 }
 
@@ -329,4 +348,22 @@ pub struct Standby {
     /// What replay has taken here.
     #[serde(default)]
     pub effort: ReplayEffort,
+    /// Of a recruit: a record begins where replay stands, and is unfinished on this disk: it would end here.
+    #[serde(default)]
+    pub unfinished_until: Option<Lsn>,
+}
+
+impl Standby {
+    /// The WAL that a promotion would have, by what it received and what lies on its disk.
+    #[must_use]
+    pub fn wal(&self) -> Wal<'_> {
+        let (timeline, switches) = (self.timeline, &self.history[..]);
+        Wal { timeline, switches, end: self.flushed, unfinished_until: self.unfinished_until }
+    }
+
+    /// The end of the complete records that it has applied, with the timeline there.
+    #[must_use]
+    pub fn applied(&self) -> WalPosition {
+        WalPosition::of(self.timeline, &self.history, self.replayed)
+    }
 }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointName, NodeId};
+use super::{EndpointName, NodeId, WalPosition};
 
 #[expect(missing_docs, reason = "each variant's sentence says what its fields are")]
 /// A named problem. `locum status` shows them; a cause is one of them.
@@ -46,6 +46,8 @@ pub enum Finding {
     LogicalSlotAlone { node: NodeId, slot: String },
     /// Hardly anything is free on a node's disk: it is not promoted, and PostgreSQL may end itself.
     DiskFull { node: NodeId },
+    /// A node has less WAL than it had: a snapshot of its disk was put back, or the disk lost what it had flushed.
+    DiskWentBack { node: NodeId },
     /// Pages of a node were read whose checksum is wrong. A standby has its own copy of them, which may be whole.
     DataDamaged { node: NodeId },
     /// An app server refuses connections, or does not say that it is well.
@@ -118,6 +120,10 @@ impl fmt::Display for Finding {
             Self::DiskFull { node } => {
                 write!(f, "the disk of {node} is full: it is not promoted until there is room")
             }
+            Self::DiskWentBack { node } => write!(
+                f,
+                "{node} has less WAL than it is known to have had: if it does not catch up, its disk went back in time"
+            ),
             Self::DataDamaged { node } => {
                 write!(
                     f,
@@ -191,12 +197,14 @@ pub enum Hold {
     CrashLoop { node: NodeId, left: Duration },
     /// The pen is not taken yet: what is missing.
     Pen { missing: String },
+    /// The disk of the declared primary lacks what led up to that position: it is not started.
+    DiskWentBack { node: NodeId, lacks: WalPosition },
     /// No standby may be promoted; each with the reason.
     NoCandidate { reasons: Vec<(NodeId, String)> },
     /// A step that was ordered has not shown its effect yet.
     Underway { what: String },
     /// The silence of a member is no proof: its PostgreSQL may be serving. A lease or fence is needed to go on.
-    SilenceIsNoProof { node: NodeId },
+    SilenceIsNoProof { node: NodeId, missing: Vec<NodeId> },
     /// A silent primary's lease is still being renewed: it reaches the store, so it is not lost.
     LeaseIsRenewed { node: NodeId },
     /// Another member hears the primary, which this one does not, and its lease has not run out: only the way from here is cut.
@@ -241,15 +249,27 @@ impl fmt::Display for Hold {
                 write!(f, "primary {node} crashes again and again; it is started again in {left:.0?}, and a person must look")
             }
             Self::Pen { missing } => write!(f, "the old primary may still acknowledge commits: {missing}"),
+            Self::DiskWentBack { node, lacks } => write!(
+                f,
+                "{node} is not started: its WAL does not contain {lacks}, which it or its standby is known to have had; put back \
+                 the disk that it had, or follow BREAK-GLASS.md"
+            ),
             Self::NoCandidate { reasons } => {
                 f.write_str("nobody can be promoted:")?;
                 reasons.iter().try_for_each(|(node, why)| write!(f, " {node}: {why};"))
             }
             Self::Underway { what } => write!(f, "underway: {what}"),
-            Self::SilenceIsNoProof { node } => {
+            Self::SilenceIsNoProof { node, missing } if missing.is_empty() => write!(
+                f,
+                "nothing is heard from {node}, which acknowledged commits alone: no standby is known to have all of them. \
+                 Bring {node} back; if it is lost for good, follow BREAK-GLASS.md"
+            ),
+            Self::SilenceIsNoProof { node, missing } => {
+                let names = missing.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
                 write!(
                     f,
-                    "nothing is heard from {node}, and silence is no proof that its PostgreSQL has stopped"
+                    "nothing is heard from {node}, and it may acknowledge commits as long as {names} is not recruited. \
+                     Bring back {node} or {names}; if both are lost for good, follow BREAK-GLASS.md"
                 )
             }
             Self::LeaseIsRenewed { node } => {

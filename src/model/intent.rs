@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, Incarnation, Lsn, NodeId, Stamp, StandbyName, Switch, Version};
+use super::{Epoch, Floors, Incarnation, Lsn, NodeId, Stamp, StandbyName, Switch, Version, WalPosition};
 
 /// How much an acknowledged commit promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -80,6 +80,13 @@ pub struct Intent {
     /// primary, and must not call a loss smaller for it. None: it was not known.
     #[serde(default)]
     pub reached: Option<Lsn>,
+    /// What the WAL of whoever is the primary of this epoch, or is to become it, must contain. A disk that has less went back
+    /// in time. None: nothing is known.
+    #[serde(default)]
+    pub primary_floor: Option<WalPosition>,
+    /// What the members of the sync sets were proven to have. The renewals of the lease raise these.
+    #[serde(default)]
+    pub floors: Floors,
     /// The timeline that the last primary left when it was promoted, and where. A vacancy keeps it. None: it left none,
     /// or has not reported it yet.
     pub switch: Option<Switch>,
@@ -148,6 +155,8 @@ impl Intent {
             primary: Some(primary),
             previous: None,
             reached: None,
+            primary_floor: None,
+            floors: Floors::default(),
             switch: None,
             settled: true,
             sync: Vec::new(),
@@ -190,12 +199,15 @@ impl Intent {
     }
 
     /// Declares `node` the primary of this epoch, in which nobody is primary yet. The point of no return.
-    /// Its sync set is empty in the very same write: what it inherits may name itself.
+    /// Its sync set is empty in the very same write: what it inherits may name itself. `position`: what it has, which its disk
+    /// must contain from then on. None: it is not known, and what was asked of the old primary goes on to be asked.
     #[must_use]
-    pub fn declared(&self, node: NodeId) -> Self {
+    pub fn declared(&self, node: NodeId, position: Option<WalPosition>) -> Self {
         Self {
             primary: Some(node),
             reached: None,
+            primary_floor: position.or(self.primary_floor),
+            floors: Floors::default(),
             switch: None,
             settled: false,
             sync: Vec::new(),
@@ -215,19 +227,22 @@ impl Intent {
     /// Declares `node` primary of the next epoch in one write: a hand-over, where the old primary has already
     /// stopped cleanly and the candidate has everything.
     #[must_use]
-    pub fn handed_over(&self, node: NodeId) -> Self {
-        self.vacated(None).declared(node)
+    pub fn handed_over(&self, node: NodeId, position: Option<WalPosition>) -> Self {
+        self.vacated(None).declared(node, position)
     }
 
-    /// Declares the previous primary again, with the next epoch. Only while nobody was declared in this one.
+    /// Declares the previous primary again, with the next epoch. Only while nobody was declared in this one. `floor`: what its
+    /// WAL must contain, of all that it and the members of its sync sets were seen to have.
     #[must_use]
-    pub fn reinstated(&self) -> Option<Self> {
+    pub fn reinstated(&self, floor: Option<WalPosition>) -> Option<Self> {
         let old = self.previous.clone().filter(|_| self.primary.is_none())?;
         Some(
             Self {
                 epoch: self.epoch.next(),
                 primary: Some(old),
                 reached: None,
+                primary_floor: self.primary_floor.max(floor),
+                floors: Floors::default(),
                 sync: Vec::new(),
                 sync_next: Vec::new(),
                 attended: true,
@@ -276,7 +291,7 @@ mod tests {
     fn every_change_raises_the_version() {
         let first = Intent::first(Incarnation(1), Epoch(1), node("a"), Durability::Sync);
         let vacant = first.vacated(None);
-        let declared = vacant.declared(node("b"));
+        let declared = vacant.declared(node("b"), None);
         assert!(vacant.stamp() > first.stamp() && declared.stamp() > vacant.stamp());
         assert_eq!(
             (declared.epoch, declared.primary, declared.previous),
@@ -293,7 +308,7 @@ mod tests {
     #[test]
     fn nobody_is_reinstated_once_a_candidate_is_declared() {
         let first = Intent::first(Incarnation(1), Epoch(1), node("a"), Durability::Sync);
-        assert_eq!(first.vacated(None).declared(node("b")).reinstated(), None);
-        assert_eq!(first.vacated(None).reinstated().and_then(|i| i.primary), Some(node("a")));
+        assert_eq!(first.vacated(None).declared(node("b"), None).reinstated(None), None);
+        assert_eq!(first.vacated(None).reinstated(None).and_then(|i| i.primary), Some(node("a")));
     }
 }

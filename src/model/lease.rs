@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, Incarnation, Intent, Lsn, Mono, NodeId, Stamp};
+use super::{Epoch, Floors, Incarnation, Intent, Lsn, Mono, NodeId, Reached, Stamp, Timeline, WalPosition};
 
 /// Clocks may drift apart by this part of a length: one in so many.
 const DRIFT: u32 = 100;
@@ -63,30 +63,55 @@ pub struct LeaseRecord {
     /// before this. None: it did not know.
     #[serde(default)]
     pub reached: Option<Lsn>,
+    /// The timeline at that position. None: it was written by a release that did not say it.
+    #[serde(default)]
+    pub timeline: Option<Timeline>,
+    /// What the holder has seen each standby confirm in this epoch, those included that are connected no longer.
+    #[serde(default)]
+    pub floors: Floors,
 }
 
 impl LeaseRecord {
-    /// The renewal after `last`, by the primary `node` that serves under `stamp` and is known to have `flushed` so far.
+    /// The renewal after `last`, by the primary `node` that serves under `stamp` and knows so much of its WAL. None: a server
+    /// that is starting says nothing, and has what it had.
     #[must_use]
     pub fn next(
         last: Option<&Self>,
         node: NodeId,
         stamp: Stamp,
         ttl: Duration,
-        flushed: Option<Lsn>,
+        known: Option<&Reached>,
     ) -> Self {
         let (incarnation, epoch) = (stamp.incarnation, stamp.epoch);
-        // A server that is starting says nothing, and has what it had.
         let own =
             last.filter(|last| last.node == node && (last.incarnation, last.epoch) == (incarnation, epoch));
+        let mut floors = own.map(|own| own.floors.clone()).unwrap_or_default();
+        let before = own.and_then(|own| own.position());
+        let position = match known {
+            Some(known) => {
+                // What was beyond the end of crash recovery was an unfinished record, and is overwritten.
+                floors.cap(known.began);
+                floors.merge(&known.floors);
+                before.map(|before| before.min(known.began)).max(Some(known.at))
+            }
+            None => before,
+        };
         Self {
             incarnation,
             epoch,
             ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
             count: last.map_or(0, |last| last.count + 1),
-            reached: flushed.max(own.and_then(|own| own.reached)),
+            reached: position.map(|position| position.lsn).or(own.and_then(|own| own.reached)),
+            timeline: position.map(|position| position.timeline),
+            floors,
             node,
         }
+    }
+
+    /// How far the holder was known to have flushed, with the timeline. None: one of both is not known.
+    #[must_use]
+    pub fn position(&self) -> Option<WalPosition> {
+        Some(WalPosition { timeline: self.timeline?, lsn: self.reached? })
     }
 
     /// How long the lease lasts.
@@ -112,6 +137,48 @@ pub fn expired_from(seen: Mono, ttl: Duration) -> Mono {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(lsn: u64) -> WalPosition {
+        WalPosition { timeline: Timeline(1), lsn: Lsn(lsn) }
+    }
+
+    #[test]
+    fn a_renewal_carries_what_the_ones_before_it_carried_in_this_epoch() {
+        let (node, name) =
+            (NodeId::new("a").expect("good name"), crate::model::StandbyName("locum_b_1".into()));
+        let stamp = |epoch| Stamp {
+            incarnation: Incarnation(1),
+            epoch: Epoch(epoch),
+            version: crate::model::Version(1),
+        };
+        let mut floors = Floors::default();
+        floors.raise(&name, at(40));
+        let known = Reached { at: at(50), began: at(30), floors };
+        let renew = |last: Option<&LeaseRecord>, epoch, known: Option<&Reached>| {
+            LeaseRecord::next(last, node.clone(), stamp(epoch), Duration::from_secs(3), known)
+        };
+        let first = renew(None, 1, Some(&known));
+        let silent = renew(Some(&first), 1, None);
+        assert_eq!(
+            (silent.position(), silent.floors.get(&name)),
+            (Some(at(50)), Some(at(40))),
+            "it starts again"
+        );
+        let restarted = Reached { at: at(46), began: at(45), floors: Floors::default() };
+        let again = renew(Some(&silent), 1, Some(&restarted));
+        assert_eq!((again.position(), again.floors.get(&name)), (Some(at(46)), Some(at(40))));
+        let lower = Reached { at: at(39), began: at(38), floors: Floors::default() };
+        let cut = renew(Some(&silent), 1, Some(&lower));
+        assert_eq!(
+            (cut.position(), cut.floors.get(&name)),
+            (Some(at(39)), Some(at(38))),
+            "recovery ended before it"
+        );
+        assert!(
+            renew(Some(&silent), 2, None).floors.is_empty(),
+            "another epoch begins with what it knows itself"
+        );
+    }
 
     #[test]
     fn the_holder_stops_before_anybody_may_take_over() {

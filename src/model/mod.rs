@@ -9,6 +9,7 @@ mod endpoint;
 mod epoch;
 mod facts;
 mod finding;
+mod floor;
 mod guard;
 mod ids;
 mod incident;
@@ -33,6 +34,7 @@ pub use facts::{
     Standby, Unfinished, WalSender,
 };
 pub use finding::{Finding, Hold};
+pub use floor::{Floor, Floors, Reached, Wal, WalPosition};
 pub use guard::{GuardFacts, GuardMethod, GuardState};
 pub use ids::{BadName, ClusterName, EndpointName, IncidentId, NodeId, StandbyName, SystemId};
 pub use incident::{

@@ -126,13 +126,38 @@ fn server(server: Server, shift: Shift) -> Server {
     match server {
         Server::Unknown => Server::Unknown,
         Server::Starting => Server::Starting,
-        Server::Down(Down { since, crashed, fenced, control, wal_end, wal_timeline, wal_gone }) => {
-            let since = shift.maybe(since);
-            Server::Down(Down { since, crashed, fenced, control, wal_end, wal_timeline, wal_gone })
-        }
+        Server::Down(facts) => Server::Down(down(facts, shift)),
         Server::Primary(facts) => Server::Primary(primary(facts, shift)),
         // No instant in it; taken apart all the same, so that one added later is not forgotten.
         Server::Standby(facts) => Server::Standby(standby(facts)),
+    }
+}
+
+fn down(facts: Down, shift: Shift) -> Down {
+    let Down {
+        since,
+        crashed,
+        fenced,
+        control,
+        wal_end,
+        wal_timeline,
+        wal_gone,
+        history,
+        unfinished_until,
+        watched,
+    } = facts;
+    let since = shift.maybe(since);
+    Down {
+        since,
+        crashed,
+        fenced,
+        control,
+        wal_end,
+        wal_timeline,
+        wal_gone,
+        history,
+        unfinished_until,
+        watched,
     }
 }
 
@@ -184,6 +209,7 @@ fn standby(facts: super::Standby) -> super::Standby {
         recruited,
         logical_slots,
         effort,
+        unfinished_until,
     } = facts;
     super::Standby {
         timeline,
@@ -196,6 +222,7 @@ fn standby(facts: super::Standby) -> super::Standby {
         recruited,
         logical_slots,
         effort,
+        unfinished_until,
     }
 }
 
@@ -275,6 +302,9 @@ mod tests {
                 wal_end: None,
                 wal_timeline: None,
                 wal_gone: false,
+                history: Vec::new(),
+                unfinished_until: None,
+                watched: false,
             }),
             1 => Server::Primary(Primary {
                 timeline: Timeline(1),

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointName, Epoch, Intent, NodeId, RouteOrder, Stamp, StandbyName, Switch};
+use super::{EndpointName, Epoch, Intent, NodeId, RouteOrder, Stamp, StandbyName, Switch, WalPosition};
 
 /// Where a standby streams from, and as whom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,6 +50,9 @@ pub enum Command {
         /// The physical slots it makes before it is primary, for who will follow it: its first checkpoint removes WAL that
         /// no slot keeps.
         slots: Vec<String>,
+        /// What its WAL must contain: what it had when it was declared. With less, its disk went back in time.
+        #[serde(default)]
+        floor: Option<WalPosition>,
     },
     /// Start a stopped primary in place, or attest that it runs, under the stamp's epoch.
     Serve,
@@ -59,6 +62,9 @@ pub enum Command {
     Stop,
     /// Stream from the upstream: by reload where that is enough, else by a start.
     Follow(Upstream),
+    /// Start a stopped standby without an upstream, to see how far it has come. Refused where the server that it followed
+    /// answers.
+    StartAlone,
     /// Rewind the data directory to the upstream's history, then follow. What it has beyond the switch is saved first.
     Rewind(Upstream, Option<Switch>),
     /// Replace the data directory by a copy of the upstream's, then follow. What it has beyond the switch is saved first. The
@@ -95,6 +101,7 @@ impl Command {
             Self::Checkpoint => "checkpoint",
             Self::Stop => "stop",
             Self::Follow(_) => "follow",
+            Self::StartAlone => "start alone",
             Self::Rewind(..) => "rewind",
             Self::Clone(..) => "clone",
             Self::SetNames(_) => "set names",

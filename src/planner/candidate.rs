@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{case::Case, health, rescue};
+use super::{case::Case, floors, health, rescue};
 use crate::model::{AgentFacts, Durability, Intent, Lsn, NodeId, ReplayState, Server, Standby};
 
 /// What forbids promoting `node` in whatever way the pen is taken. Positions are not judged here.
@@ -54,12 +54,8 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
     if !intent.sync.is_empty() && !intent.in_sync(node) {
         return Err("it is not in the sync set".into());
     }
-    let greatest = case.greatest(node, intent.epoch);
-    if standby.flushed < greatest {
-        return Err(format!(
-            "its position {} is below {greatest}, which it had reported before",
-            standby.flushed
-        ));
+    if let Some(reason) = floors::forbids(case, intent, node, agent, standby) {
+        return Err(reason);
     }
     if rescue::may_bring(case, intent, node) {
         return Ok(());

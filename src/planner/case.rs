@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Memory, Plan};
 use crate::model::{
-    AgentFacts, Cause, Command, EndpointFacts, EndpointKind, EndpointName, Epoch, Finding, Hold, Intent, Lsn,
+    AgentFacts, Cause, Command, EndpointFacts, EndpointKind, EndpointName, Epoch, Finding, Hold, Intent,
     Mono, NodeId, Policy, RouteOrder, Server, Step, StepKey, View,
 };
 
@@ -66,12 +66,6 @@ impl<'a> Case<'a> {
     pub(super) fn is_told_to_stop(&self, intent: &Intent, node: &NodeId) -> bool {
         let stop = Step::Order { node: node.clone(), command: Command::Stop, stamp: intent.stamp() };
         self.view.underway.contains(&stop.key())
-    }
-
-    /// The greatest flush position that a standby reported in this epoch.
-    pub(super) fn greatest(&self, node: &NodeId, epoch: Epoch) -> Lsn {
-        let known = self.plan.memory.greatest.get(node).filter(|(of, _)| *of == epoch);
-        known.map_or(Lsn::default(), |(_, lsn)| *lsn)
     }
 
     /// When the WAL rescue of an epoch was first ordered.

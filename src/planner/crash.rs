@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::{candidate, case::Case, establish, fastest, fastest::Way, health, vacancy};
-use crate::model::{AgentFacts, Cause, Command, Finding, Hold, Intent, Mono, NodeId, OnCrash, Server, Step};
+use super::{candidate, case::Case, cut_off, establish, fastest, fastest::Way, health, vacancy};
+use crate::model::{
+    AgentFacts, Cause, Command, Finding, Hold, Intent, Mono, NodeId, OnCrash, Server, Step, WalPosition,
+};
 
 /// How long the control file of a crashed primary may take to be read before a decision for the fastest way does without it.
 /// Shorter: it is not read yet. Longer: a disk that hangs holds up the failover.
@@ -61,6 +63,24 @@ pub(super) fn replace(
             case.hold(Hold::NoCandidate { reasons });
             restart_if_down(case, intent, node, down, cause(evidence));
         }
+    }
+}
+
+/// The disk of the declared primary went back in time: it is never started as it is. Who has what it lost is promoted.
+pub(super) fn replace_set_back(case: &mut Case<'_>, intent: &Intent, node: &NodeId, lacks: WalPosition) {
+    case.hold(Hold::DiskWentBack { node: node.clone(), lacks });
+    if health::flapping(case) {
+        case.find(Finding::Flapping);
+        return case.hold(Hold::Flapping);
+    }
+    match vacancy::could_be_filled(case, intent) {
+        Ok(()) => {
+            let summary = Finding::DiskWentBack { node: node.clone() }.to_string();
+            let evidence = vec![format!("its WAL does not contain {lacks}")];
+            case.declare_because(intent.vacated(candidate::reached(case)), Cause { summary, evidence });
+        }
+        Err(_) if cut_off::start(case, intent, Some(node)) => {}
+        Err(reasons) => case.hold(Hold::NoCandidate { reasons }),
     }
 }
 

@@ -1,9 +1,10 @@
 //! A primary is declared: bring it to serve, lead clients to it, and keep it that way; or find that it failed.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    app, candidate, case::Case, crash, health, health::Health, rejoin, slots, switchover, sync_set, vacancy,
+    app, candidate, case::Case, crash, cut_off, floors, floors::Disk, health, health::Health, rejoin, slots,
+    switchover, sync_set, vacancy,
 };
 use crate::model::{
     Cause, Command, Durability, EndpointKind, Finding, Hold, Intent, LeaseRecord, Mode, NodeId, NodeView,
@@ -16,6 +17,9 @@ const BEATS: Duration = Duration::from_millis(200);
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     fence_pretenders(case, intent, node);
+    if let Some(lacks) = floors::lost_by_primary(case, intent, node) {
+        return crash::replace_set_back(case, intent, node, lacks);
+    }
     let health = health::of_primary(case, intent, node);
     if is_stopping(case, intent, node, &health) {
         return match &intent.handover {
@@ -79,10 +83,22 @@ fn install(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
         Server::Standby(_) => {
             let names = sync_set::names(&[], case, intent);
             let slots = slots::first(case, intent, node);
-            case.order(intent, node, Command::Promote { names, slots });
+            case.order(intent, node, Command::Promote { names, slots, floor: intent.primary_floor });
         }
-        Server::Primary(_) | Server::Down(_) => case.order(intent, node, Command::Serve),
+        Server::Primary(_) => case.order(intent, node, Command::Serve),
+        Server::Down(_) if !is_known_whole(case, intent, node) => {
+            case.underway(format!("the end of the WAL of {node} is read before it is started"));
+        }
+        Server::Down(_) => case.order(intent, node, Command::Serve),
         Server::Starting | Server::Unknown => case.underway(format!("{node} is starting")),
+    }
+}
+
+/// Whether the stopped primary is known to have all of its WAL. One that went back was replaced before this is asked.
+fn is_known_whole(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
+    match case.heard(node).map(|agent| &agent.server.value) {
+        Some(Server::Down(down)) => floors::of_disk(case, intent, node, down) == Disk::Whole,
+        _ => true,
     }
 }
 
@@ -151,6 +167,9 @@ fn lead_clients(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &P
 /// Starts the primary again in its place. With a sync set, clients come in only after its names were proven in force
 /// anew: until then a commit could be acknowledged by this server alone. So the endpoints hold them.
 pub(super) fn serve_again(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
+    if !is_known_whole(case, intent, node) {
+        return case.underway(format!("the end of the WAL of {node} is read before it is started"));
+    }
     if !intent.sync.is_empty() {
         for (member, name, facts) in case.endpoints(EndpointKind::Primary) {
             if facts.mode == Mode::Open {
@@ -183,10 +202,17 @@ fn silent(case: &mut Case<'_>, intent: &Intent, node: &NodeId, mut evidence: Vec
         return case.hold(Hold::WalStillComes { node: standby });
     }
     let promised = !intent.sync.is_empty() && !intent.sync_next.is_empty();
-    let recruitable = |member: &crate::model::Member| case.is_standby(&member.node);
-    let recruits = promised && intent.sync.iter().chain(&intent.sync_next).all(recruitable);
-    if !recruits && intent.durability != Durability::Async {
-        return case.hold(Hold::SilenceIsNoProof { node: node.clone() });
+    let members = || intent.sync.iter().chain(&intent.sync_next).map(|member| &member.node);
+    let missing: BTreeSet<NodeId> = members().filter(|node| !case.is_standby(node)).cloned().collect();
+    let recruits = promised && missing.is_empty();
+    let decides = recruits || intent.durability == Durability::Async;
+    if (promised || decides) && cut_off::start(case, intent, Some(node)) {
+        return case
+            .underway("stopped standbys are started without an upstream, to see how far they have come");
+    }
+    if !decides {
+        let missing = missing.into_iter().collect();
+        return case.hold(Hold::SilenceIsNoProof { node: node.clone(), missing });
     }
     if health::flapping(case) {
         case.find(Finding::Flapping);

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::model::{
     AgentFacts, AppFacts, Control, ControlState, Down, Driver, Durability, EndpointFacts, EndpointKind,
-    EndpointName, Epoch, GuardFacts, GuardMethod, GuardState, Incarnation, Intent, LeaseRecord, LeaseSeen,
-    LiveRpo, Lsn, Member, Mode, Mono, NodeId, NodeView, Primary, Probe, ReplayEffort, ReplayState, Seen,
-    Server, Slot, Stamp, Standby, StandbyName, Switch, SystemId, Timeline, Upstream, Version, View,
+    EndpointName, Epoch, Floors, GuardFacts, GuardMethod, GuardState, Incarnation, Intent, LeaseRecord,
+    LeaseSeen, LiveRpo, Lsn, Member, Mode, Mono, NodeId, NodeView, Primary, Probe, ReplayEffort, ReplayState,
+    Seen, Server, Slot, Stamp, Standby, StandbyName, Switch, SystemId, Timeline, Upstream, Version, View,
     WalSender,
 };
 
@@ -94,7 +94,7 @@ fn agent(node: &NodeId, server: Server, stamp: Stamp) -> AgentFacts {
     }
 }
 
-pub(super) fn primary() -> Primary {
+pub(crate) fn primary() -> Primary {
     Primary {
         timeline: Timeline(3),
         checkpoint_timeline: Timeline(3),
@@ -125,6 +125,7 @@ pub(crate) fn standby() -> Standby {
         recruited: None,
         logical_slots: Vec::new(),
         effort: ReplayEffort::default(),
+        unfinished_until: None,
     }
 }
 
@@ -145,6 +146,9 @@ pub(crate) fn down(crashed: bool) -> Down {
         wal_end: Some(FLUSHED),
         wal_timeline: Some(Timeline(3)),
         wal_gone: false,
+        history: vec![SWITCH],
+        unfinished_until: None,
+        watched: true,
     }
 }
 
@@ -188,6 +192,8 @@ pub(super) fn lease_seen(ms: u64, read_under: Option<Stamp>) -> LeaseSeen {
         ttl_ms: 3_000,
         count: 7,
         reached: None,
+        timeline: None,
+        floors: Floors::default(),
     };
     LeaseSeen { last: Some(Seen { value: record, at: ago(ms) }), read_under }
 }

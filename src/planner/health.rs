@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{case::Case, crash};
+use super::{case::Case, crash, floors};
 use crate::model::{
     AgentFacts, AppFacts, AppFailure, EndpointKind, Finding, GuardState, Intent, Mono, NodeId, Primary,
-    RECOVERY_HANGS, ReplayState, Server, Standby, StandbyName,
+    RECOVERY_HANGS, ReplayState, Server, StandbyName,
 };
 
 /// How long the member beside the active app server may be silent until that counts as down too. Shorter: the app moves
@@ -120,7 +120,7 @@ pub(super) fn find_all(case: &mut Case<'_>, intent: &Intent) {
     find_storage(case);
     find_apps(case, intent);
     find_endpoints(case, intent);
-    note_positions(case, intent);
+    floors::find(case, intent);
     note_advances(case);
 }
 
@@ -333,27 +333,6 @@ fn find_endpoints(case: &mut Case<'_>, intent: &Intent) {
         .collect();
     for finding in behind {
         case.find(finding);
-    }
-}
-
-fn note_positions(case: &mut Case<'_>, intent: &Intent) {
-    let standbys: Vec<(NodeId, Standby)> = case
-        .others(None)
-        .into_iter()
-        .filter_map(|node| match &case.heard(node)?.server.value {
-            Server::Standby(standby) => Some((node.clone(), standby.clone())),
-            _ => None,
-        })
-        .collect();
-    for (node, standby) in standbys {
-        let greatest = &mut case.memory().greatest;
-        match greatest.get_mut(&node) {
-            // A vacancy has no positions of its own: what counts is what a standby had of the primary before.
-            Some((epoch, lsn)) if *epoch == intent.epoch || intent.primary.is_none() => {
-                (*epoch, *lsn) = (intent.epoch, standby.flushed.max(*lsn));
-            }
-            _ => _ = greatest.insert(node, (intent.epoch, standby.flushed)),
-        }
     }
 }
 

@@ -12,12 +12,14 @@ mod candidate;
 mod case;
 mod copy_source;
 mod crash;
+mod cut_off;
 mod disbelief;
 mod divergence;
 mod establish;
 mod fastest;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod floors;
 mod health;
 #[cfg(test)]
 mod properties;
@@ -43,8 +45,6 @@ use crate::model::{Cause, Epoch, Finding, Hold, Lsn, Mono, NodeId, Policy, Reque
 pub struct Memory {
     /// Since when each finding has stood.
     pub since: BTreeMap<Finding, Mono>,
-    /// The greatest flush position each standby ever reported in an epoch: one that falls below it has lost data.
-    pub greatest: BTreeMap<NodeId, (Epoch, Lsn)>,
     /// Since when each standby that lacks WAL has flushed no more of it, and how far it had come.
     pub stalled: BTreeMap<NodeId, (Lsn, Mono)>,
     /// How far each standby had come, and when it last came further: who still receives WAL of a silent primary.

@@ -91,9 +91,9 @@ fn an_intent() -> impl Strategy<Value = Intent> {
         let shaped = match shape {
             0 => base,
             1 => base.vacated(None),
-            2 => base.vacated(None).declared(tokyo()),
+            2 => base.vacated(None).declared(tokyo(), None),
             3 => Intent { handover: Some(handover), ..base }.raised(),
-            _ => base.vacated(None).reinstated().unwrap_or_else(intent),
+            _ => base.vacated(None).reinstated(None).unwrap_or_else(intent),
         };
         Intent { sync, sync_next, durability, ..shaped }
     })
@@ -245,15 +245,6 @@ fn is_its_own(view: &View, intent: &Intent, step: &Step) -> bool {
         }
 }
 
-/// Nothing was promised, and nobody got all there was: what would be lost decides.
-fn is_judged_by_loss(view: &View, intent: &Intent) -> bool {
-    let has_all = |node: &NodeView| {
-        let rescued = node.agent.as_ref().and_then(|agent| agent.rescued.as_ref());
-        rescued.is_some_and(|rescued| rescued.under.same_epoch(intent.stamp()))
-    };
-    intent.durability == Durability::Async && intent.sync.is_empty() && !view.nodes.values().any(has_all)
-}
-
 /// One of the ways in which the pen may have been taken from the old primary.
 fn pen_is_taken(view: &View, intent: &Intent) -> bool {
     let recruited = |node: &NodeId| match view.agent(node).map(|agent| &agent.server.value) {
@@ -271,9 +262,10 @@ fn pen_is_taken(view: &View, intent: &Intent) -> bool {
     let out = view.lease.last.as_ref().is_some_and(|last| {
         Some(&last.value.node) == intent.previous.as_ref() && NOW.since(last.at) > last.value.ttl()
     });
-    (promised && members.all(|member| recruited(&member.node)))
-        || (fenced && (final_read || !is_judged_by_loss(view, intent)))
-        || (intent.durability == Durability::Async && !promised && final_read && out)
+    let taken = (promised && members.all(|member| recruited(&member.node)))
+        || fenced
+        || (intent.durability == Durability::Async && !promised && out);
+    taken && final_read
 }
 
 fn check_order(view: &View, intent: &Intent, node: &NodeId, command: &Command) -> Result<(), TestCaseError> {
@@ -331,6 +323,10 @@ fn check_order(view: &View, intent: &Intent, node: &NodeId, command: &Command) -
                 intent.promotable.iter().all(|other| other == node || nodes.contains(other)),
                 "forgets one"
             );
+        }
+        Command::StartAlone => {
+            let stopped = matches!(view.agent(node).map(|agent| &agent.server.value), Some(Server::Down(_)));
+            prop_assert!(!declared && stopped, "starts {}, which is no stopped standby", node);
         }
         Command::PauseReplay | Command::ResumeReplay | Command::KeepSlots(_) => {}
     }

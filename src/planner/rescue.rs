@@ -3,7 +3,7 @@
 //!
 //! It is a chance, never a condition: after `rescue_max`, or when it was tried in vain, things go on as without it.
 
-use super::{candidate, case::Case, vacancy};
+use super::{candidate, case::Case, floors, floors::Disk, vacancy};
 use crate::model::{Command, Intent, Lsn, NodeId, Server, Step};
 
 /// How often in a row it is tried with one standby. Fewer: one lost message loses WAL. More: an order that is refused for
@@ -80,14 +80,24 @@ fn is_in_vain(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
 /// A node got all there was, in this epoch.
 pub(super) fn has(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
     let rescued = case.heard(node).and_then(|agent| agent.rescued.as_ref());
-    rescued.is_some_and(|rescued| rescued.under.same_epoch(intent.stamp()))
+    let whole = |from: &NodeId| match case.heard(from).map(|agent| &agent.server.value) {
+        Some(Server::Down(down)) => floors::of_disk(case, intent, from, down) == Disk::Whole,
+        // Not heard any more: its end was judged when the rescue was ordered.
+        _ => true,
+    };
+    rescued.is_some_and(|rescued| rescued.under.same_epoch(intent.stamp()) && whole(&rescued.from))
 }
 
 /// The old primary's own agent says that its server is down, and there is time left.
 fn is_possible(case: &Case<'_>, intent: &Intent, old: &NodeId) -> bool {
-    let whole = case
-        .heard(old)
-        .is_some_and(|agent| agent.unfinished.is_none() && matches!(agent.server.value, Server::Down(_)));
+    let whole = case.heard(old).is_some_and(|agent| match &agent.server.value {
+        // What a disk has that went back in time is not everything that its server had.
+        Server::Down(down) => {
+            agent.unfinished.is_none()
+                && !matches!(floors::of_disk(case, intent, old, down), Disk::WentBack(_))
+        }
+        _ => false,
+    });
     !case.policy.rescue_max.is_zero() && !is_over(case, intent) && whole
 }
 

@@ -166,7 +166,8 @@ fn complete(case: &mut Case<'_>, intent: &Intent, to: &NodeId, down: &Down) {
         let reason = format!("{to} has not received the shutdown checkpoint {}", control.checkpoint);
         return roll_back(case, intent, &reason);
     }
-    let next = vacancy::with_app_of(case, intent.handed_over(to.clone()), to);
+    let position = super::floors::of_recruit(case, to);
+    let next = vacancy::with_app_of(case, intent.handed_over(to.clone(), position), to);
     let evidence = vec![format!("{to} has replayed the shutdown checkpoint {}", control.checkpoint)];
     case.declare_because(next, Cause { summary: "switchover asked for by an operator".into(), evidence });
 }

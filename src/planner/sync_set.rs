@@ -7,6 +7,7 @@
 use super::{case::Case, health, rejoin, rejoin_asked};
 use crate::model::{
     Command, Durability, Finding, Intent, Member, NodeId, Primary, ReplayState, Server, StandbyName,
+    WalPosition,
 };
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primary) {
@@ -127,8 +128,13 @@ fn advance(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primar
             .iter()
             .any(|sender| sender.name == member.name && sender.streaming && sender.flushed >= position)
     };
-    if intent.sync_next.iter().any(flushed) {
-        return case.declare(Intent { sync: intent.sync_next.clone(), ..intent.clone() }.raised());
+    let proven: Vec<&Member> = intent.sync_next.iter().filter(|member| flushed(member)).collect();
+    if !proven.is_empty() {
+        let mut next = Intent { sync: intent.sync_next.clone(), ..intent.clone() };
+        let switches = primary.switch.as_slice();
+        let floor = WalPosition::of(primary.timeline, switches, position);
+        proven.into_iter().for_each(|member| next.floors.raise(&member.name, floor));
+        return case.declare(next.raised());
     }
     resume_replay(case, intent);
     case.underway("a standby flushes up to the position at which its name was proven in force");

@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
-use super::{app, candidate, case::Case, rescue};
+use super::{app, candidate, case::Case, cut_off, floors, floors::Disk, rescue};
 use crate::model::{
     AppTie, Cause, Command, Down, Durability, EndpointKind, Hold, Intent, Lsn, Member, Mode, NodeId,
-    RouteOrder, Server, Step, lease,
+    RouteOrder, Server, Step, WalPosition, lease,
 };
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
@@ -34,36 +34,45 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
         return case.underway(format!("{node} gets the WAL that only the old primary has"));
     }
     // After a recruit nothing acknowledged is missing, and what the old primary had is not known where it is not heard.
-    if let Pen::Fenced { wal_end } = pen
-        && rescue::plan(case, intent, &standing, wal_end)
+    if let Pen::Fenced { end } = pen
+        && rescue::plan(case, intent, &standing, end.known())
     {
         return;
     }
-    if let Some(hold) = unread(case, intent, &standing) {
-        return case.hold(hold);
+    if !lease_is_read(case, intent) {
+        // It says what the old primary and its standbys had: no position is judged without it.
+        return case.hold(Hold::Pen { missing: "its lease is being read".into() });
     }
     let affordable = |(node, lsn): &(NodeId, Lsn)| candidate::affordable(case, intent, node, *lsn);
     let eligible: Vec<(NodeId, Lsn)> = standing
         .iter()
-        .filter(|one| holds_enough(case, intent, &pen, one.1) && affordable(one).is_ok())
+        .filter(|one| holds_enough(case, intent, &pen, one) && affordable(one).is_ok())
         .cloned()
         .collect();
     match candidate::best(case, &eligible) {
         Some((_, lsn)) if let Some(further) = awaited(case, intent, *lsn) => {
             case.underway(format!("{further} has more, and is being recruited"));
         }
-        Some((node, _)) => case.declare(with_app_of(case, intent.declared(node.clone()), node)),
+        Some((node, _)) => {
+            let position = floors::of_recruit(case, node);
+            case.declare(with_app_of(case, intent.declared(node.clone(), position), node));
+        }
         None => {
             let (_, mut reasons) = candidate::survey(case, intent, intent.previous.as_ref());
             let refused = |one: &(NodeId, Lsn)| {
                 Some((one.0.clone(), candidate::affordable(case, intent, &one.0, one.1).err()?))
             };
             reasons.extend(standing.iter().filter_map(refused));
-            if let Pen::Fenced { wal_end } = &pen {
-                reasons.extend(lacking(case, intent, *wal_end));
+            match pen {
+                Pen::Fenced { end } => reasons.extend(lacking(case, intent, end)),
+                Pen::Recruited => reasons.extend(set_back(case, intent)),
+                Pen::Expired => {}
             }
             case.hold(Hold::NoCandidate { reasons });
             reinstate(case, intent);
+            if let Some(next) = floors::recruited_further(case, intent) {
+                case.declare(next);
+            }
         }
     }
 }
@@ -72,10 +81,30 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
 enum Pen {
     /// No commit can be acknowledged without a recruited standby.
     Recruited,
-    /// No process of the old primary is left. What it had at its end, once that is known.
-    Fenced { wal_end: Option<Lsn> },
+    /// No process of the old primary is left.
+    Fenced { end: End },
     /// Its right to serve has run out, or the fence command has made sure of it. What it had is not known.
     Expired,
+}
+
+/// What the old primary had at its end.
+#[derive(Clone, Copy)]
+enum End {
+    /// It is not known yet, or there is no old primary.
+    Unread,
+    /// All of its WAL ends there.
+    At(Lsn),
+    /// Its disk lacks what led up to this position, so that the end of its WAL says nothing.
+    WentBack(WalPosition),
+}
+
+impl End {
+    const fn known(self) -> Option<Lsn> {
+        match self {
+            Self::At(lsn) => Some(lsn),
+            Self::Unread | Self::WentBack(_) => None,
+        }
+    }
 }
 
 fn cut_endpoints(case: &mut Case<'_>, intent: &Intent) {
@@ -103,6 +132,8 @@ pub(super) fn fence(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
 }
 
 fn recruit(case: &mut Case<'_>, intent: &Intent) {
+    // What they have may be all that is left.
+    cut_off::start(case, intent, intent.previous.as_ref());
     for node in case.others(intent.previous.as_ref()) {
         // One that is being rescued is cut already, and attests anew by itself.
         let cut =
@@ -130,9 +161,13 @@ fn pen(case: &Case<'_>, intent: &Intent, standing: &[(NodeId, Lsn)]) -> Result<P
     if both && missing.is_empty() {
         return Ok(Pen::Recruited);
     }
-    let Some(old) = &intent.previous else { return Ok(Pen::Fenced { wal_end: None }) };
+    let Some(old) = &intent.previous else { return Ok(Pen::Fenced { end: End::Unread }) };
     if let Some(down) = fenced(case, intent, old) {
-        return Ok(Pen::Fenced { wal_end: down.wal_end });
+        let end = match floors::of_disk(case, intent, old, down) {
+            Disk::WentBack(lacks) => End::WentBack(lacks),
+            Disk::Whole | Disk::Unread => down.wal_end.map_or(End::Unread, End::At),
+        };
+        return Ok(Pen::Fenced { end });
     }
     if both {
         let missing = format!(
@@ -181,13 +216,6 @@ fn lease_left(case: &Case<'_>, intent: &Intent, old: &NodeId) -> Result<Option<D
     }
 }
 
-/// Where a loss is to be judged, the lease has the old primary's last word on how far it was.
-fn unread(case: &Case<'_>, intent: &Intent, standing: &[(NodeId, Lsn)]) -> Option<Hold> {
-    let judged = |one: &(NodeId, Lsn)| candidate::is_judged(case, intent, &one.0);
-    let unread = !lease_is_read(case, intent) && standing.iter().any(judged);
-    unread.then(|| Hold::Pen { missing: "its lease is being read".into() })
-}
-
 fn is_fenced_by_command(case: &Case<'_>, intent: &Intent, old: &NodeId) -> bool {
     case.view
         .fenced_by_command
@@ -205,19 +233,20 @@ fn fence_by_command(case: &mut Case<'_>, intent: &Intent) {
 
 /// After a recruit the candidate must hold what any member of the sets holds. After a fence in a sync mode, everything
 /// the old primary had; in async the loss was judged by its live RPO before.
-fn holds_enough(case: &Case<'_>, intent: &Intent, pen: &Pen, lsn: Lsn) -> bool {
+fn holds_enough(case: &Case<'_>, intent: &Intent, pen: &Pen, (node, lsn): &(NodeId, Lsn)) -> bool {
     let promised = !intent.sync.is_empty() && !intent.sync_next.is_empty();
     match pen {
         Pen::Recruited => {
-            let members = intent.sync.iter().chain(&intent.sync_next);
-            members
-                .filter_map(|member| candidate::recruited_at(case, intent, &member.node))
-                .all(|other| lsn >= other)
+            let mut members = intent.sync.iter().chain(&intent.sync_next);
+            members.all(|member| {
+                candidate::recruited_at(case, intent, &member.node).is_some_and(|other| *lsn >= other)
+                    && floors::stands_for(case, intent, member, node)
+            })
         }
         Pen::Expired => true,
         // A set that is not empty was promised to hold everything, whatever the mode is called by now.
         Pen::Fenced { .. } if intent.durability == Durability::Async && !promised => true,
-        Pen::Fenced { wal_end } => wal_end.is_some_and(|end| lsn >= end),
+        Pen::Fenced { end } => end.known().is_some_and(|end| *lsn >= end),
     }
 }
 
@@ -235,14 +264,29 @@ pub(super) fn awaited(case: &Case<'_>, intent: &Intent, lsn: Lsn) -> Option<Node
     })
 }
 
-fn lacking(case: &Case<'_>, intent: &Intent, wal_end: Option<Lsn>) -> Vec<(NodeId, String)> {
-    let why = |lsn: Lsn| match wal_end {
-        Some(end) => {
+fn lacking(case: &Case<'_>, intent: &Intent, end: End) -> Vec<(NodeId, String)> {
+    let why = |lsn: Lsn| match end {
+        End::At(end) => {
             format!("it has {lsn}, the old primary had {end}, and no commit was promised to be on a standby")
         }
-        None => "the end of the old primary's WAL is not determined yet".to_owned(),
+        End::Unread => "the end of the old primary's WAL is not determined yet".to_owned(),
+        End::WentBack(lacks) => format!(
+            "whether it has every commit is not known: the disk of the old primary went back in time and lacks {lacks}"
+        ),
     };
     standing(case, intent).into_iter().map(|(node, lsn)| (node, why(lsn))).collect()
+}
+
+/// Recruited members of the sync sets for which nobody stands: they have less than they confirmed, and so has everybody else.
+fn set_back(case: &Case<'_>, intent: &Intent) -> Vec<(NodeId, String)> {
+    let members = intent.sync.iter().chain(&intent.sync_next);
+    let lost = members.filter(|member| {
+        !standing(case, intent).iter().any(|(node, _)| floors::stands_for(case, intent, member, node))
+    });
+    lost.map(|member| {
+        (member.node.clone(), "it has less than it confirmed, and no candidate has that".to_owned())
+    })
+    .collect()
 }
 
 /// The old primary counts as a candidate that has everything until somebody is declared: when nobody else can be,
@@ -255,14 +299,18 @@ fn reinstate(case: &mut Case<'_>, intent: &Intent) {
     }
     let (possible, _) = candidate::survey(case, intent, Some(old));
     let waiting = fenced(case, intent, old).is_some_and(|down| down.wal_end.is_none());
-    let whole = fenced(case, intent, old).is_some()
+    let whole = fenced(case, intent, old)
+        .is_some_and(|down| floors::of_disk(case, intent, old, down) == Disk::Whole)
         && case.heard(old).is_some_and(|agent| agent.unfinished.is_none());
     let lacks = !possible.is_empty()
         && possible.iter().any(|node| candidate::recruited_at(case, intent, node).is_none());
     if !whole || waiting || lacks {
         return;
     }
-    if let Some(next) = intent.reinstated() {
+    if !lease_is_read(case, intent) {
+        return case.underway("the lease of the old primary is being read");
+    }
+    if let Some(next) = intent.reinstated(floors::highest(case, intent)) {
         let cause = Cause {
             summary: format!("nobody else can be promoted; {old} is declared again"),
             evidence: Vec::new(),

@@ -39,6 +39,7 @@ pub mod sql;
 mod start;
 mod stop;
 mod through;
+mod unfinished;
 mod wal;
 
 pub use clone::{CloneError, CloneFrom, OLD_SUFFIX};

@@ -43,8 +43,8 @@ const PRIMARY_MORE: &str = "\
            s.names, s.active, s.retained, (SELECT sum(checksum_failures)::int8 FROM pg_stat_database), \
            (SELECT array_agg(slot_name::text ORDER BY slot_name) FROM pg_get_replication_slots() \
              WHERE slot_type = 'logical' AND NOT temporary), \
-           (SELECT redo_lsn FROM pg_control_checkpoint()) \
-      FROM (SELECT array_agg(slot_name::text) AS names, array_agg(active) AS active, \
+           (SELECT redo_lsn FROM pg_control_checkpoint()), s.confirmed \
+      FROM (SELECT array_agg(slot_name::text) AS names, array_agg(restart_lsn) AS confirmed, array_agg(active) AS active, \
                    array_agg(CASE WHEN pg_is_in_recovery() OR restart_lsn IS NULL THEN 0 \
                       ELSE pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn)::int8 END) AS retained \
               FROM pg_get_replication_slots() WHERE slot_type = 'physical') s";
@@ -91,6 +91,8 @@ pub struct PrimaryMore {
     pub checksum_failures: Option<u64>,
     /// Its lasting logical slots.
     pub logical_slots: Vec<String>,
+    /// What the user of each physical slot has confirmed to have flushed.
+    pub confirmed: Vec<(String, Lsn)>,
 }
 
 /// The quick look at a standby.
@@ -262,6 +264,9 @@ fn primary_more(row: &Row) -> Result<PrimaryMore, tokio_postgres::Error> {
     let names: Option<Vec<Option<String>>> = row.try_get(3)?;
     let active: Option<Vec<Option<bool>>> = row.try_get(4)?;
     let retained: Option<Vec<Option<i64>>> = row.try_get(5)?;
+    let confirmed: Option<Vec<Option<PgLsn>>> = row.try_get(9)?;
+    let confirmed = names.iter().flatten().zip(confirmed.into_iter().flatten());
+    let confirmed = confirmed.filter_map(|(name, at)| Some((name.clone()?, lsn(Some(at?))))).collect();
     let parts =
         names.into_iter().flatten().zip(active.into_iter().flatten().zip(retained.into_iter().flatten()));
     let slots = parts
@@ -279,6 +284,7 @@ fn primary_more(row: &Row) -> Result<PrimaryMore, tokio_postgres::Error> {
         checksum_failures: count(row.try_get(6)?),
         logical_slots: row.try_get::<_, Option<_>>(7)?.unwrap_or_default(),
         redo: lsn(row.try_get(8)?),
+        confirmed,
     })
 }
 

@@ -35,7 +35,7 @@ pub struct WalPlace {
 }
 
 impl WalPlace {
-    fn file(self, folder: &Path, at: Lsn) -> PathBuf {
+    pub(super) fn file(self, folder: &Path, at: Lsn) -> PathBuf {
         let named = Segments { timeline: self.timeline, size: self.segment, from: at, last: 0 };
         folder.join(named.name(named.segment_of(at)))
     }
@@ -211,7 +211,7 @@ fn later_timeline(folder: &Path, timeline: Timeline) -> io::Result<Option<Timeli
 }
 
 /// Nothing, if the file is not there.
-fn read_at(path: &Path, place: WalPlace, at: Lsn, bytes: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_at(path: &Path, place: WalPlace, at: Lsn, bytes: u64) -> io::Result<Vec<u8>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         opened => opened?,

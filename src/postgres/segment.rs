@@ -126,7 +126,7 @@ pub(super) fn page_address(segment: &Path) -> io::Result<Option<(Timeline, Lsn)>
 }
 
 /// The position `length` bytes of a record after `start`, page headers skipped, aligned.
-fn after(start: u64, length: u64, segment: u64) -> u64 {
+pub(super) fn after(start: u64, length: u64, segment: u64) -> u64 {
     let (mut at, mut left) = (start, length);
     loop {
         let room = PAGE - at % PAGE;
@@ -135,8 +135,13 @@ fn after(start: u64, length: u64, segment: u64) -> u64 {
         }
         left -= room;
         at += room;
-        at += if at.is_multiple_of(segment) { LONG_HEADER } else { SHORT_HEADER };
+        at += header(at, segment);
     }
+}
+
+/// Bytes of the header of the page that begins at `page`.
+pub(super) const fn header(page: u64, segment: u64) -> u64 {
+    if page.is_multiple_of(segment) { LONG_HEADER } else { SHORT_HEADER }
 }
 
 /// Timeline, high and low part of a segment's name; None for anything else, also `.partial`, `.history`, `.backup`.

@@ -70,7 +70,7 @@ pub(crate) fn stamp(epoch: u64, version: u64) -> Stamp {
 
 /// A promotion that nobody follows.
 pub(crate) fn promote() -> Command {
-    Command::Promote { names: vec![], slots: vec![] }
+    Command::Promote { names: vec![], slots: vec![], floor: None }
 }
 
 impl Node {

@@ -70,7 +70,7 @@ async fn rescued_and_promoted(rows: u32) -> Duration {
     assert_eq!(pair.b.standby().replayed, end);
     // Made before the promotion: its checkpoint leaves the segment that the old primary begins to stream with.
     let slots = vec![pair.a.id.slot()];
-    pair.b.done(stamp(2, 7), Command::Promote { names: vec![], slots: slots.clone() }).await;
+    pair.b.done(stamp(2, 7), Command::Promote { names: vec![], slots: slots.clone(), floor: None }).await;
     assert_eq!(pair.b.ask("SELECT slot_name FROM pg_replication_slots").await, slots[0]);
     assert_eq!(pair.b.ask("SELECT count(*) FROM t").await, written);
     assert_eq!(pair.b.primary().switch.unwrap().at, end, "the old primary can follow as it is");

@@ -27,6 +27,7 @@ mod lab_app;
 mod lab_clock;
 mod lab_crash;
 mod lab_disk;
+mod lab_disk_back;
 mod lab_endpoint;
 mod lab_hang;
 mod lab_member;

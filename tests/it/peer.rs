@@ -323,7 +323,7 @@ async fn an_order_whose_outcome_is_not_known_is_not_called_done() {
     let error = remote.order(stamp(), Command::Fence).await.expect_err("it cannot say");
     assert!(error.to_string().contains("the agent is being closed"), "{error}");
     let error = remote
-        .order(stamp(), Command::Promote { names: vec![], slots: vec![] })
+        .order(stamp(), Command::Promote { names: vec![], slots: vec![], floor: None })
         .await
         .expect_err("it broke off");
     assert!(error.to_string().contains("it broke off"), "{error}");

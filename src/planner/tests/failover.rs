@@ -214,22 +214,6 @@ fn an_old_primary_not_yet_rewound_is_not_promoted_for_its_higher_position() {
 }
 
 #[test]
-fn a_standby_whose_position_went_back_is_not_promoted() {
-    let mut view = vacant();
-    recruit(&mut view);
-    let memory = Memory { greatest: [(tokyo(), (Epoch(4), Lsn(FLUSHED.0 + 8)))].into(), ..Memory::default() };
-    assert_eq!(declared(&plan(&view, &memory, &Policy::default(), NOW)), None);
-}
-
-#[test]
-fn what_a_standby_had_reported_counts_in_the_vacancy_too() {
-    let mut view = vacant();
-    recruit(&mut view);
-    let memory = Memory { greatest: [(tokyo(), (Epoch(3), Lsn(FLUSHED.0 + 8)))].into(), ..Memory::default() };
-    assert_eq!(declared(&plan(&view, &memory, &Policy::default(), NOW)), None);
-}
-
-#[test]
 fn a_store_older_than_a_promise_is_not_believed() {
     let mut view = healthy();
     view.server(&seoul(), Server::Down(down(true)));
@@ -301,9 +285,9 @@ fn the_old_primary_is_declared_again_when_nobody_else_can_be() {
 fn a_declared_standby_is_promoted_and_then_clients_are_led_to_it() {
     let mut view = vacant();
     recruit(&mut view);
-    *view.intent_mut() = view.intent_mut().declared(tokyo());
+    *view.intent_mut() = view.intent_mut().declared(tokyo(), None);
     let slots = vec![seoul().slot()];
-    let promote = (tokyo(), Command::Promote { names: vec![], slots });
+    let promote = (tokyo(), Command::Promote { names: vec![], slots, floor: None });
     assert!(orders(&decide(&view)).contains(&promote));
     let mut unheard = view.clone();
     unheard.nodes.remove(&seoul());
@@ -353,7 +337,7 @@ fn an_endpoint_that_cannot_do_it_is_told_and_nothing_else() {
 #[test]
 fn after_the_declaration_the_old_primary_is_never_started_as_one() {
     let mut view = vacant();
-    *view.intent_mut() = view.intent_mut().declared(tokyo());
+    *view.intent_mut() = view.intent_mut().declared(tokyo(), None);
     view.nodes.remove(&tokyo());
     let plan = decide(&view);
     assert!(!orders(&plan).iter().any(|(_, command)| *command == Command::Serve), "{:?}", plan.steps);

@@ -4,6 +4,7 @@ mod app;
 mod copy_source;
 mod crash;
 mod failover;
+mod floors;
 mod pen;
 mod rejoin;
 mod rejoin_asked;

@@ -5,7 +5,7 @@ use super::{service::osaka, *};
 /// Tokyo serves epoch 4, seoul is down.
 pub(super) fn failed_over(seoul_down: Down) -> View {
     let mut view = vacant();
-    let next = intent().vacated(None).declared(tokyo());
+    let next = intent().vacated(None).declared(tokyo(), None);
     let switch = Some(Switch { timeline: Timeline(3), at: FLUSHED });
     let next = Intent { switch, settled: true, promotable: vec![seoul()], ..next }.raised();
     let stamp = next.stamp();

@@ -172,6 +172,7 @@ fn nobody_else_is_declared_while_one_is_being_rescued_however_the_pen_was_taken(
     let mut view = vacant();
     let third = view.nodes[&tokyo()].clone();
     view.nodes.insert(osaka.clone(), third);
+    view.agent_mut(&osaka).standby_name = name_of(&osaka);
     let both = set(&[osaka.clone(), tokyo()]);
     let intent = view.intent_mut();
     (intent.sync, intent.sync_next) = (both.clone(), both);

@@ -116,5 +116,5 @@ fn every_reason_against_scheduling_is_told() {
 fn another_epoch_ends_it() {
     let intent = scheduled(60).intent.expect("an intent");
     assert_eq!(intent.vacated(None).scheduled, None);
-    assert_eq!(intent.handed_over(tokyo()).scheduled, None);
+    assert_eq!(intent.handed_over(tokyo(), None).scheduled, None);
 }

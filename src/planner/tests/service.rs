@@ -113,6 +113,7 @@ fn a_drained_node_is_not_promoted() {
         let mut view = vacant();
         let third = view.nodes[&tokyo()].clone();
         view.nodes.insert(osaka(), third);
+        view.agent_mut(&osaka()).standby_name = name_of(&osaka());
         let both = set(&[osaka(), tokyo()]);
         let intent = view.intent_mut();
         (intent.sync, intent.sync_next) = (both.clone(), both);

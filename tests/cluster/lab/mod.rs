@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "the tests, the tool and the soak each use a part")]
 
 pub(crate) mod clock;
+pub(crate) mod copies;
 pub(crate) mod cuts;
 pub(crate) mod dice;
 pub(crate) mod disk;

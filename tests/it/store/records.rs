@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use locum::{
     model::{
-        Cause, ClusterName, Durability, Epoch, Incarnation, Incident, IncidentId, IncidentKind, Intent,
-        LeaseRecord, Mark, MarkName, Mono, NodeId, Objectives, Reign, RpoAtOnset,
+        Cause, ClusterName, Durability, Epoch, Floors, Incarnation, Incident, IncidentId, IncidentKind,
+        Intent, LeaseRecord, Mark, MarkName, Mono, NodeId, Objectives, Reign, RpoAtOnset,
     },
     ports::{Outcome, StoreError},
     store::{Declared, INCIDENTS_KEPT, Leadership, Records, Registration},
@@ -197,6 +197,8 @@ fn lease(epoch: u64, count: u64) -> LeaseRecord {
         ttl_ms: 3_000,
         count,
         reached: None,
+        timeline: None,
+        floors: Floors::default(),
     }
 }
 

@@ -1,0 +1,187 @@
+//! Disks that went back in time: what the WAL of each node must contain before it counts for anything.
+//!
+//! The renewals of the primary's lease carry how far it was and what it saw each standby confirm; the intent carries what was
+//! proven when a sync set was settled or a candidate declared. Whoever has less lost acknowledged commits, however
+//! healthy it looks. A standby below its floor must still be recruited, because the old primary could acknowledge commits
+//! by it; but it counts only if the candidate contains that floor.
+
+use super::{candidate, case::Case, health};
+use crate::model::{
+    AgentFacts, Down, Finding, Intent, LeaseRecord, Member, NodeId, Server, Standby, StandbyName, Wal,
+    WalPosition,
+};
+
+/// Whether the disk of a stopped primary has all that it is known to have had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Disk {
+    /// It has.
+    Whole,
+    /// It lacks what led up to this position.
+    WentBack(WalPosition),
+    /// The end of its WAL has not been read.
+    Unread,
+}
+
+/// The last renewal of the primary of this term: where nobody is primary, of the term before.
+fn renewal<'a>(case: &Case<'a>, intent: &Intent) -> Option<&'a LeaseRecord> {
+    let last = &case.view.lease.last.as_ref()?.value;
+    let of_term = match &intent.primary {
+        Some(primary) => last.node == *primary && last.epoch == intent.epoch,
+        None => intent.previous.as_ref() == Some(&last.node) && last.epoch < intent.epoch,
+    };
+    (of_term && last.incarnation == intent.incarnation).then_some(last)
+}
+
+/// What the primary saw a standby of this name confirm. None: nothing is known of it.
+fn of_standby(case: &Case<'_>, intent: &Intent, name: &StandbyName) -> Option<WalPosition> {
+    intent.floors.get(name).max(renewal(case, intent).and_then(|renewal| renewal.floors.get(name)))
+}
+
+/// How far the primary of this term was, or of the term before where nobody is primary.
+fn of_primary(case: &Case<'_>, intent: &Intent) -> Option<WalPosition> {
+    intent.primary_floor.max(renewal(case, intent).and_then(LeaseRecord::position))
+}
+
+fn members(intent: &Intent) -> impl Iterator<Item = &Member> {
+    intent.sync.iter().chain(&intent.sync_next)
+}
+
+/// Everything that the primary and the members of its sync sets are known to have had.
+fn of_old_primary(case: &Case<'_>, intent: &Intent) -> impl Iterator<Item = WalPosition> {
+    let of_members = members(intent).filter_map(|member| of_standby(case, intent, &member.name));
+    of_primary(case, intent).into_iter().chain(of_members)
+}
+
+/// The highest of that: what a primary that is declared again must contain.
+pub(super) fn highest(case: &Case<'_>, intent: &Intent) -> Option<WalPosition> {
+    of_old_primary(case, intent).max()
+}
+
+/// Judges the disk of a stopped server that was the primary. One that the agent saw end is the one that it was.
+pub(super) fn of_disk(case: &Case<'_>, intent: &Intent, node: &NodeId, down: &Down) -> Disk {
+    if down.watched || (highest(case, intent).is_none() && further(case, node, None).is_none()) {
+        return Disk::Whole;
+    }
+    let Some(wal) = down.wal() else {
+        let lost = highest(case, intent).filter(|_| down.wal_gone);
+        return lost.map_or(Disk::Unread, Disk::WentBack);
+    };
+    let lacking = of_old_primary(case, intent).find(|floor| !wal.contains(*floor));
+    lacking.or_else(|| further(case, node, Some(&wal))).map_or(Disk::Whole, Disk::WentBack)
+}
+
+/// The position of a standby that can be heard, has all that `wal` has, and more: its primary had that, too. Without `wal`:
+/// of any standby that has something.
+fn further(case: &Case<'_>, node: &NodeId, wal: Option<&Wal<'_>>) -> Option<WalPosition> {
+    let system = case.heard(node).and_then(|agent| agent.system);
+    case.others(Some(node)).into_iter().find_map(|other| {
+        let agent = case.heard(other).filter(|agent| agent.system == system)?;
+        let Server::Standby(standby) = &agent.server.value else { return None };
+        let its = standby.wal();
+        let further = wal.is_none_or(|wal| !wal.contains(its.position()) && its.contains(wal.position()));
+        further.then(|| its.position())
+    })
+}
+
+/// What the declared primary lacks of what it is known to have had. None: nothing is known to be missing.
+///
+/// A server that is a standby again, although it renewed the lease of this epoch as a primary, is of the time before its
+/// promotion: promoting it once more would take back what it acknowledged.
+pub(super) fn lost_by_primary(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Option<WalPosition> {
+    match &case.heard(node)?.server.value {
+        Server::Down(down) => match of_disk(case, intent, node, down) {
+            Disk::WentBack(lacks) => Some(lacks),
+            Disk::Whole | Disk::Unread => None,
+        },
+        Server::Standby(standby) => {
+            let served = renewal(case, intent).and_then(LeaseRecord::position);
+            let floor = intent.primary_floor.filter(|floor| !standby.wal().contains(*floor));
+            served.or(floor)
+        }
+        Server::Primary(_) | Server::Starting | Server::Unknown => None,
+    }
+}
+
+/// Why a member of the sync sets may not be promoted. Where it stands is judged only once it does not stream: what it
+/// reported while it streamed is older than what the primary saw it confirm.
+pub(super) fn forbids(
+    case: &Case<'_>,
+    intent: &Intent,
+    node: &NodeId,
+    agent: &AgentFacts,
+    standby: &Standby,
+) -> Option<String> {
+    let mut its = members(intent).filter(|member| member.node == *node).peekable();
+    its.peek()?;
+    if its.all(|member| member.name != agent.standby_name) {
+        return Some("it was cloned after the sync set was proven, and has another name by now".into());
+    }
+    let floor = of_standby(case, intent, &agent.standby_name)?;
+    (!standby.streaming && !standby.wal().contains(floor)).then(|| {
+        format!(
+            "it has {}, less than the {floor} that the primary saw it confirm: it still replays, or its disk went back in time",
+            standby.flushed
+        )
+    })
+}
+
+/// Whether a recruited member of the sync sets stands for what the old primary acknowledged because of it: it has its
+/// floor itself, or the candidate has.
+pub(super) fn stands_for(case: &Case<'_>, intent: &Intent, member: &Member, candidate: &NodeId) -> bool {
+    let Some(floor) = of_standby(case, intent, &member.name) else { return true };
+    let contains = |node: &NodeId| match case.heard(node).map(|agent| &agent.server.value) {
+        Some(Server::Standby(standby)) => standby.wal().contains(floor),
+        _ => false,
+    };
+    let named = case.heard(&member.node).is_some_and(|agent| agent.standby_name == member.name);
+    (named && contains(&member.node)) || contains(candidate)
+}
+
+/// Positions at which members were recruited and that are beyond what is written: while nobody can be declared, the
+/// next leader has to know them.
+pub(super) fn recruited_further(case: &Case<'_>, intent: &Intent) -> Option<Intent> {
+    let mut next = intent.clone();
+    for member in members(intent) {
+        let recruited = candidate::recruited_at(case, intent, &member.node).is_some();
+        let Some(agent) =
+            case.heard(&member.node).filter(|agent| recruited && agent.standby_name == member.name)
+        else {
+            continue;
+        };
+        let Server::Standby(standby) = &agent.server.value else { continue };
+        if intent.switch.is_none_or(|switch| standby.history.contains(&switch))
+            && of_standby(case, intent, &member.name) < Some(standby.applied())
+        {
+            next.floors.raise(&member.name, standby.applied());
+            next.primary_floor = next.primary_floor.max(Some(standby.applied()));
+        }
+    }
+    (next != *intent).then(|| next.raised())
+}
+
+/// What a recruit has applied: what it must have from the moment it is declared.
+pub(super) fn of_recruit(case: &Case<'_>, node: &NodeId) -> Option<WalPosition> {
+    match &case.heard(node)?.server.value {
+        Server::Standby(standby) => Some(standby.applied()),
+        _ => None,
+    }
+}
+
+/// Names every disk that went back.
+pub(super) fn find(case: &mut Case<'_>, intent: &Intent) {
+    let old = intent.primary.clone().or_else(|| intent.previous.clone());
+    if let Some(node) = old.filter(|node| lost_by_primary(case, intent, node).is_some()) {
+        case.find(Finding::DiskWentBack { node });
+    }
+    let standbys: Vec<NodeId> = case.others(intent.primary.as_ref()).into_iter().cloned().collect();
+    for node in standbys {
+        let Some(agent) = case.heard(&node).filter(|agent| !health::foreign(case, intent, agent)) else {
+            continue;
+        };
+        let Server::Standby(standby) = &agent.server.value else { continue };
+        let floor = of_standby(case, intent, &agent.standby_name);
+        if !standby.streaming && floor.is_some_and(|floor| !standby.wal().contains(floor)) {
+            case.find(Finding::DiskWentBack { node });
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Disks that went back in time: whom nobody promotes, starts or believes.
+
+use super::*;
+
+/// What seoul's renewals said in its epoch: how far it was, and what it saw tokyo confirm.
+fn renewed(view: &mut View, primary: u64, standby: u64) {
+    let of = |lsn| WalPosition { timeline: Timeline(3), lsn: Lsn(lsn) };
+    let mut floors = Floors::default();
+    floors.raise(&name_of(&tokyo()), of(standby));
+    let read_under = view.intent.as_ref().map(Intent::stamp);
+    view.lease = lease_seen(10_000, read_under);
+    let record = &mut view.lease.last.as_mut().expect("a lease").value;
+    (record.reached, record.timeline, record.floors) = (Some(Lsn(primary)), Some(Timeline(3)), floors);
+}
+
+fn at(beyond: u64) -> u64 {
+    FLUSHED.0 + beyond
+}
+
+/// Seoul's server is down, fenced in the intent's epoch, and nobody saw it end.
+fn fenced_unseen(view: &mut View) {
+    let stamp = view.intent_mut().stamp();
+    view.server(&seoul(), Server::Down(Down { fenced: Some(stamp), watched: false, ..down(true) }));
+}
+
+#[test]
+fn a_standby_below_what_the_primary_saw_it_confirm_is_not_promoted_whoever_leads() {
+    let mut view = vacant();
+    recruit(&mut view);
+    renewed(&mut view, at(8), at(8));
+    let plan = decide(&view);
+    assert_eq!(declared(&plan).and_then(|next| next.primary.clone()), None);
+    assert!(plan.findings.contains(&Finding::DiskWentBack { node: tokyo() }), "{:?}", plan.findings);
+    renewed(&mut view, at(8), at(0));
+    assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(tokyo()));
+}
+
+#[test]
+fn positions_are_judged_only_after_the_last_renewal_was_read() {
+    let mut view = vacant();
+    recruit(&mut view);
+    view.lease.read_under = None;
+    assert_eq!(declared(&decide(&view)), None, "the last renewal may say that it confirmed more");
+}
+
+#[test]
+fn a_floor_within_a_record_that_is_not_whole_is_not_missing() {
+    let mut view = vacant();
+    recruit(&mut view);
+    renewed(&mut view, at(40), at(40));
+    view.standby_mut(&tokyo()).unfinished_until = Some(Lsn(at(64)));
+    let next = declared(&decide(&view)).cloned().expect("declares");
+    assert_eq!((next.primary.clone(), next.primary_floor), (Some(tokyo()), Some(standby().applied())));
+    view.standby_mut(&tokyo()).unfinished_until = Some(Lsn(at(40)));
+    assert_eq!(
+        declared(&decide(&view)).and_then(|next| next.primary.clone()),
+        None,
+        "the record is whole there"
+    );
+}
+
+#[test]
+fn a_floor_on_another_timeline_is_missing_at_any_position() {
+    let mut view = vacant();
+    recruit(&mut view);
+    renewed(&mut view, at(0), at(0));
+    let record = &mut view.lease.last.as_mut().expect("a lease").value;
+    let mut floors = Floors::default();
+    floors.raise(&name_of(&tokyo()), WalPosition { timeline: Timeline(4), lsn: Lsn(at(0)) });
+    record.floors = floors;
+    assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), None);
+}
+
+#[test]
+fn a_member_that_has_less_than_it_confirmed_counts_only_where_the_candidate_has_that() {
+    let osaka = node("osaka");
+    let mut view = vacant();
+    let third = view.nodes[&tokyo()].clone();
+    view.nodes.insert(osaka.clone(), third);
+    view.agent_mut(&osaka).standby_name = name_of(&osaka);
+    let both = set(&[osaka.clone(), tokyo()]);
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next) = (both.clone(), both);
+    intent.promotable = vec![osaka.clone(), tokyo()];
+    recruit(&mut view);
+    let stamp = view.intent_mut().stamp();
+    let standby = view.standby_mut(&osaka);
+    (standby.recruited, standby.streaming) = (Some(stamp), false);
+    (standby.flushed, standby.replayed) = (Lsn(at(64)), Lsn(at(64)));
+    let declares = |view: &View| declared(&decide(view)).and_then(|next| next.primary.clone());
+    renewed(&mut view, at(64), at(48));
+    assert_eq!(declares(&view), Some(osaka.clone()), "it has what tokyo had confirmed");
+    renewed(&mut view, at(80), at(80));
+    assert_eq!(declares(&view), None, "the old primary may have acknowledged what only tokyo confirmed");
+    let plan = decide(&view);
+    let said = plan.holds.iter().map(ToString::to_string).collect::<String>();
+    assert!(said.contains("tokyo"), "{said}");
+}
+
+#[test]
+fn a_member_that_was_cloned_after_the_set_was_proven_is_not_promoted() {
+    let mut view = vacant();
+    recruit(&mut view);
+    view.agent_mut(&tokyo()).standby_name = StandbyName("locum_tokyo_0000ffff".into());
+    assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), None);
+}
+
+#[test]
+fn an_old_primary_that_went_back_is_not_started_in_its_place() {
+    let mut view = healthy();
+    renewed(&mut view, at(8), at(0));
+    view.server(&seoul(), Server::Down(Down { watched: false, ..down(true) }));
+    let plan = decide(&view);
+    assert!(orders(&plan).iter().all(|(_, command)| *command != Command::Serve), "{:?}", plan.steps);
+    assert_eq!(declared(&plan).map(|next| next.primary.clone()), Some(None), "the standby takes over");
+    assert!(plan.findings.contains(&Finding::DiskWentBack { node: seoul() }));
+}
+
+#[test]
+fn an_old_primary_that_its_agent_saw_end_is_the_one_that_it_was() {
+    let mut view = healthy();
+    renewed(&mut view, at(8), at(0));
+    view.server(&seoul(), Server::Down(down(true)));
+    let policy = Policy { on_crash: OnCrash::Restart, ..Policy::default() };
+    assert_eq!(orders(&plan(&view, &Memory::default(), &policy, NOW)), [(seoul(), Command::Serve)]);
+}
+
+#[test]
+fn a_primary_found_down_is_started_only_once_the_end_of_its_wal_is_known() {
+    let mut view = healthy();
+    renewed(&mut view, at(0), at(0));
+    let policy = Policy { on_crash: OnCrash::Restart, ..Policy::default() };
+    let mut ordered = |down: Down| {
+        view.server(&seoul(), Server::Down(down));
+        orders(&plan(&view, &Memory::default(), &policy, NOW))
+    };
+    assert_eq!(ordered(Down { watched: false, wal_end: None, ..down(true) }), []);
+    assert_eq!(ordered(Down { watched: false, ..down(true) }), [(seoul(), Command::Serve)]);
+}
+
+#[test]
+fn a_primary_behind_a_standby_of_the_same_history_is_not_started() {
+    let mut view = healthy();
+    let standby = view.standby_mut(&tokyo());
+    (standby.flushed, standby.streaming) = (Lsn(at(8)), false);
+    view.server(&seoul(), Server::Down(Down { watched: false, ..down(true) }));
+    let policy = Policy { on_crash: OnCrash::Restart, ..Policy::default() };
+    let decided = plan(&view, &Memory::default(), &policy, NOW);
+    assert!(orders(&decided).is_empty(), "{:?}", decided.steps);
+    assert_eq!(declared(&decided).map(|next| next.primary.clone()), Some(None));
+}
+
+#[test]
+fn the_end_of_wal_of_a_disk_that_went_back_is_no_end() {
+    let mut view = vacant();
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next) = (vec![], vec![]);
+    recruit(&mut view);
+    renewed(&mut view, at(8), at(0));
+    fenced_unseen(&mut view);
+    let decided = without_rescue(&view);
+    assert_eq!(declared(&decided), None, "tokyo has all that is on seoul's disk, and seoul had more");
+    renewed(&mut view, at(0), at(0));
+    assert_eq!(declared(&without_rescue(&view)).and_then(|next| next.primary.clone()), Some(tokyo()));
+}
+
+#[test]
+fn an_old_primary_that_went_back_is_not_declared_again() {
+    let mut view = vacant();
+    recruit(&mut view);
+    view.agent_mut(&tokyo()).no_failover = true;
+    renewed(&mut view, at(8), at(0));
+    fenced_unseen(&mut view);
+    assert_eq!(declared(&decide(&view)), None);
+    renewed(&mut view, at(0), at(0));
+    let next = declared(&decide(&view)).cloned().expect("declares");
+    assert_eq!((next.primary, next.primary_floor), (Some(seoul()), Some(standby().applied())));
+}
+
+#[test]
+fn a_floor_of_the_set_that_is_emptied_becomes_one_of_the_old_primary() {
+    let mut view = vacant();
+    recruit(&mut view);
+    view.agent_mut(&tokyo()).no_failover = true;
+    renewed(&mut view, at(0), at(8));
+    fenced_unseen(&mut view);
+    assert_eq!(declared(&decide(&view)), None, "its standby had confirmed more than it has");
+}
+
+#[test]
+fn what_the_candidate_had_is_asked_of_it_when_it_is_promoted() {
+    let mut view = vacant();
+    recruit(&mut view);
+    *view.intent_mut() = declared(&decide(&view)).cloned().expect("declares");
+    let ordered = orders(&decide(&view));
+    let floor = |command: &Command| match command {
+        Command::Promote { floor, .. } => Some(*floor),
+        _ => None,
+    };
+    assert_eq!(ordered.iter().find_map(|(_, command)| floor(command)), Some(Some(standby().applied())));
+    view.standby_mut(&tokyo()).flushed = Lsn(at(0) - 8);
+    view.standby_mut(&tokyo()).replayed = Lsn(at(0) - 8);
+    let plan = decide(&view);
+    assert!(orders(&plan).iter().all(|(_, command)| floor(command).is_none()), "{:?}", plan.steps);
+    assert!(plan.findings.contains(&Finding::DiskWentBack { node: tokyo() }));
+}
+
+#[test]
+fn a_primary_that_is_a_standby_again_is_not_promoted_a_second_time() {
+    let mut view = healthy();
+    renewed(&mut view, at(0), at(0));
+    let standby = Standby { streaming: false, upstream: None, ..standby() };
+    view.server(&seoul(), Server::Standby(standby));
+    let plan = decide(&view);
+    assert!(orders(&plan).iter().all(|(node, _)| *node != seoul()), "{:?}", plan.steps);
+}
+
+#[test]
+fn a_settled_set_knows_what_its_members_had_at_the_proof() {
+    let mut view = healthy();
+    let version = view.intent_mut().version;
+    view.intent_mut().sync = vec![];
+    view.primary_mut(&seoul()).names_proven = Some((version, Lsn(at(0) - 16)));
+    let next = declared(&decide(&view)).cloned().expect("declares");
+    let floor = WalPosition::of(Timeline(3), &[SWITCH], Lsn(at(0) - 16));
+    assert_eq!((next.sync.len(), next.floors.get(&name_of(&tokyo()))), (1, Some(floor)));
+}
+
+#[test]
+fn where_a_recruit_stands_is_written_down_while_nobody_can_be_declared() {
+    let mut view = vacant();
+    recruit(&mut view);
+    view.agent_mut(&tokyo()).no_failover = true;
+    renewed(&mut view, at(0) - 64, at(0) - 64);
+    let next = declared(&decide(&view)).cloned().expect("declares");
+    assert_eq!(next.primary, None);
+    assert_eq!(next.floors.get(&name_of(&tokyo())), Some(standby().applied()));
+    assert_eq!(next.primary_floor, Some(standby().applied()));
+    *view.intent_mut() = next;
+    recruit(&mut view);
+    assert_eq!(declared(&decide(&view)), None, "it is written");
+}
+
+#[test]
+fn in_async_what_was_confirmed_counts_as_loss_and_forbids_nothing_by_itself() {
+    let mut view = vacant();
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next, intent.durability) = (vec![], vec![], Durability::Async);
+    recruit(&mut view);
+    renewed(&mut view, at(8), at(8));
+    let declares = |view: &View, max_data_loss| {
+        let policy = Policy {
+            durability: Durability::Async,
+            max_data_loss,
+            rescue_max: std::time::Duration::ZERO,
+            ..Policy::default()
+        };
+        declared(&plan(view, &Memory::default(), &policy, NOW)).and_then(|next| next.primary.clone())
+    };
+    assert_eq!((declares(&view, 8), declares(&view, 7)), (Some(tokyo()), None));
+}
+
+#[test]
+fn a_stopped_standby_is_started_without_an_upstream_when_nothing_shows_the_primary_alive() {
+    let mut view = healthy();
+    renewed(&mut view, at(0), at(0));
+    view.nodes.get_mut(&seoul()).expect("seoul").heard = ago(10_000);
+    view.server(&tokyo(), Server::Down(Down { watched: false, ..down(false) }));
+    assert_eq!(orders(&decide(&view)), [(tokyo(), Command::StartAlone)]);
+    view.agent_mut(&tokyo()).primary_since = view.intent.as_ref().map(Intent::stamp);
+    assert_eq!(orders(&decide(&view)), [], "it was a primary itself");
+    view.agent_mut(&tokyo()).primary_since = None;
+    view.lease = lease_seen(50, view.intent.as_ref().map(Intent::stamp));
+    assert_eq!(orders(&decide(&view)), [], "the primary renews its lease");
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next) = (vec![], vec![]);
+    view.lease = lease_seen(10_000, view.intent.as_ref().map(Intent::stamp));
+    let plan = decide(&view);
+    assert_eq!(orders(&plan), [], "no commit was promised to be on it");
+    assert_eq!(plan.holds, [Hold::SilenceIsNoProof { node: seoul(), missing: vec![] }]);
+}
+
+#[test]
+fn a_member_that_is_missing_is_named() {
+    let osaka = node("osaka");
+    let mut view = healthy();
+    renewed(&mut view, at(0), at(0));
+    view.nodes.get_mut(&seoul()).expect("seoul").heard = ago(10_000);
+    let both = set(&[osaka.clone(), tokyo()]);
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next) = (both.clone(), both);
+    view.standby_mut(&tokyo()).streaming = false;
+    assert_eq!(decide(&view).holds, [Hold::SilenceIsNoProof { node: seoul(), missing: vec![osaka] }]);
+}
