@@ -169,6 +169,13 @@ impl State {
         news
     }
 
+    /// What a server that is down has left is to be read again: somebody may have written since.
+    pub(super) fn forget_remains(&mut self) {
+        if let Some(down) = self.down_mut() {
+            (down.control, down.wal_end, down.wal_timeline) = (None, None, None);
+        }
+    }
+
     /// The details of a server that is down.
     pub(super) fn down_mut(&mut self) -> Option<&mut Down> {
         match &mut self.facts.server.value {

@@ -1,8 +1,13 @@
-//! Ending the server: by force, with an attest that nothing of it is left, and in order, for a hand-over.
+//! Ending the server: by force, with a confirmation that nothing of it writes any more, and in order, for a hand-over.
+//!
+//! The fence is confirmed once every writer is dead or has SIGKILL pending: neither acknowledges anything. Where the WAL ends is
+//! told only once all are dead and nobody is attached to the shared memory any more.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{inner::Inner, orders::Unable};
+use tokio::time::sleep;
+
+use super::{board::State, inner::Inner, orders::Unable};
 use crate::{
     model::{ControlState, Down, Server, Stamp},
     postgres::Stopped,
@@ -11,26 +16,56 @@ use crate::{
 /// How long a fast shutdown may take before it is helped along: a standby that hangs would hold it up, and a hand-over
 /// is taken back after 15 s unless the policy says otherwise.
 const FAST: Duration = Duration::from_secs(12);
+/// Between two tries to see killed processes gone that a disk holds up.
+const AGAIN: Duration = Duration::from_millis(200);
 
 impl Inner {
-    /// Ends PostgreSQL, whatever it is doing, and attests that no process of it is left.
+    /// Ends PostgreSQL, whatever it is doing, and confirms that nothing of it writes or acknowledges any more.
     pub(super) async fn fence(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
         // Set before the lock: an end that comes meanwhile is still told as the crash it is only if it came earlier.
         self.board.update(|s| s.expected = true);
         let attested = {
             let _life = self.life.lock().await;
             let known = self.attached.borrow().clone();
-            self.instance.kill_all(known.as_ref()).await
+            self.instance.fence(known.as_ref()).await
         };
-        if let Err(error) = attested {
-            self.board.update(|s| s.expected = false);
-            return Err(error.into());
+        let killed = attested.inspect_err(|_| self.board.update(|s| s.expected = false))?;
+        if killed.processes > 0 {
+            // Where its WAL ended was read too early, if at all: these may have written since.
+            self.board.update(State::forget_remains);
         }
         self.attest_down(stamp);
         let generation = self.board.read(|s| s.generation);
         let inner = Arc::clone(self);
-        tokio::spawn(async move { inner.read_remains(generation).await });
+        if killed.doomed > 0 {
+            tracing::warn!(
+                processes = killed.doomed,
+                "killed, and held up by a disk: the end of WAL is not final"
+            );
+            tokio::spawn(async move { inner.await_end(generation).await });
+        } else {
+            tokio::spawn(async move { inner.read_remains(generation).await });
+        }
         Ok(())
+    }
+
+    /// Reads what a server left once nothing of it can write any more.
+    async fn await_end(self: Arc<Self>, generation: u64) {
+        loop {
+            {
+                let _life = self.life.lock().await;
+                // A server that was started since is nothing to be killed here.
+                if self.board.read(|s| s.generation != generation) {
+                    return;
+                }
+                match self.instance.kill_all(None).await {
+                    Ok(_) => break,
+                    Err(error) => tracing::warn!(%error, "the end of WAL is not final yet"),
+                }
+            }
+            sleep(AGAIN).await;
+        }
+        self.read_remains(generation).await;
     }
 
     /// Puts on the board that nothing is left, under this stamp.

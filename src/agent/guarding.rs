@@ -20,6 +20,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// was restarted, and that must not be felt.
 const REATTACHED: Duration = Duration::from_secs(1);
 
+/// A server by what no later one has: its postmaster's id, and when that was started.
+pub(super) type ServerName = (u32, u64);
+
 /// What the guard is to be told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wish {
@@ -29,7 +32,7 @@ pub(super) struct Wish {
     pub(super) kill: Option<Stamp>,
     /// The process that this agent itself started last, or that ran before Locum ordered anything here and is adopted as it
     /// is: its right is confirmed before anybody relies on it, or it is a standby.
-    pub(super) started: Option<u32>,
+    pub(super) started: Option<ServerName>,
 }
 
 /// Keeps a guard and leads it, for ever.
@@ -52,11 +55,12 @@ async fn lead(inner: &Arc<Inner>, client: &Client) {
     let (mut attached, mut wishes) = (inner.attached.subscribe(), inner.wish.subscribe());
     let (mut facts, mut board) = (client.changes(), inner.board.changes());
     let mut armed = Wish::default();
+    let mut told = Vec::new();
     loop {
         inner.board.update(|s| s.facts.guard = client.facts());
         let postmaster = attached.borrow_and_update().clone();
         if let Some(postmaster) = &postmaster
-            && let Err(error) = follow(inner, client, postmaster, &mut wishes, &mut armed).await
+            && let Err(error) = follow(inner, client, postmaster, &mut wishes, &mut armed, &mut told).await
         {
             tracing::warn!(%error, "the guard was not told");
             sleep(AGAIN / 10).await;
@@ -80,28 +84,40 @@ async fn follow(
     postmaster: &Postmaster,
     wishes: &mut watch::Receiver<Wish>,
     armed: &mut Wish,
+    told: &mut Vec<u32>,
 ) -> Result<(), GuardError> {
     let pid = postmaster.pid();
     if inner.board.read(|s| s.facts.promise.is_none()) {
         // Before a first cluster is declared nobody knows of this server but its owner.
-        inner.wish.send_if_modified(|wish| wish.started.replace(pid) != Some(pid));
+        let this = (pid, name_of(postmaster));
+        inner.wish.send_if_modified(|wish| wish.started.replace(this) != Some(this));
     }
     let before = client.facts();
     let known = before.is_some_and(|facts| facts.postmaster == Some(pid));
     if !known && !postmaster.has_exited() {
-        client.watch(pid, u64::from(pid)).await?;
+        client.watch(pid, name_of(postmaster)).await?;
         armed.until = None;
     }
+    // One that has recovered behind its postmaster has another segment, by which its orphans would be told.
+    let segments = inner.instance.interlocks(postmaster);
+    if known && *told != segments {
+        client.watch(pid, name_of(postmaster)).await?;
+    }
+    *told = segments;
     let wish = *wishes.borrow_and_update();
     if let Some(stamp) = wish.kill.filter(|_| armed.kill != wish.kill) {
         client.kill(term(stamp)).await?;
         armed.kill = wish.kill;
     }
+    if postmaster.has_exited() {
+        // Who got its number since may be what the guard has taken: that is not armed.
+        return Ok(());
+    }
     if let Some((until, stamp)) = wish.until.filter(|_| armed.until != wish.until) {
         client.arm(until, term(stamp)).await?;
         armed.until = wish.until;
     } else if wish.until.is_none() && armed.until.is_none() {
-        close(inner, client, pid, known, wish.started == Some(pid)).await?;
+        close(inner, client, pid, known, wish.started == Some((pid, name_of(postmaster)))).await?;
     }
     Ok(())
 }
@@ -126,6 +142,12 @@ async fn close(
     let grace = if known && of_promise { REATTACHED } else { Duration::ZERO };
     tracing::warn!(pid, ?grace, "a primary without a confirmed right to serve is closed");
     client.arm(inner.now().plus(grace), term(stamp)).await.map(drop)
+}
+
+/// What the guard knows a server by beside its process id: the time of its start, so that it is that very server wherever its
+/// data directory is now.
+pub(super) fn name_of(postmaster: &Postmaster) -> u64 {
+    postmaster.started().unwrap_or_default()
 }
 
 /// What the guard is told of a stamp: its epoch alone. The right to serve is one of an epoch, and its renewals carry the
@@ -154,7 +176,7 @@ impl Inner {
         let unable =
             |error: GuardError| super::orders::Unable::Failed(format!("the guard is not armed: {error}"));
         if client.facts().is_none_or(|facts| facts.postmaster != Some(postmaster.pid())) {
-            client.watch(postmaster.pid(), u64::from(postmaster.pid())).await.map_err(unable)?;
+            client.watch(postmaster.pid(), name_of(&postmaster)).await.map_err(unable)?;
         }
         client.arm(until, term(stamp)).await.map_err(unable)?;
         Ok(())

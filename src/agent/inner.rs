@@ -91,6 +91,11 @@ impl Inner {
         let mut promise = PromiseFile::open(state_dir, node)?;
         let instance = Instance::new(cfg, state_dir)
             .map_err(|e| AgentError::DataDir { path: cfg.data_dir.clone(), why: e.to_string() })?;
+        instance.recall().map_err(|error| AgentError::StateDir {
+            path: state_dir.to_owned(),
+            what: "read which server ran here",
+            why: error.to_string(),
+        })?;
         let seen = peek::control(instance.data_dir())
             .map_err(|e| AgentError::DataDir { path: cfg.data_dir.clone(), why: e.to_string() })?;
         if let Some(seen) = seen {

@@ -9,7 +9,10 @@ use tokio::time::sleep;
 use super::{board::State, inner::Inner, orders::Unable};
 use crate::{
     model::{Lsn, ReplayState, Server, Stamp},
-    postgres::sql::{Sql, SqlError},
+    postgres::{
+        Postmaster,
+        sql::{Sql, SqlError},
+    },
 };
 
 /// One statement of this file.
@@ -146,12 +149,14 @@ impl Inner {
             let look = look(sql).await?;
             if let Some(pid) = look.startup.filter(|_| !signalled) {
                 signalled = true;
-                if hang_up(pid).is_err() {
+                let postmaster = self.attached.borrow().clone();
+                if postmaster.is_none_or(|postmaster| postmaster.reload_child(pid).is_err()) {
                     needed = QUIET_BLIND;
                 }
                 continue;
             }
-            let asleep = look.startup.is_some_and(|pid| match sleeps(pid) {
+            let postmaster = self.attached.borrow().as_ref().map(Postmaster::pid);
+            let asleep = look.startup.is_some_and(|pid| match sleeps(pid, postmaster) {
                 Some(asleep) => asleep,
                 None => {
                     needed = QUIET_BLIND;
@@ -219,21 +224,18 @@ async fn look(sql: &Sql) -> Result<Look, SqlError> {
     })
 }
 
-fn hang_up(pid: u32) -> std::io::Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    let pid = pid.ok_or(std::io::ErrorKind::NotFound)?;
-    Ok(rustix::process::kill_process(pid, rustix::process::Signal::HUP)?)
-}
-
-/// Whether a process sleeps, with nothing that would wake it. None: `/proc` does not say.
-fn sleeps(pid: u32) -> Option<bool> {
+/// Whether a child of the postmaster sleeps, with nothing that would wake it; nobody else does who got its number. None:
+/// `/proc` does not say.
+fn sleeps(pid: u32, postmaster: Option<u32>) -> Option<bool> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    state_of(&stat).map(|state| state == 'S')
+    let (state, parent) = state_of(&stat)?;
+    Some(state == 'S' && Some(parent) == postmaster)
 }
 
-/// The state in a line of `/proc/<pid>/stat`; the command before it may hold anything, brackets too.
-fn state_of(stat: &str) -> Option<char> {
-    stat.rsplit_once(')')?.1.trim_start().chars().next()
+/// State and parent in a line of `/proc/<pid>/stat`; the command before them may hold anything, brackets too.
+fn state_of(stat: &str) -> Option<(char, u32)> {
+    let mut words = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -242,8 +244,8 @@ mod tests {
 
     #[test]
     fn the_state_is_found_behind_any_command() {
-        assert_eq!(state_of("42 (postgres) S 1 42"), Some('S'));
-        assert_eq!(state_of("42 (po) R (x) D 1 42"), Some('D'));
+        assert_eq!(state_of("42 (postgres) S 1 42"), Some(('S', 1)));
+        assert_eq!(state_of("42 (po) R (x) D 7 42"), Some(('D', 7)));
         assert_eq!(state_of(""), None);
     }
 }

@@ -198,6 +198,9 @@ impl Inner {
             Ok(Some(_)) => return Err("its PostgreSQL runs".into()),
             Err(error) => return Err(error.to_string()),
         }
+        if !self.instance.nothing_is_left() {
+            return Err("killed processes of it have not ended: its WAL is not final".into());
+        }
         let place = WalPlace { timeline: ask.timeline, segment: ask.segment };
         let pages = self.instance.read_pages(place, ask.from, HAND_OUT).await;
         pages.map_err(|error| error.to_string())

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{inner::Inner, orders::Unable};
+use super::{guarding::name_of, inner::Inner, orders::Unable};
 use crate::{
     model::{Server, Stamp},
     postgres::{Postmaster, StartError},
@@ -44,10 +44,11 @@ impl Inner {
             StartError::Running(pid) => Unable::Failed(format!("it runs already, as process {pid}")),
             error => Unable::Failed(error.to_string()),
         })?;
-        self.wish.send_modify(|wish| wish.started = Some(postmaster.pid()));
+        let name = |postmaster: &Postmaster| (postmaster.pid(), name_of(postmaster));
+        self.wish.send_modify(|wish| wish.started = Some(name(&postmaster)));
         self.look_around.notify_one();
         let mut attached = self.attached.subscribe();
-        let same = |seen: &Option<Postmaster>| seen.as_ref().is_some_and(|p| p.pid() == postmaster.pid());
+        let same = |seen: &Option<Postmaster>| seen.as_ref().is_some_and(|p| name(p) == name(&postmaster));
         let attended = tokio::time::timeout(ATTENDED, attached.wait_for(same)).await.is_ok();
         if attended || !postmaster.has_exited() {
             return Ok(postmaster);

@@ -70,6 +70,7 @@ async fn attend(inner: &Arc<Inner>, postmaster: &Postmaster) {
     tracing::info!(pid = postmaster.pid(), "watching the postmaster");
     inner.board.update(|s| s.attached(inner.now()));
     inner.attached.send_replace(Some(postmaster.clone()));
+    inner.note_server();
     // Dropped with this task too: an agent that stops leaves nothing behind that looks.
     let mut looking = JoinSet::new();
     looking.spawn(sample(Arc::clone(inner)));
@@ -134,6 +135,13 @@ async fn bury(inner: Arc<Inner>, generation: u64) {
 }
 
 impl Inner {
+    /// Remembers by what the processes of the server that is watched are told, while that can be seen.
+    fn note_server(&self) {
+        if let Some(postmaster) = self.attached.borrow().as_ref() {
+            self.instance.note(postmaster);
+        }
+    }
+
     /// A former primary that streams follows another's history, and has nothing of its own any more. What is remembered of its
     /// term would make the next unclean stop look like a divergence: its last checkpoint may be older than the switch.
     async fn forget_former_term(self: &Arc<Self>) {
@@ -232,6 +240,8 @@ async fn sample(inner: Arc<Inner>) {
     loop {
         match inner.open().await {
             Ok(()) => {
+                // It may have recovered behind its postmaster, and have another segment.
+                inner.note_server();
                 let error = look_on(&inner).await;
                 tracing::info!(%error, "the kept connection was lost");
                 // A server that restarted behind its postmaster reads its settings anew: nothing is proven any more.
@@ -270,6 +280,7 @@ async fn look_on(inner: &Arc<Inner>) -> SqlError {
         }
         if count.is_multiple_of(FULL_EVERY) {
             inner.forget_former_term().await;
+            inner.note_server();
         }
         // A recruit that is only remembered is confirmed once that memory counts.
         if !attested

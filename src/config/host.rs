@@ -295,10 +295,14 @@ fn find_programs(
     }
 }
 
-/// The same as the check on words, for what symbolic links make of them.
+/// The same as the check on words, for what symbolic links and mounts make of them.
 fn really_inside(state_dir: &Path, postgres: &Postgres, problems: &mut Vec<Problem>) {
-    let (Ok(state), Ok(data)) = (state_dir.canonicalize(), postgres.data_dir.canonicalize()) else { return };
-    if state.starts_with(&data) {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(state) = state_dir.canonicalize() else { return };
+    let id = |path: &Path| path.metadata().ok().map(|seen| (seen.dev(), seen.ino()));
+    // By device and inode: a bind mount leads to the same directory by another path.
+    let Some(data) = id(&postgres.data_dir) else { return };
+    if state.ancestors().any(|folder| id(folder) == Some(data)) {
         let what = format!(
             "is really {}, inside postgres.data_dir, which a clone replaces as a whole",
             state.display()

@@ -65,8 +65,9 @@ impl Cgroup {
             let inside = self.members()?;
             let (before, mut failed) = (done.len(), None);
             let mut take = |pid: u32| {
-                // A zombie is nowhere.
-                if inside.contains(&pid) || done.contains(&pid) || proc.works_here(pid) == Some(false) {
+                // Nobody but the server's own: others may share the group that it is in.
+                let is_own = pid == postmaster || proc.parent(pid) == postmaster;
+                if inside.contains(&pid) || done.contains(&pid) || !is_own {
                     return;
                 }
                 match (&self.procs).write_pid(pid) {
@@ -92,6 +93,21 @@ impl Cgroup {
     fn members(&self) -> io::Result<Vec<u32>> {
         let text = fs::read_to_string(self.path.join("cgroup.procs"))?;
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Calls for each process in it. Allocates nothing.
+    pub(super) fn each(&self, mut call: impl FnMut(u32)) {
+        let (mut buffer, mut offset, mut pid) = ([0_u8; 4096], 0, 0_u32);
+        while let Ok(length @ 1..) = pread(&self.procs, &mut buffer, offset) {
+            for byte in &buffer[..length] {
+                if byte.is_ascii_digit() {
+                    pid = pid.wrapping_mul(10).wrapping_add(u32::from(byte - b'0'));
+                } else if pid != 0 {
+                    call(std::mem::take(&mut pid));
+                }
+            }
+            offset += length as u64;
+        }
     }
 
     /// Lets all of it stand still, or go on.

@@ -73,7 +73,8 @@ impl Client {
     }
 
     /// Guards this server from now on; to be armed before it is opened to clients. The same one again changes nothing,
-    /// whatever it was before. `generation` is the caller's own number for it.
+    /// whatever it was before, and notes what is new of it. `generation` is the caller's own number for it: when its
+    /// postmaster was started, in clock ticks since the boot, if it is to be guarded wherever its data directory is.
     ///
     /// # Errors
     /// [`GuardError`]; `Guarding` while another server is armed.

@@ -1,25 +1,31 @@
 //! A postmaster and its children, as `/proc` shows them. Allocates nothing once it is open.
+//!
+//! Who belongs to the server is told by what cannot be renamed: its children by their parent, and orphans by the interlock
+//! segment (`segments.rs`). Where its data directory is now, and whether it is there at all, is nothing to them.
 
-use std::{io::Write as _, mem::MaybeUninit, os::fd::OwnedFd};
+use std::{
+    io::Write as _,
+    mem::MaybeUninit,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat_raw},
-    io::{Errno, pread},
-    process::{Pid, Signal, kill_process},
+    fs::{AtFlags, CWD, Mode, OFlags, RawDir, StatxFlags, openat, statx},
+    io::pread,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
 /// Longer than any path below `/proc` that is looked at here, and than the file names that the system allows.
 const NAME: usize = 64;
-/// Of a `stat` file, what comes before the parent's number fits in this.
+/// Of a `stat` file, what comes before the time of the start fits in this.
 const STAT: usize = 512;
-/// A path of the file system.
-const PATH: usize = 4096;
 
 /// `/proc`, held open.
 pub(super) struct Proc {
     dir: OwnedFd,
-    /// Where the server's processes work, without symbolic links.
-    data_dir: Box<[u8]>,
+    /// Where the server is expected to work. Looked at only when a server is put under guard.
+    data_dir: PathBuf,
 }
 
 /// What a process is about.
@@ -34,26 +40,52 @@ pub(super) enum Standing {
 }
 
 impl Proc {
-    pub(super) fn open(data_dir: &[u8]) -> rustix::io::Result<Self> {
+    pub(super) fn open(data_dir: &Path) -> rustix::io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { dir: openat(CWD, "/proc", flags, Mode::empty())?, data_dir: data_dir.into() })
+        Ok(Self { dir: openat(CWD, "/proc", flags, Mode::empty())?, data_dir: data_dir.to_owned() })
     }
 
     /// A file of a process, to be read again and again.
-    fn file(&self, pid: u32, name: &str) -> rustix::io::Result<OwnedFd> {
+    pub(super) fn file(&self, pid: u32, name: &str) -> rustix::io::Result<OwnedFd> {
         let mut buffer = [0; NAME];
         let path = numbered(&mut buffer, pid, name);
         openat(&self.dir, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
     }
 
-    /// Whether a process works in the data directory. None: it cannot be told.
-    pub(super) fn works_here(&self, pid: u32) -> Option<bool> {
-        let (mut name, mut buffer) = ([0; NAME], [0_u8; PATH]);
-        match readlinkat_raw(&self.dir, numbered(&mut name, pid, "/cwd"), &mut buffer) {
-            Ok(length) => Some(buffer[..length] == *self.data_dir),
-            Err(Errno::NOENT | Errno::SRCH) => Some(false),
-            Err(_) => None,
-        }
+    /// Whether a process works in the directory that the data directory's path leads to now.
+    pub(super) fn works_here(&self, pid: u32) -> bool {
+        let mut name = [0; NAME];
+        let look = |dir: &OwnedFd, path: &Path| statx(dir, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO);
+        let works = look(&self.dir, Path::new(numbered(&mut name, pid, "/cwd")));
+        // Absolute: the folder before it does not matter.
+        works.and_then(|works| Ok((works, look(&self.dir, &self.data_dir)?))).is_ok_and(|(works, here)| {
+            let id = |seen: &rustix::fs::Statx| (seen.stx_dev_major, seen.stx_dev_minor, seen.stx_ino);
+            id(&works) == id(&here)
+        })
+    }
+
+    /// When a process was started, in clock ticks since the boot of the host. None: there is none.
+    pub(super) fn started(&self, pid: u32) -> Option<u64> {
+        let mut buffer = [0_u8; STAT];
+        let length = self.file(pid, "/stat").and_then(|file| pread(&file, &mut buffer, 0)).ok()?;
+        started(&buffer[..length])
+    }
+
+    /// Whose process it is. None: there is none.
+    pub(super) fn owner(&self, pid: u32) -> Option<u32> {
+        let mut name = [0; NAME];
+        let seen = statx(&self.dir, numbered(&mut name, pid, ""), AtFlags::empty(), StatxFlags::UID);
+        seen.ok().map(|seen| seen.stx_uid)
+    }
+
+    /// Whether it is a process of that user.
+    pub(super) fn is_of(&self, pid: u32, uid: u32) -> bool {
+        self.owner(pid) == Some(uid)
+    }
+
+    /// Its parent; 0: there is no such process.
+    pub(super) fn parent(&self, pid: u32) -> u32 {
+        self.stat(pid).1
     }
 
     /// What a process is about, and its parent.
@@ -81,6 +113,13 @@ fn standing(stat: &[u8]) -> (Standing, u32) {
         None => Standing::Gone,
     };
     (state, fields.next().map_or(0, number))
+}
+
+/// The 22nd field, of which the first two are the number and the name.
+fn started(stat: &[u8]) -> Option<u64> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = stat[end + 1..].split(|byte| *byte == b' ').filter(|field| !field.is_empty());
+    str::from_utf8(fields.nth(19)?).ok()?.trim_end().parse().ok()
 }
 
 fn number(digits: &[u8]) -> u32 {
@@ -143,32 +182,40 @@ fn each_listed(list: &OwnedFd, call: &mut impl FnMut(u32)) -> usize {
 
 /// A kernel without that list: all processes are looked through.
 fn each_found(proc: &Proc, postmaster: u32, call: &mut impl FnMut(u32)) -> usize {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(dir) = openat(&proc.dir, ".", flags, Mode::empty()) else { return 0 };
-    let mut buffer = [MaybeUninit::uninit(); 8192];
-    let mut entries = RawDir::new(dir, &mut buffer);
     let mut count = 0;
-    while let Some(Ok(entry)) = entries.next() {
-        let name = entry.file_name().to_bytes();
-        if name.iter().all(u8::is_ascii_digit) {
-            let pid = number(name);
-            if proc.stat(pid).1 == postmaster {
-                call(pid);
-                count += 1;
-            }
+    proc.each_process(|pid| {
+        if proc.parent(pid) == postmaster {
+            call(pid);
+            count += 1;
         }
-    }
+    });
     count
 }
 
-/// Sends a signal to a child that works in the data directory, or of which that cannot be told. Its number cannot be
-/// anybody else's while its parent stands still: nobody collects it.
-pub(super) fn signal(proc: &Proc, pid: u32, signal: Signal) {
-    if proc.works_here(pid) != Some(false)
-        && let Some(pid) = Pid::from_raw(pid.cast_signed())
-    {
+impl Proc {
+    /// Calls for each process that there is.
+    pub(super) fn each_process(&self, mut call: impl FnMut(u32)) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(dir) = openat(&self.dir, ".", flags, Mode::empty()) else { return };
+        let mut buffer = [MaybeUninit::uninit(); 8192];
+        let mut entries = RawDir::new(dir, &mut buffer);
+        while let Some(Ok(entry)) = entries.next() {
+            let name = entry.file_name().to_bytes();
+            if name.iter().all(u8::is_ascii_digit) {
+                call(number(name));
+            }
+        }
+    }
+}
+
+/// Sends a signal to a process that still is what it was taken for.
+pub(super) fn signal(pid: u32, signal: Signal, is_still: impl FnOnce() -> bool) {
+    let Some(pid) = Pid::from_raw(pid.cast_signed()) else { return };
+    let Ok(held) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    // With the pidfd in hand: the number may have become somebody else's before.
+    if is_still() {
         // One that has gone meanwhile needs none, and one that may not be signalled is seen moving.
-        let _ = kill_process(pid, signal);
+        let _ = pidfd_send_signal(&held, signal);
     }
 }
 
@@ -177,8 +224,7 @@ mod tests {
     use super::*;
 
     fn own() -> Proc {
-        Proc::open(std::env::current_dir().expect("a directory").as_os_str().as_encoded_bytes())
-            .expect("/proc")
+        Proc::open(&std::env::current_dir().expect("a directory")).expect("/proc")
     }
 
     #[test]
@@ -187,6 +233,8 @@ mod tests {
         assert_eq!(standing(b"12 (postgres) T 34 12 12"), (Standing::Still, 34));
         assert_eq!(standing(b"12 (postgres) D 34 12 12"), (Standing::Moves, 34));
         assert_eq!(standing(b""), (Standing::Gone, 0));
+        let whole = b"12 (a) T (b) S 34 12 12 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 4711 8 9";
+        assert_eq!((started(whole), started(b"12 (a) S 34")), (Some(4_711), None));
     }
 
     #[test]
@@ -198,13 +246,10 @@ mod tests {
         children.list = None;
         let mut found = false;
         children.each(&proc, |pid| found |= pid == sleeper.id());
-        let works_here = proc.works_here(sleeper.id());
+        let seen = (proc.works_here(sleeper.id()), proc.parent(sleeper.id()), proc.started(sleeper.id()));
         sleeper.kill().expect("kill");
         sleeper.wait().expect("wait");
-        assert!(found && works_here == Some(true));
-        assert_eq!(
-            (proc.standing(sleeper.id()), proc.works_here(sleeper.id())),
-            (Standing::Gone, Some(false))
-        );
+        assert!(found && seen.0 && seen.1 == std::process::id() && seen.2 > proc.started(1));
+        assert_eq!((proc.standing(sleeper.id()), proc.works_here(sleeper.id())), (Standing::Gone, false));
     }
 }

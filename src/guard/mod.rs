@@ -16,6 +16,7 @@ mod peers;
 mod posture;
 mod rule;
 mod run;
+mod segments;
 mod spawn;
 mod target;
 mod watchdog;

@@ -132,7 +132,7 @@ impl Guard {
         Ok(Self {
             rule: Rule::new(options.freeze_max, options.enforce, now),
             posture,
-            proc: Proc::open(data_dir.as_os_str().as_encoded_bytes())?,
+            proc: Proc::open(data_dir)?,
             groups: !options.signals && cgroup::is_there(),
             target: None,
             grave: None,
@@ -380,6 +380,7 @@ impl Guard {
         }
         if let Some(same) = self.target.as_mut().filter(|target| target.postmaster == postmaster) {
             same.generation = generation;
+            same.look_again(&self.proc);
             return Ok(());
         }
         // One that is armed is let go of only by a disarm, or by its end.

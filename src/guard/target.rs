@@ -11,6 +11,7 @@ use super::{
     cgroup::Cgroup,
     family::{Children, Proc, Standing, signal},
     rule::Refused,
+    segments::Segments,
 };
 use crate::model::GuardMethod;
 
@@ -18,6 +19,8 @@ use crate::model::GuardMethod;
 const LOOKS: usize = 20;
 /// Between two looks. The guard sleeps then: before all others as it is, it would keep them from standing still.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+/// How far it is looked up whose child a process is.
+const ANCESTORS: usize = 8;
 /// How many processes that were stopped by signals are remembered, to be ended if their postmaster is killed meanwhile.
 const REMEMBERED: usize = 4_096;
 
@@ -29,26 +32,45 @@ pub(super) struct Target {
     /// Never somebody else who got the number.
     pidfd: OwnedFd,
     children: Children,
+    /// Whose processes these are.
+    uid: u32,
+    /// Whoever maps one of these is of this server, also as an orphan.
+    segments: Segments,
     cgroup: Option<Cgroup>,
-    /// Stopped by signals, and not let go since.
-    stopped: Vec<u32>,
+    /// Stopped by signals, and not let go since; with the time of the start, so that nobody is taken for it later.
+    stopped: Vec<(u32, u64)>,
     /// Every process was seen standing still at the last look.
     still: bool,
 }
 
 impl Target {
-    /// Takes a server under guard. `group`: if possible in a control group of its own.
+    /// Takes a server under guard. `generation`: when its postmaster was started, by which the agent vouches for it wherever
+    /// its data directory is now; anything else, and it must work in that directory. `group`: if possible in a control group
+    /// of its own.
     pub(super) fn take(proc: &Proc, postmaster: u32, generation: u64, group: bool) -> Result<Self, Refused> {
         let pid = Pid::from_raw(postmaster.cast_signed()).ok_or(Refused::NotIt)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| Refused::NotIt)?;
         let children = Children::of(proc, postmaster);
         // Only now, with the pidfd in hand, is what is looked at what is held.
-        if proc.works_here(postmaster) != Some(true) {
+        if proc.started(postmaster) != Some(generation) && !proc.works_here(postmaster) {
             return Err(Refused::NotIt);
         }
+        let uid = proc.owner(postmaster).ok_or(Refused::NotIt)?;
+        let mut segments = Segments::default();
+        segments.look(proc, postmaster);
         let cgroup = if group { Cgroup::enclose(proc, postmaster, &children).ok() } else { None };
         let stopped = Vec::with_capacity(REMEMBERED);
-        Ok(Self { postmaster, generation, pidfd, children, cgroup, stopped, still: false })
+        Ok(Self { postmaster, generation, pidfd, children, uid, segments, cgroup, stopped, still: false })
+    }
+
+    /// Notes the segment that its postmaster has now: it makes another one when it recovers.
+    pub(super) fn look_again(&mut self, proc: &Proc) {
+        let mut now = self.segments;
+        now.look(proc, self.postmaster);
+        // If it has ended by now, it may have been another process that was looked at.
+        if !self.has_ended() {
+            self.segments = now;
+        }
     }
 
     /// How it is stopped.
@@ -75,9 +97,10 @@ impl Target {
     /// Walks the whole way to frozen with nothing to freeze, so that every page of it is in memory, and locked.
     pub(super) fn rehearse(&mut self, proc: &Proc) {
         self.children.each(proc, |pid| {
-            proc.works_here(pid);
+            proc.parent(pid);
             proc.standing(pid);
         });
+        self.segments.are_mapped_by(proc, self.postmaster);
         proc.standing(self.postmaster);
         if let Some(group) = &self.cgroup {
             let frozen = group.is_frozen();
@@ -112,11 +135,14 @@ impl Target {
             let _ = pidfd_send_signal(&self.pidfd, Signal::STOP);
         }
         self.children.each(proc, |pid| {
-            if proc.standing(pid) == Standing::Moves && proc.works_here(pid) != Some(false) {
-                signal(proc, pid, Signal::STOP);
+            if proc.standing(pid) == Standing::Moves {
+                signal(pid, Signal::STOP, || proc.parent(pid) == self.postmaster);
                 still = false;
-                if self.stopped.len() < REMEMBERED && !self.stopped.contains(&pid) {
-                    self.stopped.push(pid);
+                if let Some(started) = proc.started(pid)
+                    && self.stopped.len() < REMEMBERED
+                    && !self.stopped.contains(&(pid, started))
+                {
+                    self.stopped.push((pid, started));
                 }
             }
         });
@@ -143,14 +169,18 @@ impl Target {
             let _ = group.set_frozen(false);
             return;
         }
-        self.children.each(proc, |pid| signal(proc, pid, Signal::CONT));
+        self.children.each(proc, |pid| signal(pid, Signal::CONT, || proc.parent(pid) == self.postmaster));
         let _ = pidfd_send_signal(&self.pidfd, Signal::CONT);
         self.stopped.clear();
     }
 
     /// SIGKILL to every process of it. May be repeated while [`Target::is_gone`] says no.
     pub(super) fn kill(&mut self, proc: &Proc) {
-        if self.cgroup.as_ref().is_some_and(Cgroup::kill) {
+        if self.kill_group(proc) {
+            return;
+        }
+        if self.has_ended() {
+            self.kill_orphans(proc);
             return;
         }
         let _ = pidfd_send_signal(&self.pidfd, Signal::STOP);
@@ -163,7 +193,9 @@ impl Target {
         // The children first: orphans would go on acknowledging commits.
         let mut before = None;
         for _ in 0..LOOKS {
-            let count = self.children.each(proc, |pid| signal(proc, pid, Signal::KILL));
+            let count = self.children.each(proc, |pid| {
+                signal(pid, Signal::KILL, || proc.parent(pid) == self.postmaster);
+            });
             if before == Some(count) {
                 break;
             }
@@ -180,15 +212,68 @@ impl Target {
     /// Its postmaster has ended: ends what is left of it if somebody must, and gives back the group to be removed.
     pub(super) fn bury(self, proc: &Proc, kill: bool) -> Option<Cgroup> {
         if kill {
-            let _only_signals = self.cgroup.as_ref().is_some_and(Cgroup::kill);
-            // Nobody but the guard would ever let them go on.
-            self.stopped.iter().for_each(|pid| {
-                if proc.works_here(*pid) == Some(true) {
-                    signal(proc, *pid, Signal::KILL);
-                }
-            });
+            self.kill_group(proc);
+            self.kill_orphans(proc);
         }
         self.cgroup
+    }
+
+    /// SIGKILL to whoever maps a segment of the server, whosever child it is, and to those that this guard has stopped: nobody
+    /// else would ever let them go on.
+    fn kill_orphans(&self, proc: &Proc) {
+        for (pid, started) in &self.stopped {
+            signal(*pid, Signal::KILL, || proc.started(*pid) == Some(*started));
+        }
+        if self.segments.is_empty() {
+            return;
+        }
+        proc.each_process(|pid| {
+            if proc.is_of(pid, self.uid) && self.segments.are_mapped_by(proc, pid) {
+                signal(pid, Signal::KILL, || self.segments.are_mapped_by(proc, pid));
+            }
+        });
+    }
+
+    /// SIGKILL to all that is in the group; where something is in it that the server's programs have left behind, only to
+    /// what is the server's. False: there is no group, or this kernel cannot.
+    fn kill_group(&self, proc: &Proc) -> bool {
+        let Some(group) = &self.cgroup else { return false };
+        let mut left_behind = false;
+        group.each(|pid| left_behind |= !self.is_of_server(proc, pid));
+        if !left_behind || self.segments.is_empty() {
+            return group.kill();
+        }
+        // Nobody is born in it while it stands still, and SIGKILL ends those that do.
+        let _ = group.set_frozen(true);
+        for _ in 0..LOOKS {
+            if group.is_frozen() {
+                break;
+            }
+            group.wait(PAUSE);
+        }
+        group.each(|pid| {
+            if self.is_of_server(proc, pid) {
+                signal(pid, Signal::KILL, || self.is_of_server(proc, pid));
+            }
+        });
+        let _ = group.set_frozen(false);
+        true
+    }
+
+    /// Whether a process is the postmaster, maps a segment of the server, or was started by one of these.
+    fn is_of_server(&self, proc: &Proc, pid: u32) -> bool {
+        let mut one = pid;
+        for _ in 0..ANCESTORS {
+            let parent = proc.parent(one);
+            if one == self.postmaster || parent == self.postmaster {
+                return true;
+            }
+            if parent == 0 || self.segments.are_mapped_by(proc, one) {
+                return parent != 0;
+            }
+            one = parent;
+        }
+        false
     }
 
     fn pause(&self) {

@@ -13,6 +13,7 @@ use tokio::process::Command;
 use super::{
     Owner, PgError, SalvageLimits,
     disk::{self, Disk},
+    known::Known,
     run::{self, Limit},
 };
 use crate::config;
@@ -52,7 +53,7 @@ pub enum InstanceError {
 /// One PostgreSQL: where its files are and how its programs are run. Cheap to clone; clones share their bounds.
 #[derive(Clone, Debug)]
 pub struct Instance {
-    /// Without symbolic links, as `/proc/PID/cwd` shows it.
+    /// Without symbolic links. Only where files are: what runs there is told by [`Known`].
     pub(super) data_dir: PathBuf,
     pub(super) bin_dir: PathBuf,
     /// Arguments for `postgres`, one word each.
@@ -61,6 +62,8 @@ pub struct Instance {
     pub(super) state_dir: PathBuf,
     pub(super) owner: Owner,
     pub(super) disk: Disk,
+    /// The servers that were seen here and not yet seen gone.
+    pub(super) known: Known,
     /// One change of `postgresql.auto.conf` at a time.
     pub(super) conf: Arc<Mutex<()>>,
     /// One salvage at a time works on its folder; the number of the last one that began.
@@ -87,6 +90,7 @@ impl Instance {
             log_file: state_dir.join("postgres.log"),
             state_dir: state_dir.to_owned(),
             disk: Disk::new(),
+            known: Known::default(),
             conf: Arc::default(),
             salvages: Arc::default(),
             salvage_limits: config.salvage,

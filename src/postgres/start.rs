@@ -7,12 +7,17 @@ use std::{
     time::Duration,
 };
 
+use rustix::event::Timespec;
 use tokio::{
     process::Command,
     time::{Instant, sleep},
 };
 
-use super::{Instance, PgError, Postmaster, disk, proc, process};
+use super::{
+    Instance, PgError, Postmaster, disk,
+    identity::{DirId, ProcessId},
+    proc,
+};
 
 /// How long a start may take until the server listens. One that takes longer is left running: it is not dead.
 const LISTEN: Duration = Duration::from_secs(15);
@@ -74,6 +79,10 @@ impl Instance {
             Some(pid) => Postmaster::open(pid).map_err(failed)?,
             None => None,
         };
+        // Known before anything else can happen to it: a start that is given up leaves it running.
+        if let Some(id) = postmaster.as_ref().and_then(Postmaster::id) {
+            self.known.look(id, None);
+        }
         // Collects it whenever it ends, so that no zombie stands in the way of the next start.
         let collected = tokio::spawn(async move { child.wait().await });
         let ended = async {
@@ -86,9 +95,11 @@ impl Instance {
         let Some(postmaster) = postmaster else { return Err(ended.await) };
         tokio::select! {
             biased;
-            error = ended => Err(error),
-            () = self.listens(postmaster.pid()) => Ok(postmaster),
+            error = ended => return Err(error),
+            () = self.listens(postmaster.pid()) => {}
         }
+        self.note(&postmaster);
+        Ok(postmaster)
     }
 
     /// Lets a server start over what a dead one left. Some: it is not dead, a server is running.
@@ -97,9 +108,15 @@ impl Instance {
     /// PostgreSQL believes in both ("lock file already exists"). It does not believe in one that its own grandparent
     /// wrote, and still checks that no orphan is attached to the shared memory named in it (`miscinit.c`).
     pub(super) async fn past_the_dead(&self, command: &mut Command) -> Result<Option<u32>, PgError> {
-        self.let_leave().await?;
+        if let Some(known) = self.known.living() {
+            return Ok(Some(known.postmaster.pid));
+        }
+        let dir = self.dir_id().await?;
+        if let Some(dir) = dir {
+            self.let_leave(dir).await?;
+        }
         let Some(pid) = self.lock_holder().await?.filter(|pid| proc::exists(*pid)) else { return Ok(None) };
-        if proc::serves(pid, &self.data_dir) {
+        if dir.is_some_and(|dir| proc::serves(pid, dir)) {
             return Ok(Some(pid));
         }
         command.env("PG_GRANDPARENT_PID", pid.to_string());
@@ -108,16 +125,16 @@ impl Instance {
 
     /// Waits for killed processes that still give their memory back: PostgreSQL takes one for an orphan that is attached
     /// ("pre-existing shared memory block … is still in use"). One that does not go is left for PostgreSQL to name.
-    async fn let_leave(&self) -> Result<(), PgError> {
-        let data_dir = self.data_dir.clone();
+    async fn let_leave(&self, dir: DirId) -> Result<(), PgError> {
         let work = move || {
             let began = Instant::now();
             let look = |error| PgError::Io { what: "look through /proc".to_owned(), error };
             for pid in proc::all().map_err(look)? {
-                let is_leaving = || proc::is_leaving(pid, &data_dir);
-                if is_leaving() {
-                    process::wait_for(pid, is_leaving, LEAVING.saturating_sub(began.elapsed()));
-                }
+                let Some(process) = ProcessId::of(pid).filter(|_| proc::is_leaving(pid, dir)) else {
+                    continue;
+                };
+                let left = LEAVING.saturating_sub(began.elapsed());
+                process.wait(Timespec::try_from(left).unwrap_or_default());
             }
             Ok(())
         };

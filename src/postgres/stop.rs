@@ -2,19 +2,16 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::time::timeout;
 
-use super::{Instance, KillError, Postmaster, proc};
+use super::{Instance, KillError, Postmaster};
 
 /// How long a fast shutdown may go on after what it waits for was terminated.
 const WITHOUT_SENDERS: Duration = Duration::from_secs(1);
 
 /// How long an immediate shutdown may take. PostgreSQL itself kills children that ignore it after 5 s.
 const IMMEDIATE: Duration = Duration::from_secs(1);
-
-/// What a fast shutdown can wait for without end: a subscriber that takes nothing, an archive that fails.
-const HELD_BY: [&str; 2] = ["walsender ", "archiver"];
 
 /// How a server was ended. In every case no process of it is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +58,10 @@ impl Instance {
     }
 }
 
+/// What a fast shutdown can wait for without end: a subscriber that takes nothing, an archive that fails. Every child is
+/// told, since a title says nothing certain: sessions were told already, and the checkpointer does not heed it.
 fn terminate_what_holds(postmaster: &Postmaster) {
     for child in postmaster.children() {
-        let title = proc::arguments(child).join(" ");
-        let holds = HELD_BY.iter().any(|held_by| title.contains(held_by));
-        if let Some(pid) = Pid::from_raw(child.cast_signed()).filter(|_| holds) {
-            let _gone_already = kill_process(pid, Signal::TERM);
-        }
+        let _gone_already = postmaster.signal_child(child, Signal::TERM);
     }
 }

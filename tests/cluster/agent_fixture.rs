@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use locum::{
     agent::{Agent, AgentError, Serving},
     clock::SystemClock,
-    config,
+    config, guard,
     model::{
         AgentFacts, Command, EndpointName, Epoch, Incarnation, LeaseRecord, NodeId, Primary, Reign, Reply,
         RouteOrder, Server, Stamp, Standby, Upstream, Version,
@@ -76,8 +76,18 @@ pub(crate) fn promote() -> Command {
 impl Node {
     pub(crate) fn new(dir: &Path, name: &str) -> Self {
         let (cfg, state_dir) = settings(dir, name);
+        Self::with(name, cfg, state_dir, None)
+    }
+
+    /// The same in a given place, and with a guard.
+    pub(crate) fn with(
+        name: &str,
+        cfg: config::Postgres,
+        state_dir: PathBuf,
+        guard: Option<guard::Settings>,
+    ) -> Self {
         let id = NodeId::new(name).expect("a name");
-        let agent = start(&cfg, &id, &state_dir);
+        let agent = start_with(&cfg, &id, &state_dir, guard).expect("an agent");
         Self { id, cfg, state_dir, agent }
     }
 
@@ -249,6 +259,15 @@ pub(crate) fn try_start(
     id: &NodeId,
     state_dir: &Path,
 ) -> Result<Arc<Agent>, AgentError> {
+    start_with(cfg, id, state_dir, None)
+}
+
+fn start_with(
+    cfg: &config::Postgres,
+    id: &NodeId,
+    state_dir: &Path,
+    guard: Option<guard::Settings>,
+) -> Result<Arc<Agent>, AgentError> {
     let folder = state_dir.parent().unwrap_or(state_dir).to_owned();
     let granting = Arc::new(Granting { node: id.clone(), folder: folder.clone(), agent: OnceLock::new() });
     let serving = Serving {
@@ -256,7 +275,7 @@ pub(crate) fn try_start(
         hang: Duration::from_secs(60),
         lease: granting.clone(),
         peers: granting.clone(),
-        guard: None,
+        guard,
     };
     let agent = Agent::start(cfg, None, id, state_dir, serving, Arc::new(SystemClock))?;
     let _first = granting.agent.set(Arc::downgrade(&agent));
@@ -359,7 +378,13 @@ pub(crate) fn initdb(data_dir: &Path) {
 pub(crate) async fn pair() -> Pair {
     let dir = folder();
     initdb(&dir.path().join("a"));
-    let pair = Pair { a: Node::new(dir.path(), "a"), b: Node::new(dir.path(), "b"), _dir: dir };
+    let (a, b) = (Node::new(dir.path(), "a"), Node::new(dir.path(), "b"));
+    joined(a, b, dir).await
+}
+
+/// The same of two nodes, the first with an initialised data directory.
+pub(crate) async fn joined(a: Node, b: Node, dir: tempfile::TempDir) -> Pair {
+    let pair = Pair { a, b, _dir: dir };
     pair.a.until("its end", is_down).await;
     pair.a.done(stamp(1, 1), Command::Serve).await;
     pair.a.done(stamp(1, 2), Command::KeepSlots(vec![pair.b.id.slot()])).await;

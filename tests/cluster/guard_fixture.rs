@@ -51,6 +51,13 @@ pub(crate) fn settings(node: &Node, signals: bool) -> Settings {
     settings
 }
 
+/// The guard of a node that has an agent.
+pub(crate) fn settings_of(state_dir: &Path, data_dir: &Path) -> Settings {
+    let mut settings = Settings::new(state_dir, data_dir, LONG);
+    settings.program = env!("CARGO_BIN_EXE_locum").into();
+    settings
+}
+
 /// A running server with a table `t(id)`. Dropping it ends the guard too.
 pub(crate) struct Guarded {
     pub(crate) node: Node,

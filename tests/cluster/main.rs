@@ -5,6 +5,7 @@
 mod adopt_pair;
 mod agent_crash;
 mod agent_fixture;
+mod agent_identity;
 mod agent_names;
 mod agent_promise;
 mod agent_rejoin;
@@ -21,6 +22,7 @@ mod fixture;
 mod guard_agents;
 mod guard_fixture;
 mod guard_freeze;
+mod guard_identity;
 mod init_pair;
 mod lab;
 mod lab_app;

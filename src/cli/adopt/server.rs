@@ -66,9 +66,15 @@ pub(super) fn memory(config: &Config, memory: &Memory, seen: &Seen) -> Vec<Line>
     lines
 }
 
+/// Whether two paths lead to one directory, told by device and inode: a bind mount is another path to the same, and the same
+/// path may lead elsewhere after a mount.
 fn same(one: &Path, other: &Path) -> bool {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    real(one) == real(other)
+    use std::os::unix::fs::MetadataExt;
+    let id = |path: &Path| path.metadata().ok().map(|seen| (seen.dev(), seen.ino()));
+    match (id(one), id(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
+    }
 }
 
 /// Whether an option sets this name: `-c name=value`, `name=value` or `--name=value`; `-p` and `-k` are short ones.
@@ -84,6 +90,16 @@ fn names(option: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_directory_is_the_same_under_every_path_and_two_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, link) = (folder.path().join("data"), folder.path().join("link"));
+        std::fs::create_dir(&data).unwrap();
+        std::os::unix::fs::symlink(&data, &link).unwrap();
+        assert!(same(&data, &link) && same(&data, &folder.path().join("data/.")));
+        assert!(!same(&data, folder.path()) && !same(&data, &folder.path().join("none")));
+    }
 
     #[test]
     fn an_option_is_known_in_every_form() {
