@@ -3,7 +3,9 @@
 use crate::{
     agent,
     bounds::World,
-    controller, lease, postgres,
+    controller,
+    disk::{self, WentBack},
+    floors, ghost, lease, postgres,
     state::{NodeId, Order, Proposal, Set, Stamp, State},
     store,
 };
@@ -55,6 +57,32 @@ pub(crate) enum Action {
     Disarms { node: NodeId },
     /// The member is back, and arms the guard.
     Arms { node: NodeId },
+    /// The host of a node goes down.
+    HostGoesDown { node: NodeId },
+    /// It comes back; some of its disk may be as it was at an earlier moment.
+    HostComesBack { node: NodeId, went: WentBack },
+    /// Somebody makes a copy of a node's disk.
+    CopiesDisk { node: NodeId },
+    /// The agent reads the intent for the first time since its host started.
+    ReadsIntent { node: NodeId },
+    /// The agent starts its standby cut off from its upstream, of which nothing shows that it lives.
+    StartsCutOff { node: NodeId },
+    /// A standby that was started cut off follows its upstream again, which lives.
+    FollowsAgain { node: NodeId },
+    /// Another controller leads, and remembers nothing.
+    LeaderChanges,
+    /// A standby connects, and tells how far it has flushed.
+    Connects { node: NodeId, to: NodeId },
+    /// The primary writes half of a record.
+    WritesHalf { node: NodeId },
+    /// A standby flushes half of a record.
+    ReceivesHalf { node: NodeId, from: NodeId },
+    /// A standby streams anew, and half of a record is overwritten.
+    OverwritesHalf { node: NodeId, from: NodeId },
+    /// A renewal of the primary carries the floors to the store.
+    WritesFloors { node: NodeId },
+    /// The primary tells the others the floors, as the store is silent, and they write them down.
+    NotesInFailsafe { node: NodeId },
     /// Somebody makes a copy of the store.
     CopiesStore,
     /// Somebody puts the copy back.
@@ -92,10 +120,14 @@ pub(crate) fn steps(state: &State, world: &World, steps: &mut Vec<Step>) {
         postgres::steps(state, node, world, steps);
         agent::steps(state, node, world, steps);
         lease::steps(state, node, world, steps);
+        disk::steps(state, node, world, steps);
+        floors::steps(state, node, world, steps);
     }
     controller::steps(state, world, steps);
     store::steps(state, world, steps);
+    ghost::steps(state, world, steps);
     for step in steps {
+        ghost::follow(state, step, world);
         forget_the_dead(&mut step.after, world);
     }
 }
@@ -104,7 +136,12 @@ pub(crate) fn steps(state: &State, world: &World, steps: &mut Vec<Step>) {
 /// orders below a promise that only grows, and changes decided on an intent that is gone for ever.
 fn forget_the_dead(state: &mut State, world: &World) {
     let rules = &world.rules;
-    if rules.promise_is_persisted && rules.version_is_checked && rules.promote_checks_epoch {
+    let promises_only_grow = world.bounds.disk_backs == 0;
+    if promises_only_grow
+        && rules.promise_is_persisted
+        && rules.version_is_checked
+        && rules.promote_checks_epoch
+    {
         state.keep_late_orders(|state, order| order.stamp >= state.node(order.to).promise);
     }
     if rules.compare_and_swap && state.late_write.is_some_and(|write| write.basis != state.intent.stamp) {

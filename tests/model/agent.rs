@@ -3,9 +3,10 @@
 use crate::{
     actions::{Action, Step},
     bounds::World,
+    floors_judged, floors_written,
     lease::serves,
     log::Log,
-    node::Renewal,
+    node::{Host, Renewal},
     postgres::{start_primary, stop},
     rules::Rules,
     state::{Command, Durability, Names, Node, NodeId, Order, Proof, Role, Set, Stamp, State},
@@ -22,11 +23,11 @@ pub(crate) fn steps(state: &State, node: NodeId, world: &World, steps: &mut Vec<
 pub(crate) fn obey(state: &State, order: Order, world: &World) -> Option<State> {
     let mut after = *state;
     let rules = &world.rules;
-    if !is_heeded(state.node(order.to), order, rules) {
+    if !is_heeded(state.node(order.to), order, rules) || !is_heard(state.node(order.to)) {
         return None;
     }
     let current = order.stamp == state.intent.stamp;
-    let keeps_history = state.is_trio();
+    let keeps_history = state.is_trio() || world.bounds.floors;
     let me = after.node_mut(order.to);
     me.promise = me.promise.max(order.stamp);
     if current && !rules.guard_in_every_mode {
@@ -44,25 +45,41 @@ pub(crate) fn obey(state: &State, order: Order, world: &World) -> Option<State> 
             }
         }
         // Who vouched promises at once, and vouches no more; the rest waits until the vouch has run out.
-        (Command::Recruit, Role::Standby) => me.recruited |= !bound,
-        (Command::Promote, Role::Standby) if me.up && !bound => {
+        (Command::Recruit, Role::Standby) => {
+            me.recruited |= !bound;
+            if me.recruited && !state.node(order.to).recruited && current {
+                floors_written::recruited(&mut after, order.to, world);
+            }
+        }
+        (Command::Promote, Role::Standby)
+            if me.up && !bound && floors_judged::may_promote(state, order.to, world) =>
+        {
             (me.role, me.recruited, me.open) = (Role::Primary, false, true);
             me.primary_since = order.stamp.epoch;
             me.names = Names::NONE;
             if keeps_history {
                 me.history = order.stamp.epoch;
             }
+            floors_written::promoted(&mut after, order.to, world);
         }
         (Command::Serve, Role::Primary) => {
+            if !me.up && !floors_judged::is_whole(state, order.to, world) {
+                return None;
+            }
             me.primary_since = me.primary_since.max(order.stamp.epoch);
             if !me.up {
+                if world.bounds.floors && current && rules.starts_with_the_names_of_the_intent {
+                    me.names.configured = state.intent.sync_next;
+                }
                 start_primary(&mut after, order.to, world);
+                floors_written::started_in_place(&mut after, order.to, world);
             }
         }
         (Command::Stop, _) => stop(&mut after, order.to),
         (Command::Follow(source), Role::Standby) => {
             let upstream = state.node(source);
             (me.recruited, me.upstream) = (false, source);
+            me.host.cut_off = false;
             if upstream.up && upstream.role == Role::Primary && me.log.begins(upstream.log) {
                 me.history = upstream.history;
             }
@@ -87,7 +104,9 @@ pub(crate) fn obey(state: &State, order: Order, world: &World) -> Option<State> 
 
 /// A data directory that was made anew from `source`. What it vouched for binds it still.
 fn become_standby(me: &mut Node, log: Log, source: NodeId, history: u8) {
+    let host = Host { torn: false, cut_off: false, list_confirmed: true, samples: [0; 3], ..me.host };
     *me = Node {
+        host,
         up: true,
         role: Role::Standby,
         log,
@@ -103,6 +122,11 @@ fn become_standby(me: &mut Node, log: Log, source: NodeId, history: u8) {
         left: false,
         ..*me
     };
+}
+
+/// Its host runs, and it has read the intent in this life: before that it confirms nothing, and does nothing.
+pub(crate) fn is_heard(me: &Node) -> bool {
+    me.host.up && me.host.has_read
 }
 
 /// The promise: nothing below it is done.
@@ -131,11 +155,24 @@ fn restart(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
         after.node_mut(node).vouched = false;
         steps.push(Step { action: Action::MemberRestarts { node }, after });
     }
-    if !me.up && me.role == Role::Standby {
+    if !me.up && me.role == Role::Standby && me.host.up {
         let mut after = *state;
         let cut = me.recruited && world.rules.recruit_is_persisted;
         (after.node_mut(node).up, after.node_mut(node).recruited) = (true, cut);
         steps.push(Step { action: Action::StandbyStarts { node, cut }, after });
+        if world.bounds.starts_cut_off && !cut {
+            after.node_mut(node).host.cut_off = true;
+            steps.push(Step { action: Action::StartsCutOff { node }, after });
+        }
+    }
+    let upstream = state.node(me.upstream);
+    let lives = upstream.up && upstream.role == Role::Primary;
+    let promised = me.promise.epoch > upstream.primary_since;
+    let may_follow = !promised || !world.rules.follows_nobody_older_than_its_promise;
+    if me.up && me.host.cut_off && me.host.has_read && lives && may_follow {
+        let mut after = *state;
+        after.node_mut(node).host.cut_off = false;
+        steps.push(Step { action: Action::FollowsAgain { node }, after });
     }
 }
 

@@ -1,6 +1,6 @@
 //! How far the world of the model goes. Within its bounds a search is exhaustive.
 
-use crate::{intent::Durability, rules::Rules, set::Set};
+use crate::{disk::WentBack, intent::Durability, rules::Rules, set::Set};
 
 /// The situation a search begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub(crate) enum Start {
     /// A trio after a failover: B runs as primary of epoch 2, A follows it again, and C is still A's standby: it holds
     /// a commit of A's that B never received.
     ThirdAhead,
+    /// The same, where B's promotion did not cut the floor that C had under A. A planted bug.
+    ThirdAheadUncut,
 }
 
 /// How far the world may go.
@@ -58,6 +60,28 @@ pub(crate) struct Bounds {
     pub(crate) leaves: u8,
     /// Copies of the store that are put back, in all.
     pub(crate) restores: u8,
+    /// There are hosts, and floors in the store. What follows goes on only there.
+    pub(crate) floors: bool,
+    /// As `sync-strict`: without names a primary acknowledges nothing, and the set is never emptied.
+    pub(crate) strict: bool,
+    /// Ends of a host, in all.
+    pub(crate) host_losses: u8,
+    /// Whose hosts may.
+    pub(crate) hosts: Set,
+    /// Disks that go back, in all.
+    pub(crate) disk_backs: u8,
+    /// Whose disks may.
+    pub(crate) disks: Set,
+    /// What of a disk may go back.
+    pub(crate) went_back: &'static [WentBack],
+    /// In a trio, the primary may tell the others the floors, as the store is silent.
+    pub(crate) failsafe: bool,
+    /// Halves of records that a primary writes, in all.
+    pub(crate) halves: u8,
+    /// Changes of the leader, in all. With all rules on a leader remembers nothing, and none is looked at.
+    pub(crate) leader_changes: u8,
+    /// A standby may be started cut off from its upstream.
+    pub(crate) starts_cut_off: bool,
 }
 
 impl Bounds {
@@ -84,6 +108,17 @@ impl Bounds {
         promotable_changes: false,
         leaves: 0,
         restores: 0,
+        floors: false,
+        strict: false,
+        host_losses: 0,
+        hosts: Set::ABC,
+        disk_backs: 0,
+        disks: Set::ABC,
+        went_back: &[WentBack::Data, WentBack::Memory, WentBack::Both],
+        failsafe: false,
+        halves: 0,
+        leader_changes: 0,
+        starts_cut_off: false,
     };
 }
 

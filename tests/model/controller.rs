@@ -10,7 +10,7 @@ use crate::{
     agent::obey,
     bounds::World,
     changes::{declared, raised, reinstated, vacated},
-    lease, orders, promotable, sets,
+    floors_written, lease, orders, promotable, sets,
     state::{Change, Durability, Intent, NodeId, Proof, Proposal, Role, Set, Stamp, State, Way},
     store,
     vacancy::{self, holds_everything, is_heir},
@@ -24,7 +24,7 @@ pub(crate) fn steps(state: &State, world: &World, steps: &mut Vec<Step>) {
     }
     let mut arrived = *state;
     if let Some(proposal) = arrived.late_write.take() {
-        write_intent(&mut arrived, proposal);
+        write_intent(&mut arrived, proposal, world);
         steps.push(Step { action: Action::WritesLate(proposal), after: arrived });
     }
     for order in state.late_orders() {
@@ -56,7 +56,7 @@ fn change_intent(state: &State, world: &World, steps: &mut Vec<Step>) {
             base.node_mut(primary).left = false;
         }
         let mut after = base;
-        write_intent(&mut after, proposal);
+        write_intent(&mut after, proposal, world);
         steps.push(Step { action: Action::Writes(proposal), after });
         if world.bounds.late_writes && state.late_write.is_none() {
             let mut after = base;
@@ -67,7 +67,9 @@ fn change_intent(state: &State, world: &World, steps: &mut Vec<Step>) {
 }
 
 /// The store takes the change. No proof of another version counts any more.
-pub(crate) fn write_intent(state: &mut State, Proposal { change, next, .. }: Proposal) {
+pub(crate) fn write_intent(state: &mut State, proposal: Proposal, world: &World) {
+    let Proposal { change, next, .. } = proposal;
+    let before = *state;
     let promised = sets::promises(&state.intent);
     state.intent = next;
     for node in state.ids() {
@@ -88,6 +90,7 @@ pub(crate) fn write_intent(state: &mut State, Proposal { change, next, .. }: Pro
         }
         _ => {}
     }
+    floors_written::written(state, &before, &proposal, world);
 }
 
 fn with_primary(state: &State, primary: NodeId, world: &World, propose: &mut impl FnMut(Change, Intent)) {

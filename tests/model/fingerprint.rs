@@ -3,7 +3,9 @@
 //! Packing loses nothing: each field has the bits that its bounds need, and one that does not fit is a panic.
 
 use crate::{
-    node::{Node, Proof},
+    disk::DiskCopy,
+    floor::{Floor, Floors, Notes, Truth},
+    node::{Host, Node, Proof},
     state::{Command, Intent, Order, Proposal, Stamp, State},
 };
 
@@ -72,6 +74,56 @@ impl Bits {
         self.put(proof, 3);
     }
 
+    fn floor(&mut self, floor: Option<Floor>) {
+        let Floor { timeline, position } = floor.unwrap_or(Floor { timeline: 7, position: 7 });
+        self.put(timeline, 3);
+        self.put(position, 3);
+    }
+
+    fn floors(&mut self, floors: &Floors) {
+        floors.iter().for_each(|floor| self.floor(*floor));
+    }
+
+    fn truth(&mut self, truth: &Truth) {
+        self.floor(truth.reached);
+        self.put(truth.leased, 3);
+        self.put(truth.leased_by as u8, 2);
+        self.put(truth.switch.0, 3);
+        self.put(truth.switch.1, 3);
+        self.put(truth.writes, 5);
+    }
+
+    fn notes(&mut self, notes: &Notes) {
+        self.floors(&notes.floors);
+        self.put(notes.reached.map_or(0, |(epoch, _)| epoch), 3);
+        self.floor(notes.reached.map(|(_, floor)| floor));
+        self.put(notes.writes, 5);
+    }
+
+    fn host(&mut self, host: &Host) {
+        for flag in [host.up, host.has_read, host.cut_off, host.torn, host.list_confirmed] {
+            self.put(flag, 1);
+        }
+        self.put(host.floor_was, 3);
+        host.samples.iter().for_each(|sample| self.put(*sample, 3));
+    }
+
+    fn ghost(&mut self, state: &State) {
+        let ghost = &state.ghost;
+        self.put(ghost.newest as u8, 2);
+        self.put(ghost.epoch, 3);
+        self.put(ghost.silent, 1);
+        for commits in [ghost.held, ghost.due, ghost.window] {
+            self.put(commits.bits(), 8);
+        }
+        ghost.timelines.iter().for_each(|epoch| self.put(*epoch, 3));
+        self.put(state.spent.host_losses, 2);
+        self.put(state.spent.disk_backs, 2);
+        self.put(state.spent.halves, 2);
+        self.put(state.spent.leader_changes, 2);
+        ghost.leader_saw.iter().for_each(|seen| self.put(*seen, 2));
+    }
+
     fn order(&mut self, order: &Order) {
         let (kind, argument) = match order.command {
             Command::SetNames(set) => (0_u8, set.bits()),
@@ -120,11 +172,18 @@ pub(crate) fn fingerprint(state: &State) -> u64 {
         bits.put(state.acknowledged.bits(), 8);
         bits.put(state.forgiven.bits(), 8);
     });
-    if let Some(copy) = &state.copy {
+    if let Some((copy, truth)) = &state.copy {
         number.fold(|bits| {
             bits.put(1_u8, 1);
             bits.intent(copy);
         });
+        if state.ghost.disks {
+            number.fold(|bits| bits.floors(&truth.floors));
+            number.fold(|bits| bits.truth(truth));
+        }
+    }
+    if state.ghost.disks {
+        disks(state, &mut number);
     }
     if let Some(Proposal { change, basis, next }) = &state.late_write {
         number.fold(|bits| {
@@ -135,6 +194,35 @@ pub(crate) fn fingerprint(state: &State) -> u64 {
         });
     }
     number.0
+}
+
+/// What only worlds with disks that go back have.
+fn disks(state: &State, number: &mut Fold) {
+    number.fold(|bits| bits.floors(&state.truth.floors));
+    number.fold(|bits| bits.truth(&state.truth));
+    number.fold(|bits| bits.ghost(state));
+    for node in state.ids() {
+        let host = &state.node(node).host;
+        number.fold(|bits| bits.host(host));
+        number.fold(|bits| bits.notes(&host.notes));
+    }
+    if let Some(DiskCopy { of, data, memory }) = &state.disk_copy {
+        number.fold(|bits| {
+            bits.put(*of as u8, 2);
+            bits.put(data.role as u8, 1);
+            bits.put(data.torn, 1);
+            bits.put(data.primary_since, 3);
+            bits.put(data.recruited, 1);
+            bits.put(data.upstream as u8, 2);
+            bits.put(data.history, 3);
+            bits.put(data.configured.bits(), 3);
+            data.log.commits().for_each(|commit| bits.put(commit, 3));
+            bits.stamp(memory.promise);
+            bits.put(memory.noted.bits(), 3);
+            bits.put(memory.vouched, 1);
+        });
+        number.fold(|bits| bits.notes(&memory.notes));
+    }
 }
 
 /// Multiply and fold, each number in turn.

@@ -6,10 +6,13 @@
 
 use crate::{
     actions::{Action, Step},
+    agent::is_heard,
     bounds::World,
+    floors,
     node::Renewal,
     postgres::stop,
     state::{Durability, Intent, Node, NodeId, Role, Set, State},
+    store,
 };
 
 /// It takes commits of clients. A guard freezes it the moment its right ends, and lets it go on when that returns.
@@ -47,14 +50,20 @@ pub(crate) fn steps(state: &State, node: NodeId, world: &World, steps: &mut Vec<
 
 fn renew(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
     let (me, rules) = (state.node(node), &world.rules);
+    let disbelieved = world.bounds.floors && store::is_disbelieved(state, world);
     let known = !(state.outdated && rules.store_has_an_identity);
     let granted = known && (reigns(state, node) || !rules.renewal_is_guarded);
-    if me.up && knows_no_higher(me) && granted {
+    if me.up && knows_no_higher(me) && granted && !disbelieved {
         let mut stored = *state;
         stored.lease_key = true;
-        if !me.lease || !state.lease_key || !rules.guard_in_every_mode {
+        if reigns(state, node) {
+            floors::renewed(&mut stored, node, world);
+        }
+        let unconfirmed = !me.host.list_confirmed;
+        if !me.lease || !state.lease_key || unconfirmed || !rules.guard_in_every_mode {
             let mut after = stored;
             after.node_mut(node).lease = true;
+            confirm_list(&mut after, node);
             after.node_mut(node).heard_async =
                 !rules.guard_in_every_mode && state.intent.durability == Durability::Async;
             steps.push(Step { action: Action::Renews { node }, after });
@@ -77,16 +86,27 @@ fn renew(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
     }
 }
 
+/// A renewal that is heard in time tells a primary whose host started who may be promoted.
+fn confirm_list(state: &mut State, node: NodeId) {
+    let listed = state.intent.promotable.union(state.intent.promotable_next);
+    let me = state.node_mut(node);
+    if !me.host.list_confirmed {
+        me.host.list_confirmed = true;
+        me.noted = me.noted.union(listed);
+    }
+}
+
 /// Asked by an agent whose lease has run out, of whoever it noted.
 fn ask(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
     let (me, rules) = (state.node(node), &world.rules);
-    if me.lease || !knows_no_higher(me) {
+    if me.lease || !knows_no_higher(me) || !me.host.up {
         return;
     }
     for by in me.noted.iter().filter(|by| *by != node && !me.vouchers.contains(*by)) {
         let (mine, theirs) = (me.promise, state.node(by).promise);
         let lower = (theirs.life, theirs.epoch) <= (mine.life, me.primary_since);
-        if lower || !rules.vouch_needs_the_latest_epoch {
+        let heard = is_heard(state.node(by));
+        if heard && (lower || !rules.vouch_needs_the_latest_epoch) {
             let mut after = *state;
             after.node_mut(by).vouched = true;
             after.node_mut(node).vouchers = me.vouchers.with(by);
@@ -134,7 +154,7 @@ fn guard(state: &State, node: NodeId, world: &World, steps: &mut Vec<Step>) {
         after.node_mut(node).guarded = false;
         steps.push(Step { action: Action::Disarms { node }, after });
     }
-    if !me.guarded {
+    if !me.guarded && me.host.up {
         let mut after = *state;
         (after.node_mut(node).guarded, after.node_mut(node).left) = (true, false);
         steps.push(Step { action: Action::Arms { node }, after });

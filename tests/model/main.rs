@@ -35,15 +35,25 @@
 //! done until a person accepts it: a new life, the highest epoch that any node promised, the newest primary, nothing
 //! promised, nobody promotable, unattended.
 //!
+//! Where a world has floors, it has hosts: one goes down, and what of its disk is an older copy when it comes back (data
+//! directory, memory file of the agent, or both) is any copy of an earlier moment. Nobody hears it meanwhile, and what its
+//! processes knew is gone. How far each disk was is in the store, carried by the renewals of the primary, and noted by the
+//! others while the store is silent ([`floors`]); what is decided by that is in [`floors_judged`], what else writes it in
+//! [`floors_written`]. A commit may be lost with a disk only if, since it was acknowledged, neither a renewal nor a round of
+//! failsafe was made, or the primary's host went down before the next one. A leader remembers nothing, so that its changes
+//! are no steps; with the planted bug that Locum had at first it does, and a new one forgets. A store that is put back there
+//! is known by its count of writes, which each agent that is heard keeps on its own disk, and nobody accepts it.
+//!
 //! # What is not
 //!
 //! Time (so neither liveness, nor how long anything takes; that clocks drift less than the lease's margin, and that the
 //! guard freezes within it, is taken for granted); k above 1; more than three nodes; endpoints and apps; readers; cancelled
-//! waits and sessions that lower `synchronous_commit`; `sync-strict`; forced failovers and fence commands; a disk that goes
-//! back in time; a PostgreSQL that somebody else starts; a host whose clock stops with it (a paused virtual machine); a
-//! write of the intent that is under way while the store is put back; a second copy put back after the first. The greatest
-//! flush position ever reported, below which nobody is promoted, is a second net under some of the rules; it is left out,
-//! so that these are seen to hold by themselves. The guard of the leader key is left out too: in this model the
+//! waits and sessions that lower `synchronous_commit`; `sync-strict` but with floors; forced failovers and fence commands; a
+//! PostgreSQL that somebody else starts; a host whose clock stops with it (a paused virtual machine); a
+//! write of the intent that is under way while the store is put back; a second copy put back after the first. With floors: a
+//! standby name that changes with a clone; a switch that is recorded later than the promotion; that somebody knows whether
+//! the primary used failsafe since its last renewal is taken for granted. In the worlds without floors these are left out,
+//! so that the other rules are seen to hold by themselves. The guard of the leader key is left out too: in this model the
 //! compare-and-swap on the intent is enough for safety, and the key only keeps deposed leaders quiet. `max_data_loss` is
 //! infinite: an async failover may lose whatever was acknowledged before it, but with a filled set nothing, and afterwards
 //! nobody acknowledges what the new primary lacks.
@@ -56,7 +66,7 @@
 //!
 //! Each rule of SAFETY.md that the model knows is a switch of [`rules::Rules`]; how far a world goes is its
 //! [`bounds::Bounds`]. The files `holds*.rs` search with all rules on: the pair, the trio, the lease, the store that is put
-//! back. The files `planted*.rs` turn off one at a time. `cargo test --test model -- --nocapture` prints the state counts
+//! back, the disks that go back. The files `planted*.rs` turn off one at a time. `cargo test --test model -- --nocapture` prints the state counts
 //! and a trace for each planted bug; with `--ignored` it searches the wide worlds, which takes minutes and gigabytes.
 #![allow(clippy::disallowed_methods, reason = "how long a search took is printed, and decides nothing")]
 #![expect(clippy::print_stdout, reason = "state counts and traces are what these tests have to tell")]
@@ -66,8 +76,15 @@ mod agent;
 mod bounds;
 mod changes;
 mod controller;
+mod disk;
 mod fingerprint;
+mod floor;
+mod floors;
+mod floors_judged;
+mod floors_written;
+mod ghost;
 mod holds;
+mod holds_floors;
 mod holds_lease;
 mod holds_store;
 mod holds_trio;
@@ -78,8 +95,12 @@ mod milestones;
 mod node;
 mod orders;
 mod planted;
+mod planted_floors;
 mod planted_lease;
+mod planted_memory;
+mod planted_reached;
 mod planted_store;
+mod planted_stuck;
 mod planted_trio;
 mod postgres;
 mod promotable;

@@ -2,6 +2,7 @@
 
 use crate::{
     actions::{Action, Step},
+    log::Log,
     state::{Change, Command, Intent, NodeId, Role, Set, State, Way},
 };
 
@@ -22,6 +23,12 @@ pub(crate) enum Milestone {
     Returned,
     /// A set with somebody in it was moved to another with somebody in it.
     SetMoved,
+    /// A recruit was declared whose floor is in the middle of a record.
+    DeclaredInMidRecord,
+    /// A recruit was declared of whose disk half of a record is gone, as the primary had lost it when it started in place.
+    DeclaredAfterATornRecord,
+    /// A recruit was declared that had been rewound below the floor it had under the primary before.
+    DeclaredAfterARewind,
     /// A recruit was declared that was ahead of another member of the set.
     MostAdvancedDeclared,
     /// A standby whose history was another was rewound.
@@ -95,9 +102,23 @@ impl Milestone {
             Change::ShrinkSet => Some(Self::SetShrunkByAgent),
             Change::DeclareRecruited => {
                 let heir = intent.primary?;
+                if let Some(torn) = Self::of_lost_records(before, heir) {
+                    return Some(torn);
+                }
                 let members = before.intent.sync.union(before.intent.sync_next);
                 members.iter().any(|other| behind(heir, other)).then_some(Self::MostAdvancedDeclared)
             }
+            _ => None,
+        }
+    }
+
+    fn of_lost_records(before: &State, heir: NodeId) -> Option<Self> {
+        let floor = before.truth.floors[heir as usize].map_or(0, |floor| floor.position);
+        let (me, has_nothing) = (before.node(heir), before.node(heir).log == Log::default());
+        match me.host.floor_was {
+            _ if floor % 2 == 1 => Some(Self::DeclaredInMidRecord),
+            1 if has_nothing && before.written == 0 && !me.host.torn => Some(Self::DeclaredAfterATornRecord),
+            2.. if has_nothing && before.intent.stamp.epoch > 2 => Some(Self::DeclaredAfterARewind),
             _ => None,
         }
     }

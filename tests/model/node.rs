@@ -1,6 +1,7 @@
 //! One node: its PostgreSQL, its agent and its guard, as values.
 
 use crate::{
+    floor::Notes,
     log::Log,
     set::{NodeId, Set},
     state::Stamp,
@@ -93,6 +94,43 @@ pub(crate) struct Node {
     pub(crate) left: bool,
     /// Its agent last heard that the durability is async. Kept only where that decides anything.
     pub(crate) heard_async: bool,
+    /// What only worlds with disks that go back know of it.
+    pub(crate) host: Host,
+}
+
+/// The host of a node, and what its agent knows in this life of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Host {
+    /// It runs: its agent is heard.
+    pub(crate) up: bool,
+    /// Its agent has read the intent since the host started.
+    pub(crate) has_read: bool,
+    /// As a standby: started cut off from its upstream, until something shows that it lives.
+    pub(crate) cut_off: bool,
+    /// The WAL on its disk ends with half of a record.
+    pub(crate) torn: bool,
+    /// The greatest position that its floor in the store ever had. Only milestones look at it, where no disk goes back.
+    pub(crate) floor_was: u8,
+    /// As a primary: since its host started, its agent has renewed its lease, and so knows who may be promoted.
+    pub(crate) list_confirmed: bool,
+    /// As a primary, in the memory of its agent: the greatest position it saw each standby flush, plus one; 0: none.
+    pub(crate) samples: [u8; 3],
+    /// On disk, beside the promise: what its agent noted of the others.
+    pub(crate) notes: Notes,
+}
+
+impl Host {
+    /// One that has run for long, with nothing noted.
+    pub(crate) const RUNNING: Self = Self {
+        up: true,
+        has_read: true,
+        cut_off: false,
+        torn: false,
+        floor_was: 0,
+        list_confirmed: true,
+        samples: [0; 3],
+        notes: Notes::NONE,
+    };
 }
 
 impl Node {
@@ -117,6 +155,7 @@ impl Node {
             guarded: true,
             left: false,
             heard_async: false,
+            host: Host::RUNNING,
         }
     }
 
@@ -127,12 +166,12 @@ impl Node {
 
     /// A standby that streams, or would if its upstream ran.
     pub(crate) fn streams(&self) -> bool {
-        self.up && self.role == Role::Standby && !self.recruited
+        self.up && self.role == Role::Standby && !self.recruited && !self.host.cut_off
     }
 
     /// The lease runs, or everybody who could be promoted has vouched, or nobody could be.
     pub(crate) fn has_right_to_serve(&self) -> bool {
-        self.lease || self.noted.is_within(self.vouchers)
+        self.lease || (self.host.list_confirmed && self.noted.is_within(self.vouchers))
     }
 
     /// Its server is gone, and its agent will not start it below this stamp.

@@ -3,7 +3,7 @@
 
 use crate::{
     actions::{Action, Step},
-    agent::obey,
+    agent::{is_heard, obey},
     bounds::World,
     promotable::to_note,
     state::{Command, NodeId, Order, Role, Set, State},
@@ -17,7 +17,10 @@ pub(crate) fn steps(state: &State, world: &World, steps: &mut Vec<Step>) {
         base.spent.clones += u8::from(matches!(command, Command::Clone(_)));
         if let Some(after) = obey(&base, order, world) {
             steps.push(Step { action: Action::Obeys(order), after });
-            if order.stamp > base.node(to).promise && base.spent.crashes < world.bounds.crashes {
+            if order.stamp > base.node(to).promise
+                && is_heard(base.node(to))
+                && base.spent.crashes < world.bounds.crashes
+            {
                 let mut after = base;
                 after.spent.crashes += 1;
                 after.node_mut(to).promise = order.stamp;

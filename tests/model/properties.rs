@@ -27,6 +27,11 @@ impl Property {
 
     /// True if the step from `before` breaks it.
     pub(crate) fn is_broken(self, before: &State, step: &Step) -> bool {
+        if step.after.ghost.disks
+            && let Some(broken) = self.is_broken_by_a_disk(before, step)
+        {
+            return broken;
+        }
         let (newest, acknowledged) = (step.after.newest_primary(), step.after.acknowledged);
         match self {
             Self::OneWriter => match step.action {
@@ -51,6 +56,27 @@ impl Property {
             Self::PromisesOnlyGrow => {
                 before.ids().any(|node| step.after.node(node).promise < before.node(node).promise)
             }
+        }
+    }
+
+    /// Where disks go back, what a node was once is not told by its disk; and what a disk lacks does no harm while its
+    /// server takes no commits. None: as everywhere.
+    fn is_broken_by_a_disk(self, before: &State, step: &Step) -> Option<bool> {
+        let (ghost, acknowledged) = (&step.after.ghost, step.after.acknowledged);
+        match self {
+            Self::OneWriter => Some(match step.action {
+                Action::Acknowledges { node, commit, .. } => {
+                    before.node(node).primary_since < ghost.epoch && !ghost.held.contains(commit)
+                }
+                _ => false,
+            }),
+            Self::NothingAcknowledgedIsLost => {
+                let newest = step.after.node(ghost.newest);
+                let serves = newest.up && newest.role == Role::Primary && newest.primary_since >= ghost.epoch;
+                Some(serves && !newest.log.lacks(acknowledged.without(step.after.forgiven)).is_empty())
+            }
+            Self::PromisesOnlyGrow if matches!(step.action, Action::HostComesBack { .. }) => Some(false),
+            Self::OnePrimaryPerEpoch | Self::PromisesOnlyGrow => None,
         }
     }
 }

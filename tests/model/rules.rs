@@ -114,6 +114,80 @@ pub(crate) struct Rules {
     pub(crate) accept_is_unattended: bool,
     /// Accepting a store waits until every agent has promised the new life of it.
     pub(crate) accept_is_promised_first: bool,
+    /// How far a standby was is not only what the present leader has seen. (Off: the first rule that Locum had.)
+    pub(crate) floors_outlive_the_leader: bool,
+    /// What the primary saw each standby flush is in the store, where no disk that goes back takes it along.
+    pub(crate) floors_are_stored: bool,
+    /// Also of a standby that is no longer connected when the renewal is made.
+    pub(crate) floors_of_the_vanished_are_kept: bool,
+    /// Within a timeline, a floor never goes down.
+    pub(crate) floors_only_grow: bool,
+    /// A floor is never beyond the primary's own position.
+    pub(crate) floors_are_within_the_primary: bool,
+    /// A member that is below its floor is no witness of what was acknowledged, unless the candidate contains that floor.
+    pub(crate) members_are_at_their_floors: bool,
+    /// Such a member must still be cut and have promised.
+    pub(crate) members_below_their_floor_are_cut: bool,
+    /// A floor is reached by position and timeline, not by position alone.
+    pub(crate) timelines_of_floors_are_compared: bool,
+    /// What is known of older timelines is cut to the place where the new one begins.
+    pub(crate) floors_are_cut_at_the_switch: bool,
+    /// A primary starts with the names that the intent lists, not with those in its data directory, which may be older.
+    pub(crate) starts_with_the_names_of_the_intent: bool,
+    /// A primary that is started in place writes where its recovery ended, and what was known above it is cut.
+    pub(crate) starting_in_place_cuts: bool,
+    /// Half of a record that is on the disk counts, though it is never replayed.
+    pub(crate) torn_record_is_not_below: bool,
+    /// An old primary below a floor of its sets, or below its own, is not started.
+    pub(crate) primary_is_at_its_floor: bool,
+    /// The position that the primary itself had reached is one of those.
+    pub(crate) reached_is_judged: bool,
+    /// Nor is it started while a standby of the same history that is heard has more.
+    pub(crate) nobody_heard_is_ahead: bool,
+    /// Nor is the end of its WAL taken for the end of what there was.
+    pub(crate) fenced_primary_is_whole: bool,
+    /// Nor is it declared again.
+    pub(crate) reinstated_primary_is_whole: bool,
+    /// A recruit, and the write that empties the sets for an old primary, raise what it must have.
+    pub(crate) emptied_sets_raise_reached: bool,
+    /// The position of a recruit is written as its floor.
+    pub(crate) recruited_position_is_a_floor: bool,
+    /// If its history has the last switch in it.
+    pub(crate) recruited_floor_is_of_the_history: bool,
+    /// The write that declares a candidate says how far it is.
+    pub(crate) declaring_sets_reached: bool,
+    /// It is not promoted below that, nor again in an epoch for which a lease was written.
+    pub(crate) promotion_is_judged: bool,
+    /// The write that settles a set carries the floors of who was proven.
+    pub(crate) settling_writes_the_floor: bool,
+    /// A candidate for whose epoch a lease was written was primary, whatever its data directory says.
+    pub(crate) candidate_that_was_leased_is_not_passed_over: bool,
+    /// An agent whose host started confirms and vouches nothing, and lets its standby stream nowhere, until it has read the intent.
+    pub(crate) intent_is_read_in_this_life: bool,
+    /// An agent whose host started may have vouched: it is neither recruited nor promoted for the time of a lease.
+    pub(crate) grants_are_waited_for_after_a_start: bool,
+    /// A primary whose host started serves on vouches once a renewal has told it who may be promoted.
+    pub(crate) list_is_confirmed_after_a_start: bool,
+    /// While the store is silent, the primary tells the others the floors, and they write them down.
+    pub(crate) failsafe_carries_floors: bool,
+    /// And how far it is itself.
+    pub(crate) failsafe_carries_reached: bool,
+    /// It notes them as well, and its next renewal carries what anybody noted.
+    pub(crate) renewals_carry_the_notes: bool,
+    /// After that nobody is promoted or started before one other who noted is heard.
+    pub(crate) a_third_is_heard_after_failsafe: bool,
+    /// The store counts its writes, members remember the count, and one below it is not believed.
+    pub(crate) writes_are_counted: bool,
+    /// All writes are counted, not just renewals.
+    pub(crate) every_write_is_counted: bool,
+    /// A data directory of a later epoch than the store's tells that the store went back, too.
+    pub(crate) newer_directory_is_remembered: bool,
+    /// A standby that was cut off follows again only a primary of at least the epoch that its agent promised.
+    pub(crate) follows_nobody_older_than_its_promise: bool,
+    /// A standby that was started cut off is no recruit.
+    pub(crate) cut_off_is_not_recruited: bool,
+    /// It takes over by itself only where a set says what must be recruited.
+    pub(crate) cut_off_needs_a_set: bool,
 }
 
 impl Rules {
@@ -174,5 +248,42 @@ impl Rules {
         accept_empties_the_set: true,
         accept_is_unattended: true,
         accept_is_promised_first: true,
+        floors_outlive_the_leader: true,
+        floors_are_stored: true,
+        floors_of_the_vanished_are_kept: true,
+        floors_only_grow: true,
+        floors_are_within_the_primary: true,
+        members_are_at_their_floors: true,
+        members_below_their_floor_are_cut: true,
+        timelines_of_floors_are_compared: true,
+        floors_are_cut_at_the_switch: true,
+        starts_with_the_names_of_the_intent: true,
+        starting_in_place_cuts: true,
+        torn_record_is_not_below: true,
+        primary_is_at_its_floor: true,
+        reached_is_judged: true,
+        nobody_heard_is_ahead: true,
+        fenced_primary_is_whole: true,
+        reinstated_primary_is_whole: true,
+        emptied_sets_raise_reached: true,
+        recruited_position_is_a_floor: true,
+        recruited_floor_is_of_the_history: true,
+        declaring_sets_reached: true,
+        promotion_is_judged: true,
+        settling_writes_the_floor: true,
+        candidate_that_was_leased_is_not_passed_over: true,
+        intent_is_read_in_this_life: true,
+        grants_are_waited_for_after_a_start: true,
+        list_is_confirmed_after_a_start: true,
+        failsafe_carries_floors: true,
+        failsafe_carries_reached: true,
+        renewals_carry_the_notes: true,
+        a_third_is_heard_after_failsafe: true,
+        writes_are_counted: true,
+        every_write_is_counted: true,
+        newer_directory_is_remembered: true,
+        follows_nobody_older_than_its_promise: true,
+        cut_off_is_not_recruited: true,
+        cut_off_needs_a_set: true,
     };
 }

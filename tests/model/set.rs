@@ -25,12 +25,17 @@ pub(crate) struct Set(u8);
 impl Set {
     /// Nobody.
     pub(crate) const EMPTY: Self = Self(0);
+    /// A alone.
+    pub(crate) const A: Self = Self(1 << NodeId::A as u8);
     /// B alone.
     pub(crate) const B: Self = Self(1 << NodeId::B as u8);
     /// C alone.
     pub(crate) const C: Self = Self(1 << NodeId::C as u8);
     /// B and C.
     pub(crate) const BC: Self = Self(Self::B.0 | Self::C.0);
+
+    /// Everybody.
+    pub(crate) const ABC: Self = Self(Self::BC.0 | 1 << NodeId::A as u8);
 
     /// One node.
     pub(crate) const fn of(node: NodeId) -> Self {

@@ -26,6 +26,9 @@ pub(crate) fn change_intent(
         if is_proven(state, primary, next, world) || !removes_with_proof(now, next, world) {
             propose(Change::SettleSet, settle(next));
         }
+        if world.bounds.strict {
+            return;
+        }
         if now.is_empty() {
             propose(Change::AnnounceSet, announce(Set::EMPTY));
         } else if !next.is_empty() && world.bounds.empties_midway {
@@ -38,7 +41,9 @@ pub(crate) fn change_intent(
     }
     let standbys = state.others(primary).filter(|node| state.node(*node).role == Role::Standby);
     let possible = standbys.fold(Set::EMPTY, Set::with).union(now);
-    for target in possible.subsets().filter(|target| *target != now) {
+    for target in
+        possible.subsets().filter(|target| *target != now && !(world.bounds.strict && target.is_empty()))
+    {
         let adds = !target.is_within(now);
         if adds && intent.durability == Durability::Async {
             continue;

@@ -1,7 +1,12 @@
 //! One state of the cluster: its nodes, the stored intent, and what is under way between them.
 //! Small copied values; no rule is applied here.
 
-use crate::bounds::{Bounds, Start};
+use crate::{
+    bounds::{Bounds, Start},
+    disk::DiskCopy,
+    floor::{Floor, Truth},
+    ghost::Ghost,
+};
 pub(crate) use crate::{
     intent::{Change, Command, Durability, Intent, Order, Proposal, Stamp, Way},
     log::Commits,
@@ -27,6 +32,14 @@ pub(crate) struct Spent {
     pub(crate) leaves: u8,
     /// Copies of the store that were put back.
     pub(crate) restores: u8,
+    /// Hosts that went down.
+    pub(crate) host_losses: u8,
+    /// Disks that went back.
+    pub(crate) disk_backs: u8,
+    /// Changes of the leader.
+    pub(crate) leader_changes: u8,
+    /// Halves of records written.
+    pub(crate) halves: u8,
 }
 
 /// The cluster, the store, and what is under way.
@@ -36,8 +49,14 @@ pub(crate) struct State {
     nodes: [Option<Node>; 3],
     /// The stored intent.
     pub(crate) intent: Intent,
-    /// A copy of the intent that somebody keeps.
-    pub(crate) copy: Option<Intent>,
+    /// What the store keeps beside it. Nothing changes it where the world has no floors.
+    pub(crate) truth: Truth,
+    /// A copy of the store that somebody keeps.
+    pub(crate) copy: Option<(Intent, Truth)>,
+    /// A copy of a node's disk that somebody keeps.
+    pub(crate) disk_copy: Option<DiskCopy>,
+    /// What nobody in the world knows, where disks go back.
+    pub(crate) ghost: Ghost,
     /// The store is older than what some member has seen of it.
     pub(crate) outdated: bool,
     /// The key of the primary lease is in the store.
@@ -61,7 +80,7 @@ impl State {
     pub(crate) fn first(bounds: &Bounds) -> Self {
         match bounds.start {
             Start::First => Self::fresh(bounds),
-            Start::ThirdAhead => Self::third_ahead(bounds),
+            Start::ThirdAhead | Start::ThirdAheadUncut => Self::third_ahead(bounds),
         }
     }
 
@@ -77,8 +96,25 @@ impl State {
         let mut ahead = third;
         ahead.log.append(1);
         state.written = 1;
+        state.ghost.newest = NodeId::B;
+        state.ghost.epoch = 2;
+        if bounds.floors {
+            state.third_ahead_floors();
+            ahead.host.floor_was = 2;
+        }
+        if bounds.start == Start::ThirdAheadUncut {
+            state.truth.floors[NodeId::C as usize] = Some(Floor { timeline: 0, position: 2 });
+        }
         state.nodes = [Some(follower), Some(primary), Some(ahead)];
         state
+    }
+
+    /// What B wrote when it was promoted: its timeline begins at the beginning, and C's commit is no floor.
+    fn third_ahead_floors(&mut self) {
+        let begin = Some(Floor { timeline: 0, position: 0 });
+        self.truth.floors[NodeId::C as usize] = begin;
+        (self.truth.reached, self.truth.switch) = (begin, (2, 0));
+        (self.truth.leased, self.truth.leased_by) = (2, NodeId::B);
     }
 
     /// See [`Start::First`].
@@ -87,6 +123,11 @@ impl State {
         let set = bounds.begins_with;
         let promotable = if bounds.leases { bounds.promotable } else { Set::EMPTY };
         let standby = Node::standby(stamp, NodeId::A);
+        let mut truth = Truth::NONE;
+        if bounds.floors {
+            set.iter()
+                .for_each(|node| truth.floors[node as usize] = Some(Floor { timeline: 0, position: 0 }));
+        }
         let names = Names { configured: set, in_force: set, proof: Proof::NotSet };
         let primary = Node {
             role: Role::Primary,
@@ -114,7 +155,10 @@ impl State {
         Self {
             nodes: [Some(primary), Some(standby), (bounds.nodes == 3).then_some(standby)],
             intent,
+            truth,
             copy: None,
+            disk_copy: None,
+            ghost: Ghost::new(bounds.floors),
             outdated: false,
             lease_key: bounds.leases,
             late_orders: [None; LATE_ORDERS],

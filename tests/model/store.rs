@@ -13,12 +13,13 @@ pub(crate) fn steps(state: &State, world: &World, steps: &mut Vec<Step>) {
         match state.copy {
             None => {
                 let mut after = *state;
-                after.copy = Some(state.intent);
+                after.copy = Some((state.intent, state.truth));
                 steps.push(Step { action: Action::CopiesStore, after });
             }
-            Some(copy) if copy != state.intent => {
+            Some((copy, truth)) if (copy, truth) != (state.intent, state.truth) => {
                 let mut after = *state;
-                (after.copy, after.intent, after.outdated) = (None, copy, true);
+                (after.copy, after.intent, after.truth) = (None, copy, truth);
+                after.outdated = !world.bounds.floors;
                 after.spent.restores += 1;
                 for node in after.ids() {
                     after.node_mut(node).names.proof = Proof::NotSet;
@@ -43,8 +44,21 @@ pub(crate) fn is_disbelieved(state: &State, world: &World) -> bool {
         .ids()
         .filter(|node| Some(*node) != silent)
         .any(|node| state.node(node).promise > state.intent.stamp);
+    if world.bounds.floors {
+        return rules.old_store_is_not_believed && is_below_the_count(state, world);
+    }
     let remembered = state.outdated && rules.members_remember_the_store && rules.who_remembers_is_heard;
     rules.old_store_is_not_believed && (promised || remembered)
+}
+
+/// An agent that is heard promised more, or remembers more writes, than the store tells of.
+fn is_below_the_count(state: &State, world: &World) -> bool {
+    let rules = &world.rules;
+    state.ids().map(|node| state.node(node)).filter(|me| me.host.up).any(|me| {
+        me.promise > state.intent.stamp
+            || rules.writes_are_counted && me.host.notes.writes > state.truth.writes
+            || rules.newer_directory_is_remembered && me.primary_since > state.intent.stamp.epoch
+    })
 }
 
 /// A new life of the store: the running primary stays, with the highest epoch that any node holds, and nothing is
@@ -73,7 +87,7 @@ fn accept(state: &State, world: &World, steps: &mut Vec<Step>) {
     let mut after = *state;
     after.outdated = false;
     let proposal = Proposal { change: Change::Accept, basis: stored.stamp, next };
-    write_intent(&mut after, proposal);
+    write_intent(&mut after, proposal, world);
     if rules.accept_is_promised_first {
         after.ids().for_each(|node: NodeId| {
             let promise = &mut after.node_mut(node).promise;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::{
     actions::Action,
+    disk::WentBack,
     state::{Change, Command, Order, Proposal},
 };
 
@@ -45,6 +46,35 @@ impl fmt::Display for Action {
             Self::GuardKills { node } => write!(f, "{node:?}: the guard kills the frozen PostgreSQL"),
             Self::Disarms { node } => write!(f, "{node:?}: the member stops and disarms the guard"),
             Self::Arms { node } => write!(f, "{node:?}: the member is back and arms the guard"),
+            Self::HostGoesDown { node } => write!(f, "the host of {node:?} goes down"),
+            Self::HostComesBack { node, went } => {
+                let what = match went {
+                    WentBack::Nothing => "its disk as it was",
+                    WentBack::Data => "the data directory of an earlier moment",
+                    WentBack::Memory => "the agent's memory of an earlier moment",
+                    WentBack::Both => "data directory and memory of an earlier moment",
+                };
+                write!(f, "the host of {node:?} comes back with {what}")
+            }
+            Self::CopiesDisk { node } => write!(f, "somebody makes a copy of the disk of {node:?}"),
+            Self::ReadsIntent { node } => write!(f, "the agent of {node:?} reads the intent"),
+            Self::StartsCutOff { node } => {
+                write!(f, "{node:?} starts as a standby, cut off from its upstream")
+            }
+            Self::FollowsAgain { node } => write!(f, "{node:?} follows its upstream again, which lives"),
+            Self::LeaderChanges => f.write_str("the leader changes: what only it remembered is gone"),
+            Self::Connects { node, to } => write!(f, "{node:?} connects to {to:?}, and tells its position"),
+            Self::WritesHalf { node } => write!(f, "{node:?} writes half of a record"),
+            Self::ReceivesHalf { node, from } => {
+                write!(f, "{node:?} receives half of a record from {from:?} and flushes it")
+            }
+            Self::OverwritesHalf { node, from } => {
+                write!(f, "{node:?} streams anew from {from:?}: half of a record is overwritten")
+            }
+            Self::WritesFloors { node } => write!(f, "a renewal of {node:?} carries the floors to the store"),
+            Self::NotesInFailsafe { node } => {
+                write!(f, "{node:?} does not hear the store: the others note the floors")
+            }
             Self::CopiesStore => f.write_str("somebody makes a copy of the store"),
             Self::PutsBack(stamp) => write!(f, "somebody puts the copy of the store back: {stamp}"),
             Self::Obeys(order) => write!(f, "{:?} obeys: {order}", order.to),
