@@ -30,6 +30,12 @@ pub(super) struct State {
     pub(super) generation: u64,
     /// The agent itself is ending the server: its end is no crash.
     pub(super) expected: bool,
+    /// This agent has ordered this postmaster to be promoted.
+    pub(super) ordered: bool,
+    /// This postmaster was seen in recovery.
+    pub(super) was_standby: bool,
+    /// It left recovery without an order, and is being ended.
+    pub(super) strays: bool,
     /// The probes of this primary.
     pub(super) probe: Probe,
     /// Where this primary's log ended right after its last probe.
@@ -67,6 +73,9 @@ impl Board {
             facts,
             generation: 0,
             expected: false,
+            ordered: false,
+            was_standby: false,
+            strays: false,
             probe: Probe::default(),
             probed: Lsn(0),
             names_proven: None,
@@ -142,6 +151,7 @@ impl State {
     pub(super) fn attached(&mut self, at: Mono) -> u64 {
         self.generation += 1;
         self.expected = false;
+        (self.ordered, self.was_standby, self.strays) = (false, false, false);
         self.probe = Probe::default();
         self.probed = Lsn(0);
         self.names_proven = None;
@@ -236,6 +246,7 @@ impl State {
                 Server::Primary(primary)
             }
             Look::Standby(quick, more) => {
+                self.was_standby = true;
                 self.standby = more.or_else(|| self.standby.take());
                 let Some(more) = self.standby.clone() else { return };
                 self.facts.checksum_failures = more.checksum_failures;
@@ -294,6 +305,7 @@ impl State {
         self.facts.standby_name = promise.standby_name.clone();
         self.facts.unfinished = promise.unfinished;
         self.facts.lost = promise.lost.clone();
+        self.facts.strayed = promise.strayed;
         self.facts.recovery_rate = promise.recovery_rate;
         self.facts.told.clone_from(&promise.upstream);
         self.refresh_memory();
@@ -325,6 +337,11 @@ impl State {
             return None;
         }
         self.confirmed.reached(primary, &self.switches(primary.timeline))
+    }
+
+    /// A recruit is remembered, and it was led to no primary since.
+    pub(super) const fn is_recruit(&self) -> bool {
+        self.promise.recruited.is_some()
     }
 
     /// The history of `timeline` was read.

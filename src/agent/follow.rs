@@ -28,6 +28,12 @@ impl Inner {
         if let Some(unfinished) = self.held().await.unfinished {
             return Err(Unable::Refused(format!("a {unfinished:?} of the data directory has not ended")));
         }
+        if self.board.read(|s| matches!(s.facts.server.value, Server::Down(_))) {
+            self.mind_stray_directory().await?;
+        }
+        if self.held().await.strayed.is_some() {
+            return Err(Unable::Refused("it left recovery without an order: rewind or clone it".into()));
+        }
         match self.board.read(|s| s.facts.server.value.clone()) {
             Server::Primary(_) => {
                 Err(Unable::Refused("the server is a running primary: fence it first".into()))
@@ -94,6 +100,7 @@ impl Inner {
         ];
         self.instance.set(&settings).await?;
         let Some(postmaster) = running else { return Ok(()) };
+        self.keep_only().await;
         if self.held().await.paused.is_some() {
             self.sql().await?.run("SELECT pg_wal_replay_resume()", RELOADED).await?;
             self.remember(|p| p.paused = None).await?;

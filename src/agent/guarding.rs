@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::sleep};
 
 use super::inner::Inner;
 use crate::{
-    guard::{Client, GuardError, Settings},
+    guard::{Client, GuardError, Refused, Settings},
     model::{GuardState, Mono, Server, Stamp, Version},
     postgres::Postmaster,
 };
@@ -35,6 +35,17 @@ pub(super) struct Wish {
     pub(super) started: Option<ServerName>,
 }
 
+/// What a guard has been told by this agent.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    until: Option<(Mono, Stamp)>,
+    kill: Option<Stamp>,
+    /// The server that is to stay in recovery while it is.
+    kept: Option<u32>,
+    /// The interlock segments by which its processes are told.
+    segments: Vec<u32>,
+}
+
 /// Keeps a guard and leads it, for ever.
 pub(super) async fn run(inner: Arc<Inner>, settings: Settings) {
     loop {
@@ -54,17 +65,21 @@ pub(super) async fn run(inner: Arc<Inner>, settings: Settings) {
 async fn lead(inner: &Arc<Inner>, client: &Client) {
     let (mut attached, mut wishes) = (inner.attached.subscribe(), inner.wish.subscribe());
     let (mut facts, mut board) = (client.changes(), inner.board.changes());
-    let mut armed = Wish::default();
-    let mut told = Vec::new();
+    let mut armed = Told::default();
     loop {
         inner.board.update(|s| s.facts.guard = client.facts());
         let postmaster = attached.borrow_and_update().clone();
         if let Some(postmaster) = &postmaster
-            && let Err(error) = follow(inner, client, postmaster, &mut wishes, &mut armed, &mut told).await
+            && let Err(error) = follow(inner, client, postmaster, &mut wishes, &mut armed).await
         {
             tracing::warn!(%error, "the guard was not told");
             sleep(AGAIN / 10).await;
             continue;
+        }
+        let strays =
+            |pid: u32| client.facts().is_some_and(|facts| facts.strayed && facts.postmaster == Some(pid));
+        if postmaster.as_ref().is_some_and(|postmaster| strays(postmaster.pid())) {
+            inner.end_stray("its guard says so");
         }
         let ended = tokio::select! {
             changed = attached.changed() => changed.is_err(),
@@ -83,8 +98,7 @@ async fn follow(
     client: &Client,
     postmaster: &Postmaster,
     wishes: &mut watch::Receiver<Wish>,
-    armed: &mut Wish,
-    told: &mut Vec<u32>,
+    armed: &mut Told,
 ) -> Result<(), GuardError> {
     let pid = postmaster.pid();
     if inner.board.read(|s| s.facts.promise.is_none()) {
@@ -100,10 +114,14 @@ async fn follow(
     }
     // One that has recovered behind its postmaster has another segment, by which its orphans would be told.
     let segments = inner.instance.interlocks(postmaster);
-    if known && *told != segments {
+    if known && armed.segments != segments {
         client.watch(pid, name_of(postmaster)).await?;
     }
-    *told = segments;
+    armed.segments = segments;
+    if armed.kept != Some(pid) && inner.board.read(|s| s.facts.promise.is_some()) && !postmaster.has_exited()
+    {
+        armed.kept = keep(client).await?.then_some(pid);
+    }
     let wish = *wishes.borrow_and_update();
     if let Some(stamp) = wish.kill.filter(|_| armed.kill != wish.kill) {
         client.kill(term(stamp)).await?;
@@ -120,6 +138,21 @@ async fn follow(
         close(inner, client, pid, known, wish.started == Some((pid, name_of(postmaster)))).await?;
     }
     Ok(())
+}
+
+/// A guard that outlived a member of an earlier release may not know how: it is replaced by one of this release, unless a
+/// server is armed. False: another one is to be told.
+async fn keep(client: &Client) -> Result<bool, GuardError> {
+    match client.keep().await {
+        Err(GuardError::Refused(Refused::Unknown)) => {
+            tracing::warn!(
+                "the running guard is of an earlier release, and does not watch over a standby's recovery"
+            );
+            // Replaced, it is told when it says its first word; one that stays would refuse again.
+            client.replace().await.map(|replaced| !replaced)
+        }
+        kept => kept.map(|_| true),
+    }
 }
 
 /// A primary whose right nobody has confirmed yet in this agent's life.
@@ -180,6 +213,36 @@ impl Inner {
         }
         client.arm(until, term(stamp)).await.map_err(unable)?;
         Ok(())
+    }
+
+    /// Waits until there is a guard, for a server that is about to be promoted: only what is armed may leave recovery.
+    pub(super) async fn await_guard(&self) -> Result<(), super::orders::Unable> {
+        if self.serving.guard.is_none() {
+            return Ok(());
+        }
+        let mut guard = self.guard.subscribe();
+        let there = tokio::time::timeout(AGAIN, guard.wait_for(Option::is_some)).await;
+        match there {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(super::orders::Unable::Failed(
+                "there is no guard beside the server, so it is not promoted".into(),
+            )),
+        }
+    }
+
+    /// A standby that is led elsewhere needs no right to serve: a lease that was taken for a promotion that did not come about
+    /// must not freeze it. Its recovery is kept as before.
+    pub(super) async fn keep_only(&self) {
+        self.board.update(|s| s.ordered = false);
+        let Some(client) = self.guard.borrow().clone() else { return };
+        let armed = client.facts().filter(|facts| facts.state == GuardState::Armed);
+        let Some(stamp) = armed.and_then(|facts| facts.stamp) else { return };
+        if let Err(error) = client.disarm(term(stamp)).await {
+            tracing::warn!(%error, "the guard of a standby stays armed");
+        }
+        if let Err(error) = client.keep().await {
+            tracing::warn!(%error, "the guard does not keep this standby in recovery");
+        }
     }
 
     /// Nobody takes this server's place without a person: the guard leaves it alone.

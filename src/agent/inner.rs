@@ -125,6 +125,8 @@ impl Inner {
             job: None,
             failed: Vec::new(),
             lost: None,
+            strayed: None,
+            hindrances: Vec::new(),
             rescued: None,
             app: None,
         };

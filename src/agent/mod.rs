@@ -8,6 +8,7 @@ mod fence;
 mod floors;
 mod follow;
 mod guarding;
+mod hindrances;
 mod inner;
 mod memory;
 mod meter;
@@ -24,6 +25,7 @@ mod right;
 mod slots;
 mod space;
 mod start;
+mod stray;
 mod tail;
 mod trust;
 mod vouch;
@@ -77,6 +79,7 @@ impl Agent {
             tokio::spawn(right::run(Arc::clone(&inner))),
             tokio::spawn(space::run(Arc::clone(&inner))),
             tokio::spawn(trust::run(Arc::clone(&inner))),
+            tokio::spawn(hindrances::run(Arc::clone(&inner))),
         ];
         if let Some(guard) = inner.serving.guard.clone() {
             tasks.push(tokio::spawn(guarding::run(Arc::clone(&inner), guard)));

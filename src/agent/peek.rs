@@ -21,6 +21,8 @@ pub(super) struct Peek {
     pub(super) system: SystemId,
     /// It was shut down in order, as a primary or as a standby.
     pub(super) clean: bool,
+    /// It is, or was when it ended, in archive recovery: a standby's.
+    pub(super) in_recovery: bool,
     /// The redo point of its last checkpoint.
     pub(super) redo: Lsn,
 }
@@ -39,8 +41,9 @@ pub(super) fn control(data_dir: &Path) -> io::Result<Option<Peek>> {
 fn parse(head: &[u8; HEAD]) -> Peek {
     let state = head[16..20].try_into().map_or(0, u32::from_ne_bytes);
     let long = |at: usize| head[at..at + 8].try_into().map_or(0, u64::from_ne_bytes);
-    // DB_SHUTDOWNED and DB_SHUTDOWNED_IN_RECOVERY.
-    Peek { system: SystemId(long(0)), clean: matches!(state, 1 | 2), redo: Lsn(long(40)) }
+    // DB_SHUTDOWNED and DB_SHUTDOWNED_IN_RECOVERY; the latter and DB_IN_ARCHIVE_RECOVERY.
+    let (clean, in_recovery) = (matches!(state, 1 | 2), matches!(state, 2 | 5));
+    Peek { system: SystemId(long(0)), clean, in_recovery, redo: Lsn(long(40)) }
 }
 
 #[cfg(test)]
@@ -53,9 +56,12 @@ mod tests {
         head[..8].copy_from_slice(&7_u64.to_ne_bytes());
         head[16..20].copy_from_slice(&1_u32.to_ne_bytes());
         head[40..].copy_from_slice(&9_u64.to_ne_bytes());
-        assert_eq!(parse(&head), Peek { system: SystemId(7), clean: true, redo: Lsn(9) });
+        let expected = Peek { system: SystemId(7), clean: true, in_recovery: false, redo: Lsn(9) };
+        assert_eq!(parse(&head), expected);
         head[16..20].copy_from_slice(&6_u32.to_ne_bytes());
-        assert!(!parse(&head).clean, "in production");
+        assert!(!parse(&head).clean && !parse(&head).in_recovery, "in production");
+        head[16..20].copy_from_slice(&5_u32.to_ne_bytes());
+        assert!(!parse(&head).clean && parse(&head).in_recovery, "a standby");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::AgentError;
-use crate::model::{LostTail, NodeId, Stamp, StandbyName, SystemId, Unfinished, Upstream};
+use crate::model::{LostTail, NodeId, Stamp, StandbyName, Stray, SystemId, Unfinished, Upstream};
 
 const FILE: &str = "promise.json";
 const LOCK: &str = "agent.lock";
@@ -41,6 +41,9 @@ pub(super) struct Promise {
     pub(super) upstream: Option<Upstream>,
     /// What the last rewind or clone gave up.
     pub(super) lost: Option<LostTail>,
+    /// It left recovery without an order, and has not been rewound or cloned since.
+    #[serde(default)]
+    pub(super) strayed: Option<Stray>,
     /// WAL that its crash recovery replayed in a second, when it last had much to replay.
     #[serde(default)]
     pub(super) recovery_rate: Option<u64>,
@@ -140,6 +143,7 @@ impl Promise {
             paused: None,
             upstream: None,
             lost: None,
+            strayed: None,
             recovery_rate: None,
             admitted: None,
             vouched: None,

@@ -51,6 +51,7 @@ impl Inner {
         }
         self.keep_word(stamp).await?;
         let postmaster = self.running_standby()?;
+        self.await_guard().await?;
         let (claimed, ()) = tokio::join!(self.claim(stamp), self.make_first_slots(slots));
         claimed?;
         // Inherited names may name itself; nothing leads it anywhere any more.
@@ -69,6 +70,7 @@ impl Inner {
             p.upstream = None;
             p.paused = None;
         });
+        self.board.update(|s| s.ordered = true);
         let promotion = promote(&self.instance, &postmaster, self.writable(), PROMOTION);
         let (promoted, kept) = tokio::join!(promotion, kept);
         promoted.map_err(|e| Unable::Failed(e.to_string()))?;
@@ -212,7 +214,7 @@ impl Inner {
             if !p.primary_since.is_some_and(|s| s.same_epoch(stamp)) {
                 p.primary_since = Some(stamp);
             }
-            (p.recruited, p.upstream, p.paused) = (None, None, None);
+            (p.recruited, p.upstream, p.paused, p.strayed) = (None, None, None, None);
         })
         .await
     }

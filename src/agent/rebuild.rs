@@ -30,7 +30,7 @@ impl Inner {
                 return Err(Unable::Failed(error.to_string()));
             }
         }
-        self.remember(|p| p.unfinished = None).await?;
+        self.remember(|p| (p.unfinished, p.strayed) = (None, None)).await?;
         self.follow(stamp, upstream).await
     }
 
@@ -68,7 +68,7 @@ impl Inner {
             _ => return Err(Unable::Failed("the clone has no control file that can be read".into())),
         };
         self.remember(move |p| {
-            p.unfinished = None;
+            (p.unfinished, p.strayed) = (None, None);
             p.primary_since = None;
             p.system = Some(system);
         })

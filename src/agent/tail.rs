@@ -32,21 +32,52 @@ impl Inner {
     ) -> Result<(), Unable> {
         let held = self.held().await;
         // A directory that a rewind has begun to change was saved before that.
-        let (Some(switch), None) = (switch, held.unfinished) else { return Ok(()) };
-        self.job(Some("saving what it had beyond the switch".into()));
-        let was_primary = held.primary_since.is_some();
-        let lost = match self.range(upstream, switch, was_primary).await? {
+        if held.unfinished.is_some() {
+            return Ok(());
+        }
+        let strayed = held.strayed.is_some();
+        let (range, wrote) = match switch {
+            _ if strayed => {
+                self.job(Some("saving what it wrote since it left recovery".into()));
+                (self.range_of_stray().await?, true)
+            }
+            Some(switch) => {
+                self.job(Some("saving what it had beyond the switch".into()));
+                let was_primary = held.primary_since.is_some();
+                (self.range(upstream, switch, was_primary).await?, was_primary)
+            }
+            None => return Ok(()),
+        };
+        let lost = match range {
+            // That nothing was written is told too.
+            Range::Nothing if strayed => LostTail { under: stamp, ..LostTail::default() },
             Range::Nothing => return Ok(()),
-            Range::Gone(_) if !was_primary => return Ok(()),
+            Range::Gone(_) if !wrote => return Ok(()),
             Range::Gone(why) => LostTail { under: stamp, unknown: Some(why), ..LostTail::default() },
             Range::From(timeline, from, wider) => {
                 self.salvage(stamp, upstream, (timeline, from), wider).await?
             }
         };
+        let lost = LostTail { stray: held.strayed.map(|stray| stray.at), ..lost };
         if let Some(why) = &lost.unknown {
             tracing::warn!(%why, "what was lost is not known");
         }
         self.remember(move |p| p.lost = Some(lost)).await
+    }
+
+    /// A standby that left recovery wrote on a timeline of its own, from where its history says that it left the primary's.
+    async fn range_of_stray(&self) -> Result<Range, Unable> {
+        let timeline = match self.instance.wal_timeline().await {
+            Ok(timeline) => timeline,
+            Err(PgError::WalGone(why)) => return Ok(Range::Gone(why)),
+            Err(error) => return Err(error.into()),
+        };
+        if timeline <= Timeline(1) {
+            // It ended before it had begun one.
+            return Ok(Range::Nothing);
+        }
+        let history = self.instance.history(timeline).await?;
+        Ok(history.last().map_or(Range::Nothing, |left| Range::From(timeline, left.at, None)))
     }
 
     /// Where what this server may have of its own begins.

@@ -164,7 +164,10 @@ impl Inner {
     ///
     /// Tried again for as long as that server is the last one: without the end of its WAL nobody may be promoted in
     /// its place, nor it be started again.
-    pub(super) async fn read_remains(&self, generation: u64) {
+    pub(super) async fn read_remains(self: &Arc<Self>, generation: u64) {
+        if let Err(unable) = self.mind_stray_directory().await {
+            tracing::warn!(?unable, "cannot tell whether this server left recovery");
+        }
         let unread = |s: &State| {
             s.generation == generation
                 && matches!(&s.facts.server.value, Server::Down(down) if down.wal_end.is_none())
@@ -278,6 +281,7 @@ async fn look_on(inner: &Arc<Inner>) -> SqlError {
         if let Err(error) = inner.look(count.is_multiple_of(FULL_EVERY)).await {
             return error;
         }
+        inner.mind_stray();
         if count.is_multiple_of(FULL_EVERY) {
             inner.forget_former_term().await;
             inner.note_server();

@@ -88,6 +88,17 @@ async fn switchover(State(shared): State<Shared>, body: Body) -> Result<Response
         Some(at) => RequestKind::Schedule { to, at },
         None => RequestKind::Switchover { to },
     };
+    if dry_run {
+        leads(&snapshot)?;
+        // What does not stand in the way of it, and would be felt after it: either node is the standby of one of two hand-overs.
+        let notes: Vec<String> = snapshot
+            .nodes
+            .iter()
+            .flat_map(|status| status.hindrances.iter().map(|said| format!("{}: {said}", status.node)))
+            .collect();
+        let body = json!({ "blockers": shared.console.blockers(&kind), "notes": notes });
+        return Ok(error::json(StatusCode::OK, &body));
+    }
     ask(&shared, &snapshot, kind, dry_run)
 }
 

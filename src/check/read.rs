@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use super::{Certificate, HbaRule, Role, Seen, expiry};
-use crate::postgres::{Psql, PsqlError};
+use crate::{
+    model::Hindrance,
+    postgres::{HINDRANCES, Psql, PsqlError, worth_telling},
+};
 
 /// More databases than this are not entered to look for extensions.
 const DATABASES: usize = 100;
@@ -44,6 +47,7 @@ pub async fn read(psql: &Psql, conninfo: &str, replication: &str) -> Result<Seen
     let mut seen: Seen = serde_json::from_str(&answer).map_err(|error| Unread::Answer(error.to_string()))?;
     seen.clock = clock(psql, conninfo).await;
     seen.hba = hba(psql, conninfo).await;
+    seen.hindrances = hindrances(psql, conninfo).await;
     seen.certificate = certificate(psql, conninfo, &seen).await;
     let names: Vec<String> = seen.databases.iter().map(|db| db.name.clone()).take(DATABASES).collect();
     for name in names {
@@ -79,6 +83,7 @@ SELECT json_build_object(
    OR coalesce(current_setting('recovery_target_name', true), '') <> ''
    OR coalesce(current_setting('recovery_target_time', true), '') <> ''
    OR coalesce(current_setting('recovery_target_xid', true), '') <> ''),
+ 'paused', CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() <> 'not paused' ELSE false END,
  'asked_as', current_user, 'superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
  'lacks', (SELECT coalesce(json_agg(sql), '[]') FROM (
    SELECT format('GRANT %s TO %I', r, current_user) AS sql
@@ -144,6 +149,17 @@ async fn clock(psql: &Psql, conninfo: &str) -> Option<(f64, f64)> {
 )]
 fn started() -> Instant {
     Instant::now()
+}
+
+async fn hindrances(psql: &Psql, conninfo: &str) -> Option<Vec<Hindrance>> {
+    let sql = format!(
+        "SET search_path = pg_catalog;
+         SELECT coalesce(json_agg(row_to_json(h)), '[]') FROM (SELECT name AS setting, value, file, in_force FROM ({HINDRANCES}) AS n \
+         UNION ALL SELECT 'recovery.signal', '', current_setting('data_directory'), false \
+           WHERE (pg_stat_file('recovery.signal', true)).modification IS NOT NULL) AS h;"
+    );
+    let found: Vec<Hindrance> = serde_json::from_str(&psql.ask(conninfo, &sql).await.ok()?).ok()?;
+    Some(worth_telling(found))
 }
 
 async fn hba(psql: &Psql, conninfo: &str) -> Option<Vec<HbaRule>> {

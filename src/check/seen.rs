@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::model::Hindrance;
+
 /// A node.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -24,6 +26,10 @@ pub struct Seen {
     pub receiving: bool,
     /// A backup is being restored, or the recovery ends at a target: this is no standby.
     pub restoring: bool,
+    /// Its replay is paused.
+    pub paused: bool,
+    /// What would end its recovery, or hold it up. None: it could not be read.
+    pub hindrances: Option<Vec<Hindrance>>,
     /// As whom it was asked.
     pub asked_as: String,
     /// That role is a superuser.
@@ -80,6 +86,14 @@ pub struct Setting {
     pub source: String,
     /// A new value waits for a restart.
     pub pending: bool,
+}
+
+impl Setting {
+    /// It asks for nothing: empty, or what it is when nobody sets it.
+    #[must_use]
+    pub fn is_unset(&self) -> bool {
+        ["", "latest", "pause", "0"].contains(&self.value.as_str())
+    }
 }
 
 /// A database.

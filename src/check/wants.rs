@@ -27,6 +27,7 @@ pub fn wants(seen: &Seen, wanted: &Wanted) -> Vec<Line> {
     durability(seen, &mut lines);
     roles(seen, wanted, &mut lines);
     becomes_ours(seen, &mut lines);
+    recovery(seen, &mut lines);
     state(seen, wanted, &mut lines);
     lines.into_iter().map(|line| line.about(About::Here)).collect()
 }
@@ -131,6 +132,33 @@ fn becomes_ours(seen: &Seen, lines: &mut Vec<Line>) {
     if !waiting.is_empty() {
         let why = "was changed in a file and waits for a restart: the next failover or restart brings it into force";
         lines.push(Line::new(Severity::Notice, "pending restart", (waiting.join(", "), "none"), why));
+    }
+}
+
+/// What would end a standby's recovery, or hold it up: also on a primary, which becomes a standby in its turn.
+fn recovery(seen: &Seen, lines: &mut Vec<Line>) {
+    for one in seen.hindrances.iter().flatten() {
+        let in_force = seen.in_recovery && one.in_force;
+        let severity = match one.setting.as_str() {
+            _ if !in_force => Severity::Notice,
+            "recovery_min_apply_delay" | "promote_trigger_file" => Severity::Reload,
+            _ => Severity::Restart,
+        };
+        let place = one.file.as_ref().map_or_else(String::new, |file| format!(" in {file}"));
+        let here =
+            if one.value.is_empty() { format!("there{place}") } else { format!("{}{place}", one.value) };
+        let what = one.setting.as_str();
+        lines.push(Line::new(
+            severity,
+            what,
+            (here, "not set".to_owned()),
+            one.consequence(seen.in_recovery),
+        ));
+    }
+    if seen.paused {
+        let why = "it receives WAL and does not replay it, so it is not promoted: SELECT pg_wal_replay_resume(). Its log says \
+                   so where PostgreSQL paused itself, because a setting is lower than on the primary";
+        lines.push(Line::new(Severity::Reload, "replay", ("paused", "running"), why));
     }
 }
 

@@ -38,6 +38,11 @@ pub(super) fn blockers(answer: &Value) -> Vec<&str> {
     answer["blockers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
+/// What a dry run says beside: nothing of it stands in the way.
+pub(super) fn notes(answer: &Value) -> Vec<&str> {
+    answer["notes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
 /// What to say of blockers, if there are any.
 pub(super) fn blocked(blockers: &[&str], what: &str) -> Option<Failure> {
     if blockers.is_empty() {

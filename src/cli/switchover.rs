@@ -98,8 +98,11 @@ async fn dry_run(args: &SwitchoverArgs, member: &mut Member) -> Result<Exit, Fai
     let answer = ask_blockers(args, member).await?;
     let blockers = operation::blockers(&answer);
     if args.json {
-        output::data(&json!({ "blockers": blockers }).to_string())?;
+        output::data(&json!({ "blockers": blockers, "notes": operation::notes(&answer) }).to_string())?;
         return Ok(if blockers.is_empty() { Exit::Done } else { Exit::Refused });
+    }
+    for note in operation::notes(&answer) {
+        output::talk(&format!("note: {note}"));
     }
     if let Some(refusal) = operation::blocked(&blockers, "a switchover is not possible now:") {
         return Err(refusal);

@@ -12,7 +12,8 @@ pub(super) struct Unread(Vec<Incident>);
 impl Unread {
     /// Notes a failover whose loss is not known yet.
     pub(super) fn note(&mut self, closed: &Incident) {
-        if closed.kind == IncidentKind::Failover && !is_recorded(closed) {
+        let loses = matches!(closed.kind, IncidentKind::Failover | IncidentKind::LeftRecovery);
+        if loses && !is_recorded(closed) {
             self.0.push(closed.clone());
             self.0.drain(..self.0.len().saturating_sub(KEPT));
         }
@@ -76,7 +77,10 @@ const fn is_recorded(incident: &Incident) -> bool {
 fn tells(incident: &mut Incident, agent: &AgentFacts) -> bool {
     let streams = matches!(&agent.server.value, Server::Standby(standby) if standby.streaming);
     let same = incident.from_name.as_ref().is_none_or(|name| *name == agent.standby_name);
-    match agent.lost.as_ref().filter(|lost| lost.under.epoch >= incident.epoch) {
+    if incident.kind == IncidentKind::LeftRecovery {
+        return stray_tells(incident, agent);
+    }
+    match agent.lost.as_ref().filter(|lost| lost.under.epoch >= incident.epoch && lost.stray.is_none()) {
         Some(lost) => note(incident, lost),
         // It streams from the new primary without having been rewound or cloned: it had nothing of its own.
         None if streams && same => {
@@ -86,6 +90,19 @@ fn tells(incident: &mut Incident, agent: &AgentFacts) -> bool {
         None if streams => {
             incident.rpo.lost_unknown =
                 Some("the node came back with another data directory, and its own was not read".into());
+        }
+        None => {}
+    }
+    is_recorded(incident)
+}
+
+/// What a standby wrote after it had left recovery: known when it gave that up.
+fn stray_tells(incident: &mut Incident, agent: &AgentFacts) -> bool {
+    match agent.lost.as_ref().filter(|lost| lost.stray == Some(incident.started_at)) {
+        Some(lost) => note(incident, lost),
+        None if agent.strayed.is_none_or(|stray| stray.at != incident.started_at) => {
+            let why = "the node follows again, and does not tell what it wrote after it had left recovery";
+            incident.rpo.lost_unknown = Some(why.into());
         }
         None => {}
     }

@@ -15,6 +15,7 @@ mod remembered;
 mod sampler;
 mod show;
 mod store_leader;
+mod strays;
 mod track;
 mod watch;
 mod world;
@@ -305,6 +306,9 @@ impl Controller {
     fn record(&mut self) {
         let Some(leading) = self.world.leading.clone() else { return };
         for incident in self.tracker.completed() {
+            if self.last_incident.as_ref().is_some_and(|last| last.id == incident.id) {
+                self.last_incident = Some(incident.clone());
+            }
             self.recorder.save(leading.leadership.clone(), incident);
         }
         for incident in self.tracker.changed() {

@@ -3,8 +3,8 @@
 use super::{Deps, world::World};
 use crate::{
     model::{
-        AgentFacts, AppStatus, EndpointStatus, FindingText, Incident, Intent, Mono, NodeId, NodeStatus,
-        Operation, Role, RpoStatus, Server, Snapshot, Stamp, View,
+        AgentFacts, AppStatus, EndpointStatus, FindingText, Hindrance, Incident, Intent, Mono, NodeId,
+        NodeStatus, Operation, Role, RpoStatus, Server, Snapshot, Stamp, View,
     },
     planner::{self, Plan},
 };
@@ -111,6 +111,10 @@ fn node_status(
         replay_bytes: if standby { lsn.and_then(|lsn| Some(lsn.bytes_since(replayed?))) } else { None },
         disk_free_bytes: fresh.and_then(|agent| agent.disk_free),
         guard: fresh.and_then(|agent| agent.guard).map(|guard| guard.in_words(now)),
+        hindrances: agent.map_or_else(Vec::new, |agent| {
+            let sentence = |one: &Hindrance| format!("{}: {}", one.named(), one.consequence(standby));
+            agent.hindrances.iter().map(sentence).collect()
+        }),
         promise: agent.and_then(|agent| agent.promise),
         job: agent.and_then(|agent| agent.job.clone()),
         error: agent.and_then(|agent| agent.failed.last().map(|(what, why)| format!("{what}: {why}"))),

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::losses::{self, Unread};
+use super::{
+    losses::{self, Unread},
+    strays::Strays,
+};
 use crate::{
     model::{
         Cause, Command, EndpointFacts, EndpointKind, Incident, IncidentId, IncidentKind, Intent, LiveRpo,
@@ -29,6 +32,7 @@ pub(super) struct Tracker {
     /// What was open when leadership was lost. A store that was away took no record of what was reached last.
     interrupted: Option<Incident>,
     unread: Unread,
+    strays: Strays,
     /// Those of them that are complete now, and not recorded yet.
     read: Vec<Incident>,
     /// States that are not recorded yet; of one incident the last counts.
@@ -50,6 +54,7 @@ impl Tracker {
             open: None,
             interrupted: None,
             unread: Unread::default(),
+            strays: Strays::default(),
             read: Vec::new(),
             pending: Vec::new(),
             recorded: None,
@@ -67,6 +72,7 @@ impl Tracker {
         self.interrupted = self.open.take().or(self.interrupted.take());
         self.recorded = None;
         self.unread.forget();
+        self.strays.forget();
         self.read.clear();
         self.pending.clear();
     }
@@ -76,7 +82,12 @@ impl Tracker {
     /// have been that leader, and know of more.
     pub(super) fn take_up(&mut self, past: &[Incident]) {
         past.iter().filter(|incident| incident.closed).for_each(|incident| self.unread.note(incident));
-        if let Some(incident) = past.last().filter(|incident| !incident.closed && self.open.is_none()) {
+        self.strays.take_up(past);
+        // A standby that left recovery meanwhile is recorded beside what goes on.
+        let of_service = |incident: &&Incident| incident.kind != IncidentKind::LeftRecovery;
+        if let Some(incident) =
+            past.iter().rev().find(of_service).filter(|incident| !incident.closed && self.open.is_none())
+        {
             self.recorded = Some(incident.clone());
             let mut open = incident.clone();
             if let Some(known) = self.interrupted.take().filter(|known| known.id == open.id) {
@@ -275,6 +286,10 @@ impl Tracker {
             return;
         }
         let Some(intent) = &view.intent else { return };
+        for stray in self.strays.found(view, &self.node, self.objectives) {
+            self.unread.note(&stray);
+            self.pending.push(stray);
+        }
         self.read.extend(self.unread.read(view, self.open.as_ref()));
         self.found_under_way(intent, view, now);
         self.restart_in_place(intent, view, plan, now);
@@ -285,6 +300,8 @@ impl Tracker {
             IncidentKind::Failover | IncidentKind::Switchover | IncidentKind::Restart => {
                 progress(incident, reached, intent, now)
             }
+            // It is recorded as one that has ended.
+            IncidentKind::LeftRecovery => {}
         }
         note_rescue(incident, intent, view, now);
         let repointing = note_repoints(incident, view, intent);
@@ -403,7 +420,10 @@ fn longest_gap_ms(incident: &Incident, view: &View) -> Option<f64> {
     let (onset, to) = (incident.at(MarkName::Onset)?, incident.to.as_ref()?);
     let kind = match incident.kind {
         IncidentKind::AppFailover => EndpointKind::App,
-        IncidentKind::Failover | IncidentKind::Switchover | IncidentKind::Restart => EndpointKind::Primary,
+        IncidentKind::Failover
+        | IncidentKind::Switchover
+        | IncidentKind::Restart
+        | IncidentKind::LeftRecovery => EndpointKind::Primary,
     };
     let facts = view.nodes.values().flat_map(|node| node.endpoints.values()).map(|seen| &seen.value);
     let in_use = |facts: &&EndpointFacts| {

@@ -19,6 +19,7 @@ pub(super) fn node(name: &str, role: Role, lag: Option<u64>) -> NodeStatus {
         replay_bytes: lag.map(|_| 0),
         disk_free_bytes: None,
         guard: None,
+        hindrances: Vec::new(),
         promise: None,
         job: None,
         error: None,

@@ -91,6 +91,15 @@ impl Client {
         self.ask(Ask::Arm { deadline, stamp }).await
     }
 
+    /// While the server is in recovery, only a deadline that runs lets it leave that: without one it is frozen at that moment,
+    /// and stays so until its end. Holds until the server ends or is disarmed.
+    ///
+    /// # Errors
+    /// [`GuardError`]; `Unknown` from a guard of an earlier release, which cannot.
+    pub async fn keep(&self) -> Result<GuardFacts, GuardError> {
+        self.ask(Ask::Keep).await
+    }
+
     /// The server needs no right to serve: it is no primary, or nobody may take its place without a person.
     ///
     /// # Errors
@@ -106,6 +115,19 @@ impl Client {
     /// [`GuardError`]
     pub async fn kill(&self, stamp: Stamp) -> Result<GuardFacts, GuardError> {
         self.ask(Ask::Kill { stamp }).await
+    }
+
+    /// Ends the guard, so that this connection starts another one in its place. One that has armed a server stays:
+    /// False.
+    ///
+    /// # Errors
+    /// [`GuardError`]
+    pub async fn replace(&self) -> Result<bool, GuardError> {
+        match self.ask(Ask::Quit).await {
+            Ok(_) => Ok(true),
+            Err(GuardError::Refused(Refused::Guarding)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Ends the guard, and this connection with it.

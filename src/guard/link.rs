@@ -31,6 +31,8 @@ pub(super) struct Request {
 struct Wanted {
     watch: Option<Ask>,
     arm: Option<Ask>,
+    /// The server is to stay in recovery.
+    keep: bool,
     /// The highest stamp of a kill, so that a new guard refuses what is lower.
     killed: Option<Stamp>,
 }
@@ -39,9 +41,12 @@ impl Wanted {
     /// Notes what the guard has taken.
     fn note(&mut self, ask: Ask) {
         match ask {
-            Ask::Watch { .. } if self.watch != Some(ask) => (self.watch, self.arm) = (Some(ask), None),
+            Ask::Watch { .. } if self.watch != Some(ask) => {
+                (self.watch, self.arm, self.keep) = (Some(ask), None, false);
+            }
+            Ask::Keep => self.keep = true,
             Ask::Arm { .. } => self.arm = Some(ask),
-            Ask::Disarm { .. } => self.arm = None,
+            Ask::Disarm { .. } => (self.arm, self.keep) = (None, false),
             Ask::Kill { stamp } => (self.killed, self.arm) = (Some(stamp), None),
             Ask::Watch { .. } | Ask::Hello { .. } | Ask::Quit => {}
         }
@@ -50,7 +55,8 @@ impl Wanted {
     fn all(&self) -> impl Iterator<Item = Ask> {
         // A kill before there is a server kills nothing, and is remembered.
         let killed = self.killed.map(|stamp| Ask::Kill { stamp });
-        [killed, self.watch, self.arm].into_iter().flatten()
+        // Armed first: a promotion that was ordered may be ending at this moment.
+        [killed, self.watch, self.arm, self.keep.then_some(Ask::Keep)].into_iter().flatten()
     }
 }
 

@@ -3,7 +3,8 @@
 //! A small process of its own, [`run`], one per PostgreSQL. The agent hands it each new deadline through [`Client`];
 //! when one passes without a later one, the guard freezes every process of the server, and kills them after
 //! `freeze_max` or when it is told that a higher epoch is known. Nothing but a message moves the deadline: not the end
-//! of a connection, nor of the agent.
+//! of a connection, nor of the agent. Beside a standby it is on duty as well: a server that leaves recovery without such a
+//! deadline is frozen at once, and for good.
 //!
 //! It decides nothing. What it does when is `rule.rs`, without I/O; how a server is frozen is `target.rs`. From deadline
 //! to frozen it allocates nothing and touches no file system but `/proc` and the control group.
@@ -14,6 +15,7 @@ mod family;
 mod link;
 mod peers;
 mod posture;
+mod recovery;
 mod rule;
 mod run;
 mod segments;

@@ -55,6 +55,10 @@ pub(super) struct Rule {
     fencing: Option<Mono>,
     /// A server is guarded, and has not ended.
     watching: bool,
+    /// Nobody but Locum ends the server's recovery.
+    pub(super) kept: bool,
+    /// The server left recovery without a deadline that ran: nothing lets it go on.
+    pub(super) strayed: bool,
     pub(super) freeze_max: Duration,
     pub(super) enforce: bool,
 }
@@ -69,6 +73,8 @@ impl Rule {
             armed: None,
             fencing: None,
             watching: false,
+            kept: false,
+            strayed: false,
             freeze_max,
             enforce,
         }
@@ -77,6 +83,7 @@ impl Rule {
     /// Another server is guarded from now on. `frozen`: it stands still already, by a guard before this one.
     pub(super) fn watch(&mut self, frozen: bool, now: Mono) {
         self.watching = true;
+        (self.kept, self.strayed) = (false, false);
         self.clear();
         self.enter(if frozen { GuardState::Frozen } else { GuardState::Off }, now);
         self.fencing = frozen.then_some(now);
@@ -91,7 +98,8 @@ impl Rule {
         if self.state == GuardState::Killed && self.enforce {
             return Err(Refused::Killed);
         }
-        if self.fencing.is_some() && self.armed.is_some_and(|armed| !armed.same_epoch(stamp)) {
+        let of_another = self.armed.is_some_and(|armed| !armed.same_epoch(stamp));
+        if self.fencing.is_some() && (of_another || self.strayed && self.enforce) {
             return Err(Refused::Frozen);
         }
         self.stamp = Some(stamp);
@@ -111,13 +119,34 @@ impl Rule {
         Ok(None)
     }
 
-    /// The server needs no right to serve any more, or a person answers for it.
+    /// While the server is in recovery, only a deadline that runs lets it leave that.
+    pub(super) fn keep(&mut self) -> Result<(), Refused> {
+        self.kept = self.watching;
+        if self.watching { Ok(()) } else { Err(Refused::NoServer) }
+    }
+
+    /// The server was in recovery, and is not any more. With a deadline that runs it was promoted as it was ordered; without
+    /// one nobody who may said so, whatever did it.
+    pub(super) fn left_recovery(&mut self, now: Mono) -> Option<Effect> {
+        let ordered = self.state == GuardState::Armed && self.deadline.is_some_and(|deadline| now < deadline);
+        let stops = self.fencing.is_some() || self.state == GuardState::Killed;
+        if !self.kept || !self.watching || ordered || stops {
+            return None;
+        }
+        self.strayed = true;
+        self.fencing = Some(now);
+        self.enter(GuardState::Armed, now);
+        Some(Effect::Freeze)
+    }
+
+    /// The server needs no right to serve any more, or a person answers for it: also for its recovery.
     pub(super) fn disarm(&mut self, stamp: Stamp, now: Mono) -> Result<(), Refused> {
         self.admits(stamp)?;
         if self.fencing.is_some() && self.enforce {
             return Err(Refused::Frozen);
         }
         self.stamp = Some(stamp);
+        self.kept = false;
         if self.state != GuardState::Killed || !self.enforce {
             self.clear();
             self.enter(GuardState::Off, now);
@@ -161,6 +190,7 @@ impl Rule {
     /// The postmaster has ended.
     pub(super) fn ended(&mut self, now: Mono) {
         self.watching = false;
+        self.kept = false;
         self.clear();
         if self.state != GuardState::Killed {
             self.enter(GuardState::Off, now);
@@ -340,6 +370,58 @@ mod tests {
         let mut thawed = rule;
         assert_eq!(thawed.arm(Mono(500), stamp(5, 1), Mono(20)), Ok(Some(Effect::Thaw)));
         assert_eq!(rule.due(Mono(1_010)), Some(Effect::Kill));
+    }
+
+    /// Beside a standby, in epoch 5, with nothing to be armed for.
+    fn kept() -> Rule {
+        let mut rule = Rule::new(FREEZE_MAX, true, Mono(0));
+        rule.watch(false, Mono(0));
+        rule.keep().expect("a server");
+        rule
+    }
+
+    #[test]
+    fn who_leaves_recovery_unasked_is_frozen_at_once_and_never_let_go() {
+        let mut rule = kept();
+        assert_eq!(rule.left_recovery(Mono(50)), Some(Effect::Freeze));
+        assert!(rule.is_freezing() && rule.strayed);
+        rule.frozen(Mono(51));
+        assert_eq!(rule.arm(Mono(900), stamp(5, 1), Mono(52)), Err(Refused::Frozen));
+        assert_eq!(rule.disarm(stamp(5, 1), Mono(52)), Err(Refused::Frozen));
+        assert_eq!((rule.next(), rule.due(Mono(1_050))), (Some(Mono(1_050)), Some(Effect::Kill)));
+        rule.watch(false, Mono(1_100));
+        assert!(!rule.strayed, "that was another server");
+    }
+
+    #[test]
+    fn a_promotion_under_a_lease_that_runs_is_an_ordered_one() {
+        let mut rule = kept();
+        rule.arm(Mono(100), stamp(5, 1), Mono(1)).expect("a lease");
+        assert_eq!((rule.left_recovery(Mono(99)), rule.strayed), (None, false));
+        assert_eq!(rule.due(Mono(100)), Some(Effect::Freeze), "its lease binds it as before");
+    }
+
+    #[test]
+    fn a_lease_that_ran_out_in_mid_promotion_freezes_before_recovery_ends_and_after() {
+        let mut early = kept();
+        early.arm(Mono(100), stamp(5, 1), Mono(1)).expect("a lease");
+        assert_eq!(early.due(Mono(100)), Some(Effect::Freeze), "still in recovery");
+        assert_eq!((early.left_recovery(Mono(101)), early.is_freezing()), (None, true));
+        // Both at once: that recovery has ended is seen first.
+        let mut late = kept();
+        late.arm(Mono(100), stamp(5, 1), Mono(1)).expect("a lease");
+        assert_eq!(late.left_recovery(Mono(100)), Some(Effect::Freeze));
+    }
+
+    #[test]
+    fn what_a_person_answers_for_may_leave_recovery() {
+        let mut rule = kept();
+        rule.disarm(stamp(5, 1), Mono(5)).expect("nothing is frozen");
+        assert_eq!(rule.left_recovery(Mono(50)), None);
+        let mut unknown = Rule::new(FREEZE_MAX, true, Mono(0));
+        assert_eq!(unknown.keep(), Err(Refused::NoServer));
+        unknown.watch(false, Mono(0));
+        assert_eq!(unknown.left_recovery(Mono(50)), None, "nobody said that it is Locum's");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::{
     family::Proc,
     peers::{Heard, PEERS, Peer},
     posture::Posture,
+    recovery::Recovery,
     rule::{Effect, Refused, Rule},
     target::Target,
     watchdog::Watchdog,
@@ -113,6 +114,8 @@ struct Guard {
     proc: Proc,
     groups: bool,
     target: Option<Target>,
+    /// Of the server that is guarded.
+    recovery: Option<Recovery>,
     /// The group of a server that has ended, and how often it was tried to remove it.
     grave: Option<(Cgroup, u32)>,
     watchdog: Option<Watchdog>,
@@ -135,6 +138,7 @@ impl Guard {
             proc: Proc::open(data_dir)?,
             groups: !options.signals && cgroup::is_there(),
             target: None,
+            recovery: None,
             grave: None,
             watchdog: options.watchdog.as_deref().map(Watchdog::new),
             listener,
@@ -163,6 +167,8 @@ impl Guard {
         if self.target.as_ref().is_some_and(Target::has_ended) {
             self.ended();
         }
+        // Before the clock is looked at: which of the two came first decides whether a promotion was an ordered one.
+        self.mind_recovery();
         while let Some(effect) = self.rule.due(SystemClock.now()) {
             self.act(effect);
         }
@@ -192,6 +198,9 @@ impl Guard {
             Effect::Freeze if !self.rule.enforce => self.rule.frozen(SystemClock.now()),
             Effect::Kill if !self.rule.enforce => {}
             Effect::Freeze => {
+                if self.rule.strayed {
+                    target.halt(&self.proc);
+                }
                 if target.freeze(&self.proc) {
                     self.rule.frozen(SystemClock.now());
                 }
@@ -201,7 +210,19 @@ impl Guard {
         }
     }
 
+    /// A server that has left recovery without a right to do so is frozen.
+    fn mind_recovery(&mut self) {
+        if !self.recovery.as_mut().is_some_and(Recovery::has_ended) {
+            return;
+        }
+        self.recovery = None;
+        if let Some(effect) = self.rule.left_recovery(SystemClock.now()) {
+            self.act(effect);
+        }
+    }
+
     fn ended(&mut self) {
+        self.recovery = None;
         let kill = self.rule.enforce && self.rule.state != GuardState::Off;
         if let Some(group) = self.target.take().and_then(|target| target.bury(&self.proc, kill)) {
             self.grave = Some((group, 0));
@@ -237,7 +258,14 @@ impl Guard {
             realtime: self.posture.realtime,
             locked: self.posture.locked,
             enforce: self.rule.enforce,
+            keeps: self.keeps(),
+            strayed: self.rule.strayed,
         }
+    }
+
+    /// It is there for a server in recovery.
+    fn keeps(&self) -> bool {
+        self.rule.kept && self.recovery.as_ref().is_some_and(Recovery::is_seen)
     }
 
     fn telling(&self, seq: u32, refused: Option<Refused>) -> Told {
@@ -265,19 +293,21 @@ impl Guard {
         self.set_timer()?;
         let (listening, peers) = {
             let none = || PollFd::from_borrowed_fd(self.timer.as_fd(), PollFlags::empty());
+            let control = self.recovery.as_ref().and_then(Recovery::fd);
             let reading = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
-            let mut fds: [PollFd<'_>; 3 + PEERS] = array::from_fn(|at| match at {
+            let mut fds: [PollFd<'_>; 4 + PEERS] = array::from_fn(|at| match at {
                 0 => reading(self.timer.as_fd()),
                 1 => reading(self.listener.as_fd()),
                 2 => self.target.as_ref().map_or_else(none, |target| reading(target.fd())),
-                _ => self.peers[at - 3].as_ref().map_or_else(none, |peer| reading(peer.fd())),
+                3 => control.map_or_else(none, reading),
+                _ => self.peers[at - 4].as_ref().map_or_else(none, |peer| reading(peer.fd())),
             });
             match poll(&mut fds, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
             let ready = |at: usize| !fds[at].revents().is_empty();
-            (ready(1), array::from_fn::<bool, PEERS, _>(|at| ready(3 + at)))
+            (ready(1), array::from_fn::<bool, PEERS, _>(|at| ready(4 + at)))
         };
         // What has come is taken before the clock is looked at: it may be the later deadline.
         for (at, ready) in peers.into_iter().enumerate() {
@@ -300,11 +330,13 @@ impl Guard {
             GuardState::Killed if self.rule.enforce && self.target.is_some() => Some(LOOK),
             _ => self.grave.is_some().then_some(LOOK),
         };
+        let looks = self.recovery.as_ref().filter(|_| self.rule.kept);
         let next = [
             self.rule.next(),
+            looks.and_then(Recovery::again).map(|after| now.plus(after)),
             look.map(|after| now.plus(after)),
             self.watchdog.as_ref().and_then(Watchdog::next).filter(|due| *due > now),
-            self.alone.filter(|_| !self.rule.is_engaged()).map(|since| since.plus(IDLE)),
+            self.alone.filter(|_| !self.is_needed()).map(|since| since.plus(IDLE)),
         ];
         // An instant of zero would stop the timer.
         let at = next.into_iter().flatten().min().map_or(0, |at| at.0.max(1));
@@ -368,6 +400,7 @@ impl Guard {
                     self.act(effect);
                 }
             }
+            Ask::Keep => self.rule.keep()?,
             Ask::Quit if self.rule.is_engaged() => return Err(Refused::Guarding),
             Ask::Quit => self.quit = true,
         }
@@ -389,6 +422,7 @@ impl Guard {
         }
         let mut target = Target::take(&self.proc, postmaster, generation, self.groups)?;
         target.rehearse(&self.proc);
+        self.recovery = Recovery::of(postmaster);
         self.rule.watch(target.was_frozen(), SystemClock.now());
         self.target = Some(target);
         Ok(())
@@ -397,6 +431,11 @@ impl Guard {
     /// True once it guards nothing, and nobody has been there for a while.
     fn is_forgotten(&self) -> bool {
         let alone = self.alone.is_some_and(|since| SystemClock.now() >= since.plus(IDLE));
-        alone && !self.rule.is_engaged() && self.grave.is_none()
+        alone && !self.is_needed() && self.grave.is_none()
+    }
+
+    /// A server would miss it.
+    fn is_needed(&self) -> bool {
+        self.rule.is_engaged() || self.keeps()
     }
 }

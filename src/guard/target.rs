@@ -110,6 +110,16 @@ impl Target {
         }
     }
 
+    /// Stops every process by signals, without waiting: for a server that is never let go on. A change of a control group waits
+    /// for whoever changes another one at the time; a signal waits for nobody.
+    pub(super) fn halt(&mut self, proc: &Proc) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::STOP);
+        // Once more for those that were born until the postmaster stopped.
+        for _ in 0..2 {
+            self.children.each(proc, |pid| signal(pid, Signal::STOP, || proc.parent(pid) == self.postmaster));
+        }
+    }
+
     /// Begins to freeze it, and waits a moment for it. True: every process was seen standing still.
     pub(super) fn freeze(&mut self, proc: &Proc) -> bool {
         for _ in 0..LOOKS {

@@ -31,6 +31,8 @@ pub(super) enum Ask {
     Kill { stamp: Stamp },
     /// End, unless a server is armed or frozen.
     Quit,
+    /// Nobody but Locum ends the server's recovery: without a deadline that runs it is frozen when it leaves it.
+    Keep,
 }
 
 /// What the guard says, as an answer or because something has changed.
@@ -125,6 +127,7 @@ impl Ask {
                 5
             }
             Self::Quit => 6,
+            Self::Keep => 7,
         };
         Frame { kind, seq, small, words }.bytes()
     }
@@ -140,6 +143,7 @@ impl Ask {
             4 => Self::Disarm { stamp },
             5 => Self::Kill { stamp },
             6 => Self::Quit,
+            7 => Self::Keep,
             _ => return Ok((seq, None)),
         };
         Ok((seq, Some(ask)))
@@ -172,6 +176,8 @@ impl Told {
             facts.locked,
             facts.enforce,
             facts.stamp.is_some(),
+            facts.keeps,
+            facts.strayed,
         ];
         let refused = self.refused.map_or(0, |refused| place(&REFUSALS, &refused));
         let small = flags.iter().enumerate().fold(0, |sum, (at, flag)| sum | u32::from(*flag) << (16 + at));
@@ -203,6 +209,8 @@ impl Told {
             realtime: flag(1),
             locked: flag(2),
             enforce: flag(3),
+            keeps: flag(5),
+            strayed: flag(6),
         };
         let refused = at(0).checked_sub(1).map(|place| REFUSALS[place]);
         Ok(Self { seq, refused, facts, generation: words[6] })
@@ -224,6 +232,7 @@ mod tests {
             Ask::Disarm { stamp: STAMP },
             Ask::Kill { stamp: STAMP },
             Ask::Quit,
+            Ask::Keep,
         ];
         for ask in all {
             assert_eq!(Ask::parse(&ask.bytes(7)), Ok((7, Some(ask))));
@@ -245,6 +254,8 @@ mod tests {
                     realtime: flag,
                     locked: some,
                     enforce: flag,
+                    keeps: some,
+                    strayed: flag,
                 };
                 let told = Told { seq: 8, refused, facts, generation: 9 };
                 assert_eq!(Told::parse(&told.bytes()), Ok(told));

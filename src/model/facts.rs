@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppFacts, EndpointFacts, EndpointName, GuardFacts, LostTail, Lsn, Mono, NodeId, ReplayEffort, Seen,
-    Stamp, StandbyName, Switch, SystemId, Timeline, Upstream, Version, Wal, WalPosition,
+    AppFacts, EndpointFacts, EndpointName, GuardFacts, Hindrance, LostTail, Lsn, Mono, NodeId, ReplayEffort,
+    Seen, Stamp, StandbyName, Stray, Switch, SystemId, Timeline, Upstream, Version, Wal, WalPosition,
 };
 
 /// Everything one member reports: one message of its fact stream.
@@ -87,6 +87,12 @@ pub struct AgentFacts {
     pub failed: Vec<(String, String)>,
     /// What its last rewind or clone gave up, and where it is kept; None: it gave up nothing yet.
     pub lost: Option<LostTail>,
+    /// It was a standby, left recovery without an order, and has not been rewound or cloned since. None: it has not.
+    #[serde(default)]
+    pub strayed: Option<Stray>,
+    /// What would end its recovery, or hold it up, where it is or becomes a standby.
+    #[serde(default)]
+    pub hindrances: Vec<Hindrance>,
     /// The last WAL rescue that brought it everything its old primary had. None: there was none since its member started.
     #[serde(default)]
     pub rescued: Option<Rescued>,

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointName, NodeId, WalPosition};
+use super::{EndpointName, Hindrance, NodeId, WalPosition};
 
 #[expect(missing_docs, reason = "each variant's sentence says what its fields are")]
 /// A named problem. `locum status` shows them; a cause is one of them.
@@ -32,6 +32,10 @@ pub enum Finding {
     ReplayPaused { node: NodeId },
     /// Two nodes take writes, or a node takes writes that the intent does not name.
     SplitBrain { node: NodeId },
+    /// A standby became writable and Locum had not ordered it. It was stopped, and follows nobody yet.
+    LeftRecovery { node: NodeId },
+    /// A setting of a standby delays its replay, or can end its recovery without an order.
+    RecoveryHindered { node: NodeId, hindrance: Hindrance },
     /// A node has another system identifier than the primary.
     ForeignData { node: NodeId },
     /// A node has something that neither streaming nor rewind nor clone could mend.
@@ -97,6 +101,14 @@ impl fmt::Display for Finding {
             Self::StandbyUnreachable { node } => write!(f, "nothing is heard from standby {node}"),
             Self::ReplayPaused { node } => write!(f, "replay on standby {node} is paused, not by Locum"),
             Self::SplitBrain { node } => write!(f, "{node} takes writes without being the declared primary"),
+            Self::LeftRecovery { node } => write!(
+                f,
+                "standby {node} left recovery without an order (pg_promote, `pg_ctl promote`, a trigger file or a \
+                 recovery setting): it was stopped; what it wrote since is saved and listed before it follows again"
+            ),
+            Self::RecoveryHindered { node, hindrance } => {
+                write!(f, "standby {node}: {}: {}", hindrance.named(), hindrance.consequence(true))
+            }
             Self::ForeignData { node } => write!(f, "the data directory of {node} belongs to another system"),
             Self::Quarantined { node } => {
                 write!(f, "{node} could be neither streamed to, rewound nor cloned")

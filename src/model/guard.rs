@@ -34,11 +34,16 @@ impl GuardFacts {
     #[must_use]
     pub fn in_words(&self, now: Mono) -> String {
         let state = match (self.state, self.deadline) {
+            (GuardState::Off, _) if self.keeps => "keeps it in recovery".to_owned(),
             (GuardState::Off, _) => "off".to_owned(),
             (GuardState::Armed, Some(deadline)) => {
                 format!("armed, {:.1} s left", deadline.since(now).as_secs_f64())
             }
             (GuardState::Armed, None) => "armed".to_owned(),
+            (GuardState::Frozen, _) if self.strayed => format!(
+                "has frozen PostgreSQL {:.1} s ago, because it left recovery without an order",
+                now.since(self.since).as_secs_f64()
+            ),
             (GuardState::Frozen, _) => {
                 format!("has frozen PostgreSQL {:.1} s ago", now.since(self.since).as_secs_f64())
             }
@@ -80,4 +85,10 @@ pub struct GuardFacts {
     pub locked: bool,
     /// False: it only reports what it would have done.
     pub enforce: bool,
+    /// The server is in recovery, and is frozen when it leaves that without a deadline that runs.
+    #[serde(default)]
+    pub keeps: bool,
+    /// It stopped the server because that left recovery without a deadline that ran.
+    #[serde(default)]
+    pub strayed: bool,
 }

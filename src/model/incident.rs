@@ -23,6 +23,8 @@ pub enum IncidentKind {
     Switchover,
     /// An app server failed and another took over; the database stayed.
     AppFailover,
+    /// A standby left recovery without an order. Service went on; what was acknowledged there may be lost.
+    LeftRecovery,
 }
 
 /// Instants worth a name, in their usual order.
@@ -305,8 +307,9 @@ impl Incident {
             (_, Some(_)) => self.rpo.live_ms.map(|ms| ms + self.rpo.as_of_ms),
             (_, None) => None,
         };
+        let unnoticed = self.was_unnoticed() || self.kind == IncidentKind::LeftRecovery;
         Verdicts {
-            rto: judge(self.rto_ms().or(self.was_unnoticed().then_some(0.0)), self.objectives.rto_ms),
+            rto: judge(self.rto_ms().or(unnoticed.then_some(0.0)), self.objectives.rto_ms),
             rpo: judge(lost_ms, self.objectives.rpo_ms),
         }
     }

@@ -32,6 +32,9 @@ pub struct LostTail {
     /// What could not be kept or named.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// It is what a standby wrote that left recovery without an order at that moment. None: a former primary's tail.
+    #[serde(default)]
+    pub stray: Option<Timestamp>,
 }
 
 /// How many tables and transactions go with the facts, ten times a second. More: every message grows for as long as the

@@ -11,6 +11,7 @@ mod facts;
 mod finding;
 mod floor;
 mod guard;
+mod hindrance;
 mod ids;
 mod incident;
 mod intent;
@@ -22,6 +23,7 @@ mod rebase;
 mod rpo;
 mod snapshot;
 mod step;
+mod stray;
 mod time;
 mod view;
 
@@ -36,6 +38,7 @@ pub use facts::{
 pub use finding::{Finding, Hold};
 pub use floor::{Floor, Floors, Reached, Wal, WalPosition};
 pub use guard::{GuardFacts, GuardMethod, GuardState};
+pub use hindrance::Hindrance;
 pub use ids::{BadName, ClusterName, EndpointName, IncidentId, NodeId, StandbyName, SystemId};
 pub use incident::{
     Cause, Incident, IncidentKind, Mark, MarkName, Objectives, Phase, Repointed, RpoAtOnset, Verdict,
@@ -51,5 +54,6 @@ pub use snapshot::{
     AppStatus, EndpointStatus, FindingText, NodeStatus, Operation, OperationState, Role, RpoStatus, Snapshot,
 };
 pub use step::{Command, CopySource, Reply, Step, StepKey, Upstream};
+pub use stray::Stray;
 pub use time::{Mono, Seen};
 pub use view::{Attempt, LeaseSeen, NodeView, Request, RequestKind, View};

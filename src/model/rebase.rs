@@ -62,9 +62,33 @@ impl GuardFacts {
 }
 
 fn guard(facts: GuardFacts, shift: Shift) -> GuardFacts {
-    let GuardFacts { state, since, deadline, stamp, postmaster, method, realtime, locked, enforce } = facts;
+    let GuardFacts {
+        state,
+        since,
+        deadline,
+        stamp,
+        postmaster,
+        method,
+        realtime,
+        locked,
+        enforce,
+        keeps,
+        strayed,
+    } = facts;
     let (since, deadline) = (shift.instant(since), shift.maybe(deadline));
-    GuardFacts { state, since, deadline, stamp, postmaster, method, realtime, locked, enforce }
+    GuardFacts {
+        state,
+        since,
+        deadline,
+        stamp,
+        postmaster,
+        method,
+        realtime,
+        locked,
+        enforce,
+        keeps,
+        strayed,
+    }
 }
 
 fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
@@ -91,6 +115,8 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         job,
         failed,
         lost,
+        strayed,
+        hindrances,
         rescued,
         app,
     } = facts;
@@ -117,6 +143,8 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         job,
         failed,
         lost,
+        strayed,
+        hindrances,
         rescued,
         app: app.map(|facts| app_facts(facts, shift)),
     }
@@ -362,6 +390,8 @@ mod tests {
             job: None,
             failed: Vec::new(),
             lost: None,
+            strayed: None,
+            hindrances: Vec::new(),
             rescued: None,
             app: Some(app),
         };
@@ -431,6 +461,8 @@ mod tests {
             realtime: true,
             locked: true,
             enforce: true,
+            keeps: true,
+            strayed: false,
         };
         let here = GuardFacts { since: Mono(4_900), deadline: Some(Mono(5_500)), ..there };
         assert_eq!(there.rebased(Mono(1_000), Mono(5_000)), here);

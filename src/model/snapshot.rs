@@ -134,6 +134,9 @@ pub struct NodeStatus {
     /// What its guard is doing, in words. None: there is none, or it is not known.
     #[serde(default)]
     pub guard: Option<String>,
+    /// What would end its recovery, or hold it up, where it is or becomes a standby; one sentence each.
+    #[serde(default)]
+    pub hindrances: Vec<String>,
     /// What it promised.
     pub promise: Option<Stamp>,
     /// What is being done on it.

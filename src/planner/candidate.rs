@@ -32,11 +32,17 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
     if health::foreign(case, intent, agent) {
         return Err("its data belongs to another system".into());
     }
+    if agent.strayed.is_some() {
+        return Err("it left recovery without an order, and follows nobody yet".into());
+    }
     if agent.unfinished.is_some() {
         return Err("a rewind or clone of it has not ended".into());
     }
     if agent.is_full() {
         return Err("its disk is full, and a promotion writes new WAL".into());
+    }
+    if let Some(delay) = agent.hindrances.iter().find(|one| one.delays()) {
+        return Err(format!("its replay is delayed by {} = {}", delay.setting, delay.value));
     }
     if standby.replay == ReplayState::PausedByPerson {
         return Err("its replay is paused by a person".into());

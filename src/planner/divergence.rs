@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::rejoin::PATIENCE;
-use crate::model::{AgentFacts, Down, Intent, Server, Standby, Switch};
+use crate::model::{AgentFacts, Down, Intent, Primary, Server, Standby, Switch};
 
 /// The switch, if this node may have something beyond it that the present primary has not.
 pub(super) fn own_switch(intent: &Intent, agent: &AgentFacts) -> Option<Switch> {
@@ -21,6 +21,9 @@ pub(super) fn own_switch(intent: &Intent, agent: &AgentFacts) -> Option<Switch> 
 ///
 /// A node whose latest checkpoint lies on a timeline after the one that was left got it from the present primary.
 pub(super) fn of_stopped(intent: &Intent, agent: &AgentFacts, down: &Down, lost: Duration) -> Option<bool> {
+    if agent.strayed.is_some() {
+        return Some(true);
+    }
     let Some(switch) = intent.switch else { return Some(false) };
     if agent.primary_since.is_none() {
         // It wrote nothing of its own. What it is to be cloned for is seen when it streams in vain.
@@ -40,6 +43,12 @@ pub(super) fn of_stopped(intent: &Intent, agent: &AgentFacts, down: &Down, lost:
         return Some(true);
     }
     down.wal_end.map(|end| end > switch.at)
+}
+
+/// Whether `pg_rewind` can be trusted to see that histories have parted. It compares numbers: a standby that left recovery
+/// by itself may have begun a timeline of the very number that the present primary is on, and would be left as it is.
+pub(super) fn is_seen_by_rewind(agent: &AgentFacts, down: &Down, primary: &Primary) -> bool {
+    agent.strayed.is_none() || down.wal_timeline.is_some_and(|own| own != primary.timeline)
 }
 
 /// A standby was further than the one that was promoted: its host was away then, or a rescue brought WAL to it before

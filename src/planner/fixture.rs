@@ -80,6 +80,8 @@ fn agent(node: &NodeId, server: Server, stamp: Stamp) -> AgentFacts {
         job: None,
         failed: Vec::new(),
         lost: None,
+        strayed: None,
+        hindrances: Vec::new(),
         rescued: None,
         app: Some(AppFacts {
             address: format!("{node}:8080"),
@@ -199,7 +201,7 @@ pub(super) fn lease_seen(ms: u64, read_under: Option<Stamp>) -> LeaseSeen {
 }
 
 /// A guard that counts.
-pub(super) fn armed() -> GuardFacts {
+pub(crate) fn armed() -> GuardFacts {
     GuardFacts {
         state: GuardState::Armed,
         since: ago(1_000),
@@ -210,6 +212,8 @@ pub(super) fn armed() -> GuardFacts {
         realtime: true,
         locked: true,
         enforce: true,
+        keeps: false,
+        strayed: false,
     }
 }
 

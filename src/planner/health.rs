@@ -221,8 +221,14 @@ fn find_other(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
         case.find(Finding::ForeignData { node: node.clone() });
     }
     let node = node.clone();
+    if agent.strayed.is_some() {
+        case.find(Finding::LeftRecovery { node: node.clone() });
+    }
     match &agent.server.value {
         Server::Standby(standby) => {
+            for hindrance in agent.hindrances.iter().filter(|one| one.in_force).cloned() {
+                case.find(Finding::RecoveryHindered { node: node.clone(), hindrance });
+            }
             if standby.replay == ReplayState::PausedByPerson {
                 case.find(Finding::ReplayPaused { node: node.clone() });
             }

@@ -102,7 +102,8 @@ fn bring_back(
         // destructive is done to a member.
         let same = |member: &Member| member.node != *node || member.name == agent.standby_name;
         let failed = agent.failed.iter().any(|(what, _)| what == "follow");
-        if agent.unfinished.is_none() && !failed && intent.sync.iter().chain(&intent.sync_next).all(same) {
+        let whole = agent.unfinished.is_none() && agent.strayed.is_none();
+        if whole && !failed && intent.sync.iter().chain(&intent.sync_next).all(same) {
             return case.order(intent, node, Command::Follow(upstream));
         }
         return case.underway(format!("{node} leaves the sync set before its data directory is touched"));
@@ -126,7 +127,12 @@ fn bring_back(
     let rewind = Command::Rewind(upstream.clone(), intent.switch);
     let source = copy_source::best(case, intent, node, (&upstream.node, primary));
     let clone = Command::Clone(upstream, divergence::own_switch(intent, agent), source);
-    let rewinds = down.control.is_some_and(|control| control.can_rewind) && agent.unfinished.is_none();
+    if agent.strayed.is_some() && down.wal_timeline.is_none() && !down.wal_gone && lost < PATIENCE {
+        return case.underway(format!("the end of the WAL of {node} is being determined"));
+    }
+    let rewinds = down.control.is_some_and(|control| control.can_rewind)
+        && agent.unfinished.is_none()
+        && divergence::is_seen_by_rewind(agent, down, primary);
     let scratch = intent.rejoin.as_ref().is_some_and(|asked| asked.wants_clone(node, &agent.standby_name));
     let choice = match divergence::of_stopped(intent, agent, down, lost) {
         _ if scratch && !failed(&clone) => clone,

@@ -11,6 +11,8 @@ const AUTO_CONF: &str = "postgresql.auto.conf";
 
 const STANDBY: &str = "standby.signal";
 const RECOVERY: &str = "recovery.signal";
+/// What a base backup says of itself; renamed by the first start of it.
+const BACKUP_LABEL: &str = "backup_label";
 
 impl Instance {
     /// Sets settings in `postgresql.auto.conf`, durably and atomically; other lines stay as they are. Takes effect with
@@ -41,13 +43,16 @@ impl Instance {
         self.disk.run("read postgresql.auto.conf", disk::SMALL, read).await
     }
 
-    /// Makes the next start a standby's (`standby.signal`), durably.
+    /// Makes the next start a standby's (`standby.signal`), durably. A `recovery.signal` is removed.
     ///
     /// # Errors
     /// [`PgError`].
     pub async fn write_standby_signal(&self) -> Result<(), PgError> {
-        let (path, owner) = (self.file(STANDBY), self.owner.clone());
-        let write = move || disk::write_durably(&path, b"", &owner);
+        let (path, other, owner) = (self.file(STANDBY), self.recovery_signal(), self.owner.clone());
+        let write = move || {
+            disk::write_durably(&path, b"", &owner)?;
+            disk::remove_durably(&other).map(|_| ())
+        };
         self.disk.run("write standby.signal", disk::SMALL, write).await
     }
 
@@ -61,6 +66,18 @@ impl Instance {
         self.disk.run("remove standby.signal", disk::SMALL, remove).await
     }
 
+    /// Removes `recovery.signal`, durably: a standby has no use for it.
+    pub(super) async fn remove_recovery_signal(&self) -> Result<(), PgError> {
+        let path = self.recovery_signal();
+        let remove = move || disk::remove_durably(&path).map(|_| ());
+        self.disk.run("remove recovery.signal", disk::SMALL, remove).await
+    }
+
+    /// The file that asks for a recovery to a target.
+    pub(super) fn recovery_signal(&self) -> std::path::PathBuf {
+        self.file(RECOVERY)
+    }
+
     /// Whether the next start is a standby's.
     ///
     /// # Errors
@@ -69,6 +86,16 @@ impl Instance {
         let path = self.file(STANDBY);
         let look = move || disk::io("look for", &path, path.try_exists());
         self.disk.run("look for standby.signal", disk::SMALL, look).await
+    }
+
+    /// Whether it was copied from a server and not started since: what its control file says is that server's.
+    ///
+    /// # Errors
+    /// [`PgError`].
+    pub async fn is_a_fresh_copy(&self) -> Result<bool, PgError> {
+        let path = self.file(BACKUP_LABEL);
+        let look = move || disk::io("look for", &path, path.try_exists());
+        self.disk.run("look for backup_label", disk::SMALL, look).await
     }
 
     async fn edit(&self, changes: Vec<(String, Option<String>)>) -> Result<bool, PgError> {

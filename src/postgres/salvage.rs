@@ -331,6 +331,7 @@ pub fn in_short(salvaged: &Salvaged, under: Stamp) -> crate::model::LostTail {
         first,
         unknown: tail.unknown.clone(),
         notes: list.notes.clone(),
+        stray: None,
     }
 }
 

@@ -71,6 +71,8 @@ impl Instance {
         let (log, log_start) = self.disk.run("open the log", disk::SMALL, move || open_log(&path)).await?;
         let errors = disk::io("open", &self.log_file, log.try_clone())?;
         command.arg("-D").arg(&self.data_dir).args(&self.options);
+        // After the options: of a setting given twice the last one counts.
+        self.stay_in_recovery(&mut command).await?;
         command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0).kill_on_drop(false);
 
         let failed = |error| PgError::Io { what: "run postgres".to_owned(), error };

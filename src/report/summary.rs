@@ -7,8 +7,13 @@ use super::{Paint, words};
 use crate::model::{Incident, IncidentKind, Verdict};
 
 /// Every kind, in the order shown.
-const KINDS: [IncidentKind; 4] =
-    [IncidentKind::Failover, IncidentKind::Restart, IncidentKind::Switchover, IncidentKind::AppFailover];
+const KINDS: [IncidentKind; 5] = [
+    IncidentKind::Failover,
+    IncidentKind::Restart,
+    IncidentKind::Switchover,
+    IncidentKind::AppFailover,
+    IncidentKind::LeftRecovery,
+];
 
 /// A heading and a table with a row per kind that happened.
 pub(super) fn summary(incidents: &[Incident], paint: Paint) -> String {
@@ -83,6 +88,7 @@ pub(super) const fn name(kind: IncidentKind) -> &'static str {
         IncidentKind::Restart => "restart in place",
         IncidentKind::Switchover => "switchover",
         IncidentKind::AppFailover => "app failover",
+        IncidentKind::LeftRecovery => "left recovery",
     }
 }
 

@@ -79,8 +79,12 @@ fn what(incident: &Incident) -> String {
             format!("The app server of {from} failed, and the one of {to} took over. The database stayed.")
         }
         (IncidentKind::AppFailover, false) => format!("The app server of {from} failed."),
+        (IncidentKind::LeftRecovery, _) => {
+            format!("Standby {from} left recovery without an order, and was stopped.")
+        }
     };
     let outage = match (&over, &incident.abandoned) {
+        _ if incident.kind == IncidentKind::LeftRecovery => "Service went on.".into(),
         (Some(rto), _) => format!("Service was gone for {rto}."),
         (None, Some(why)) => format!("It was given up: {}", full_stop(why)),
         (None, None) => "It is not over: service has not been proven good again.".into(),
@@ -110,6 +114,16 @@ fn switchover_given_up(incident: &Incident, from: &str, why: &str) -> String {
 /// What was lost, in a sentence. None: nothing can be said of it.
 fn loss(incident: &Incident) -> Option<String> {
     let rpo = &incident.rpo;
+    if incident.kind == IncidentKind::LeftRecovery {
+        return Some(match rpo.lost_transactions {
+            Some(0) => "Nothing was committed there.".into(),
+            Some(lost) => format!("Committed there and given up: {}.", count(lost, "transaction")),
+            None if rpo.lost_unknown.is_some() => {
+                "What was committed there is not known, and will not be.".into()
+            }
+            None => "What was committed there is not known yet: it is read before it follows again.".into(),
+        });
+    }
     if incident.kind != IncidentKind::Failover {
         return (incident.rto_ms().is_some()).then(|| "Nothing was lost.".into());
     }
@@ -284,6 +298,17 @@ impl Page {
     fn data(&mut self, incident: &Incident) {
         match incident.kind {
             IncidentKind::AppFailover => return,
+            IncidentKind::LeftRecovery => {
+                let rpo = &incident.rpo;
+                let given_up = match (&rpo.lost_unknown, rpo.lost_bytes, rpo.lost_transactions) {
+                    (Some(why), ..) => format!("given up: unknown, {why}"),
+                    (None, Some(lost), Some(number)) => {
+                        format!("given up: {}, {}", bytes(lost), count(number, "transaction"))
+                    }
+                    _ => "given up: not yet known".to_owned(),
+                };
+                self.section("Fact", &full_stop(&given_up));
+            }
             IncidentKind::Restart | IncidentKind::Switchover => {
                 self.section("Forecast", &forecast(&incident.rpo));
             }

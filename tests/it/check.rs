@@ -191,3 +191,27 @@ fn what_one_node_lacks_is_one_line_with_what_is_needed() {
     only(&lines, "postgres.connect", Severity::Blocks);
     assert!(lines[0].why.contains("GRANT pg_monitor TO locum"));
 }
+
+/// What a server shows of a setting that would end its recovery, or hold it up.
+fn hinders(seen: &mut Value, setting: &str, in_force: bool) {
+    let file = "/data/postgresql.auto.conf";
+    seen["hindrances"] = json!([{ "setting": setting, "value": "90s", "file": file, "in_force": in_force }]);
+}
+
+#[test]
+fn what_would_end_recovery_is_named_with_its_value_and_file_also_on_a_primary() {
+    for setting in ["recovery_target_time", "promote_trigger_file", "recovery_min_apply_delay"] {
+        let lines = wants(&node(|seen| hinders(seen, setting, true)), &wanted());
+        only(&lines, setting, Severity::Notice);
+        assert_eq!(lines[0].here, "90s in /data/postgresql.auto.conf");
+        assert!(lines[0].why.contains(&format!("ALTER SYSTEM RESET {setting}")), "{lines:#?}");
+        // A standby that does not have it yet gets it with its next start.
+        only(&wants(&standby(|seen| hinders(seen, setting, false)), &wanted()), setting, Severity::Notice);
+    }
+    let in_force = |setting| wants(&standby(|seen| hinders(seen, setting, true)), &wanted());
+    only(&in_force("recovery_min_apply_delay"), "recovery_min_apply_delay", Severity::Reload);
+    only(&in_force("promote_trigger_file"), "promote_trigger_file", Severity::Reload);
+    only(&in_force("recovery_target_name"), "recovery_target_name", Severity::Restart);
+    let paused = wants(&standby(|seen| seen["paused"] = true.into()), &wanted());
+    only(&paused, "replay", Severity::Reload);
+}

@@ -247,6 +247,8 @@ impl Agent {
             job: self.job.as_ref().map(|job| job.command.name().to_owned()),
             failed: self.failed.clone(),
             lost: None,
+            strayed: None,
+            hindrances: Vec::new(),
             rescued: self.rescued.clone(),
             guard,
             told: self.disk.upstream.clone(),

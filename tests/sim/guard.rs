@@ -70,6 +70,8 @@ impl Guard {
             realtime: true,
             locked: true,
             enforce: true,
+            keeps: false,
+            strayed: false,
         })
     }
 

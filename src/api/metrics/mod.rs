@@ -20,11 +20,12 @@ use crate::model::{EndpointStatus, Incident, IncidentKind, Mode, Snapshot, Targe
 /// The content type that the OpenMetrics specification asks for.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Every kind of incident with its label: those that never happened are shown as 0.
-const KINDS: [(IncidentKind, &str); 4] = [
+const KINDS: [(IncidentKind, &str); 5] = [
     (IncidentKind::Failover, "failover"),
     (IncidentKind::Restart, "restart"),
     (IncidentKind::Switchover, "switchover"),
     (IncidentKind::AppFailover, "app-failover"),
+    (IncidentKind::LeftRecovery, "left-recovery"),
 ];
 
 pub(super) fn routes() -> Router<Shared> {

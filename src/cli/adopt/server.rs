@@ -6,7 +6,7 @@ use crate::{
     agent::Memory,
     check::{About, Line, Seen, Severity},
     config::Config,
-    postgres::Instance,
+    postgres::{Instance, is_given_to_standbys},
 };
 
 /// Settings that every start gives on the command line.
@@ -34,7 +34,8 @@ pub(super) fn lines(instance: &Instance, options: &[String], seen: &Seen) -> Vec
         block("configuration file", file.to_owned(), wanted, why);
     }
     let lost = seen.settings.iter().filter(|(name, setting)| {
-        setting.source == "command line" && !GIVEN.contains(&name.as_str()) && !given(name)
+        let known = GIVEN.contains(&name.as_str()) || is_given_to_standbys(name) && setting.is_unset();
+        setting.source == "command line" && !known && !given(name)
     });
     for (name, setting) in lost {
         let why = "was given when the server was started, and Locum would start it without: put it into \

@@ -126,6 +126,7 @@ const fn kind(kind: IncidentKind) -> &'static str {
         IncidentKind::Restart => "RESTART",
         IncidentKind::Switchover => "SWITCHOVER",
         IncidentKind::AppFailover => "APP FAILOVER",
+        IncidentKind::LeftRecovery => "LEFT RECOVERY",
     }
 }
 

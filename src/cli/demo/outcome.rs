@@ -111,6 +111,7 @@ const fn kind(kind: IncidentKind) -> &'static str {
         IncidentKind::Restart => "restart",
         IncidentKind::Switchover => "switchover",
         IncidentKind::AppFailover => "app failover",
+        IncidentKind::LeftRecovery => "left recovery",
     }
 }
 

@@ -11,6 +11,7 @@ mod rejoin_asked;
 mod rescue;
 mod scheduled;
 mod service;
+mod stray;
 mod switchover;
 mod sync_set;
 

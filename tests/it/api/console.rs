@@ -153,6 +153,7 @@ pub(super) fn status(name: &str, role: Role) -> NodeStatus {
         replay_bytes: Some(0x60),
         disk_free_bytes: Some(5 << 30),
         guard: None,
+        hindrances: Vec::new(),
         promise: Some(Stamp::default()),
         job: None,
         error: None,
