@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     model::{
         Command, EndpointFacts, EndpointName, Incident, LeaseRecord, LossList, Lsn, MemberFacts, Mono,
-        NodeId, Reign, Reply, RequestKind, RouteOrder, Snapshot, Stamp, SystemId, Timeline,
+        NodeId, Reign, Reply, RequestKind, RouteOrder, ServerIdentity, Snapshot, Stamp, SystemId, Timeline,
     },
     sidecars::Sidecars,
 };
@@ -309,8 +309,12 @@ pub trait Console: Send + Sync {
 /// A commit through an endpoint, as a client would make it.
 #[async_trait]
 pub trait Client: Send + Sync {
-    /// Connects to `address` (`host:port`) and commits. Bounded by a deadline of its own.
-    async fn commit(&self, address: &str) -> Result<(), String>;
+    /// Connects to `address` (`host:port`) and commits, with the defaults that a client gets. `server`: which one has to answer;
+    /// None: it is not known. Bounded by a deadline of its own.
+    ///
+    /// # Errors
+    /// A sentence: what a client would meet, with the SQLSTATE where the server answered.
+    async fn commit(&self, address: &str, server: Option<&ServerIdentity>) -> Result<(), String>;
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use super::{floors::Confirmed, meter::Meter, promise::Promise};
 use crate::{
     model::{
-        AgentFacts, Down, Lsn, Mono, Primary, Probe, Reached, ReplayEffort, ReplayState, Seen, Server, Stamp,
-        Standby, Switch, Timeline, Version,
+        AccessFacts, AgentFacts, Down, Lsn, Mono, Primary, Probe, Reached, ReplayEffort, ReplayState, Seen,
+        Server, Stamp, Standby, Switch, Timeline, Version,
     },
     postgres::observe::{Look, PrimaryMore, StandbyMore},
 };
@@ -163,6 +163,7 @@ impl State {
         self.standby = None;
         self.received = Timeline(0);
         self.replay.begins_anew();
+        self.facts.access = AccessFacts::default();
         self.facts.server = Seen { value: Server::Starting, at };
         self.generation
     }
@@ -174,6 +175,7 @@ impl State {
             let watched = matches!(self.facts.server.value, Server::Primary(_) | Server::Standby(_));
             let down = Down { watched, ..Down::seen(since, crashed) };
             self.facts.server = Seen { value: Server::Down(down), at };
+            self.facts.access = AccessFacts::default();
             self.generation += 1;
         }
         news
@@ -379,6 +381,8 @@ fn outline(facts: &AgentFacts) -> AgentFacts {
     let mut still = facts.clone();
     still.server.at = Mono(0);
     still.disk_free = None;
+    still.access.refused.iter_mut().for_each(|seen| seen.at = Mono(0));
+    still.access.client.iter_mut().for_each(|seen| seen.at = Mono(0));
     still.job = still.job.map(|_| String::new());
     // What changes with every renewal wakes nobody; what the guard is doing does.
     still.guard = still.guard.map(|guard| crate::model::GuardFacts { deadline: None, ..guard });
@@ -388,7 +392,11 @@ fn outline(facts: &AgentFacts) -> AgentFacts {
         Server::Primary(p) => {
             p.flushed = Lsn(0);
             p.busy = 0;
-            p.probe = Probe { failing_since: p.probe.failing_since.map(|_| Mono(0)), ..Probe::default() };
+            p.probe = Probe {
+                failing_since: p.probe.failing_since.map(|_| Mono(0)),
+                code: p.probe.code.take(),
+                ..Probe::default()
+            };
             p.senders.iter_mut().for_each(|sender| sender.flushed = Lsn(0));
             p.senders.sort_by(|a, b| a.name.cmp(&b.name));
             p.slots.iter_mut().for_each(|slot| slot.retained = 0);

@@ -20,10 +20,10 @@ use super::{
 };
 use crate::{
     config, guard,
-    model::{AgentFacts, Mono, NodeId, Seen, Server},
+    model::{AccessFacts, AgentFacts, Mono, NodeId, Seen, Server},
     ports::Clock,
     postgres::{
-        Instance, Postmaster, Source,
+        Instance, Postmaster, Source, ThroughEndpoint,
         observe::{LOOK, Observer},
         sql::{Access, CONNECT, Sql, SqlError},
     },
@@ -42,6 +42,9 @@ pub(super) struct Inner {
     pub(super) start_timeout: Duration,
     pub(super) instance: Instance,
     pub(super) access: Access,
+    /// As a client would connect, and where.
+    pub(super) client: ThroughEndpoint,
+    pub(super) address: String,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) serving: Serving,
     /// What was last read of the store for a renewal.
@@ -129,6 +132,7 @@ impl Inner {
             hindrances: Vec::new(),
             rescued: None,
             app: None,
+            access: AccessFacts::default(),
         };
         let board = Board::new(facts, promise.held().clone());
         board.update(|s| s.promised(promise.held()));
@@ -139,6 +143,8 @@ impl Inner {
             start_timeout: cfg.start_timeout,
             instance,
             access,
+            client: ThroughEndpoint::new(&cfg.verify),
+            address: cfg.address.clone(),
             clock,
             serving,
             known: Mutex::default(),
@@ -201,10 +207,24 @@ impl Inner {
         Ok(sql)
     }
 
+    /// Notes that the server refused a login of the agent's own, in its words; None: it let one in.
+    pub(super) fn refused(&self, said: Option<String>) {
+        let at = self.now();
+        self.board.update(|s| {
+            s.facts.access.refused = said.map(|value| Seen { value, at });
+            if s.facts.access.refused.is_none() {
+                s.facts.access.elsewhere = None;
+            }
+        });
+    }
+
     /// Opens the kept connections to a server that was just found.
     pub(super) async fn open(&self) -> Result<(), SqlError> {
         let observer = Observer::connect(&self.access).await?;
         self.access.forget_dismissal();
+        self.refused(None);
+        self.board.update(|s| s.facts.access.recovering = false);
+        self.note_identity().await;
         *self.observer.lock().await = Some(observer);
         *self.hand.lock().await = None;
         // Made now, so that no command has to wait for it; if that fails, the first command tries again.

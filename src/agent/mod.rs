@@ -3,6 +3,7 @@
 
 mod alone;
 mod board;
+mod client;
 mod error;
 mod fence;
 mod floors;

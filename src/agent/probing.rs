@@ -58,11 +58,20 @@ fn pause(inner: &Inner) -> Duration {
 async fn one(inner: &Inner, started: Mono) {
     let probe = async {
         match probe::once(&inner.access).await {
-            Err(ProbeError::Full) => match inner.sql().await {
-                Ok(sql) => probe::commit(&sql).await,
-                Err(_) => Err(ProbeError::Full),
-            },
-            outcome => outcome,
+            // Whoever is let in already shows whether it takes writes.
+            Err(said @ (ProbeError::Full(_) | ProbeError::Refused(_))) => {
+                inner.refused(Some(said.to_string()));
+                match inner.sql().await {
+                    Ok(sql) => probe::commit(&sql).await,
+                    Err(_) => Err(said),
+                }
+            }
+            outcome => {
+                if !matches!(outcome, Err(ProbeError::Turned(_) | ProbeError::Stalled(_))) {
+                    inner.refused(None);
+                }
+                outcome
+            }
         }
     };
     tokio::pin!(probe);
@@ -70,7 +79,7 @@ async fn one(inner: &Inner, started: Mono) {
         outcome = &mut probe => outcome,
         () = sleep(SHOWN) => {
             let why = format!("no answer for {} ms", SHOWN.as_millis());
-            failing(inner, started, why);
+            failing(inner, started, why, None);
             probe.await
         }
     };
@@ -81,12 +90,15 @@ async fn one(inner: &Inner, started: Mono) {
             s.probe.last_ok = Some(ended);
             s.probe.took_us = Some(ended.0.saturating_sub(started.0));
             s.probe.failing_since = None;
-            s.probe.error = None;
+            (s.probe.error, s.probe.code) = (None, None);
             s.refresh();
         }),
-        Err(ProbeError::Stalled(why)) => failing(inner, started, why),
-        Err(error) if silent(inner, ended) => failing(inner, started, error.to_string()),
-        // Turned away while the kept connection answers: the server is alive, and says so.
+        Err(error @ ProbeError::Stalled(_)) => failing(inner, started, error.to_string(), None),
+        Err(ProbeError::Failed { code, said }) => failing(inner, started, said, Some(code)),
+        Err(error @ ProbeError::Turned(_)) if silent(inner, ended) => {
+            failing(inner, started, error.to_string(), None);
+        }
+        // Turned away while the kept connection answers, or refused: the server is alive, and says so.
         Err(error) => inner.board.update(|s| {
             s.probe.error = Some(error.to_string());
             s.refresh();
@@ -94,10 +106,11 @@ async fn one(inner: &Inner, started: Mono) {
     }
 }
 
-fn failing(inner: &Inner, since: Mono, why: String) {
+/// `code`: the server answered with it.
+fn failing(inner: &Inner, since: Mono, why: String, code: Option<String>) {
     inner.board.update(|s| {
         s.probe.failing_since.get_or_insert(since);
-        s.probe.error = Some(why);
+        (s.probe.error, s.probe.code) = (Some(why), code);
         s.refresh();
     });
 }

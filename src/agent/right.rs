@@ -69,7 +69,11 @@ pub(super) async fn run(inner: Arc<Inner>) {
         // A server that is being promoted answers nobody yet; a frozen one is kept from it by its guard, until its right
         // is confirmed.
         let excused = promotes || inner.is_frozen();
-        let starts = inner.board.read(|s| matches!(s.facts.server.value, Server::Starting | Server::Unknown));
+        // A server that refuses its agent's login answers: it is not starting, though nothing else is known of it.
+        let starts = inner.board.read(|s| {
+            matches!(s.facts.server.value, Server::Starting | Server::Unknown)
+                && s.facts.access.refusal(now).is_none()
+        });
         starting_since = if starts && !excused { starting_since.or(Some(now)) } else { None };
         let is_well = |since: Option<Mono>, limit| excused || since.is_none_or(|at| now.since(at) < limit);
         let may_serve = inner.board.read(|s| match &s.facts.server.value {

@@ -12,6 +12,7 @@ use tokio::{
 
 use super::{
     board::State,
+    client,
     inner::Inner,
     peek::{self, Peek},
     probing,
@@ -31,6 +32,8 @@ const FULL_EVERY: u32 = 10;
 const RECONNECT: Duration = Duration::from_millis(20);
 /// Between two tries to connect when all slots are taken or nothing listens.
 const RECONNECT_LATER: Duration = Duration::from_millis(250);
+/// Between two tries when the server refuses this login. Each costs it a process and a line in its log.
+const REFUSED_AGAIN: Duration = Duration::from_secs(1);
 /// What a dead server left is read again this long after it could not be, doubled each time …
 const READ_AGAIN: Duration = Duration::from_secs(1);
 /// … up to this.
@@ -68,6 +71,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
 /// From the first sight of a postmaster to its end.
 async fn attend(inner: &Arc<Inner>, postmaster: &Postmaster) {
     tracing::info!(pid = postmaster.pid(), "watching the postmaster");
+    inner.access.attach(Some(postmaster.pid()));
     inner.board.update(|s| s.attached(inner.now()));
     inner.attached.send_replace(Some(postmaster.clone()));
     inner.note_server();
@@ -75,11 +79,13 @@ async fn attend(inner: &Arc<Inner>, postmaster: &Postmaster) {
     let mut looking = JoinSet::new();
     looking.spawn(sample(Arc::clone(inner)));
     looking.spawn(probing::run(Arc::clone(inner)));
+    looking.spawn(client::run(Arc::clone(inner)));
     postmaster.exited().await;
     inner.forget_right();
     let generation = ended(inner).await;
     looking.shutdown().await;
     inner.attached.send_replace(None);
+    inner.access.attach(None);
     inner.close().await;
     if let Some(generation) = generation {
         tokio::spawn(bury(Arc::clone(inner), generation));
@@ -257,9 +263,29 @@ async fn sample(inner: Arc<Inner>) {
                 tracing::trace!(%why, "not ready");
                 inner.board.update(|s| match s.facts.server.value {
                     Server::Down(_) => {}
-                    _ => s.facts.server = Seen { value: Server::Starting, at: inner.now() },
+                    _ => {
+                        s.facts.access.recovering = s.facts.access.identity.is_some();
+                        s.facts.server = Seen { value: Server::Starting, at: inner.now() };
+                    }
                 });
                 sleep(RECONNECT).await;
+            }
+            // It answers, and that is life; but nothing can be seen of it, nor done with it.
+            Err(error @ (SqlError::Refused(..) | SqlError::Full(_))) => {
+                if inner.board.read(|s| s.facts.access.refused.is_none()) {
+                    tracing::error!(%error, "the own server refuses this agent's login");
+                }
+                inner.refused(Some(error.to_string()));
+                sleep(REFUSED_AGAIN).await;
+            }
+            Err(SqlError::Elsewhere(why)) => {
+                inner.board.update(|s| {
+                    if s.facts.access.elsewhere.is_none() {
+                        tracing::error!(%why, "`postgres.connect` leads to another server");
+                    }
+                    s.facts.access.elsewhere = Some(why);
+                });
+                sleep(RECONNECT_LATER).await;
             }
             Err(error) => {
                 tracing::debug!(%error, "cannot connect to the own server");

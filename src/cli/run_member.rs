@@ -41,6 +41,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 pub async fn execute(args: RunArgs) -> anyhow::Result<ExitCode> {
     let loaded = crate::config::load(&args.source.sources())?;
     super::output::log_to_stderr();
+    guard::settle_member();
     let config = loaded.config;
     let (stop, stopped) = watch::channel(false);
     let mut member = Running::start(&config, stopped).await?;

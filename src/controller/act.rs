@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     model::{
-        Command, Driver, EndpointKind, EndpointName, Intent, Mono, NodeId, Reply, Seen, Stamp, Step, View,
+        Command, Driver, EndpointKind, EndpointName, Intent, Mono, NodeId, Reply, Seen, ServerIdentity,
+        Stamp, Step, View,
     },
     planner::Plan,
     ports::{Answer, NoAnswer, Revision},
@@ -110,7 +111,8 @@ impl Controller {
                 if let Some(primary) = primary.filter(|_| addresses.is_empty()) {
                     addresses.push(primary.address.clone());
                 }
-                self.spawn(verify(self.deps.clone(), addresses, stamp), key, now);
+                let server = primary_identity(&view);
+                self.spawn(verify(self.deps.clone(), addresses, server, stamp), key, now);
             }
         }
     }
@@ -256,8 +258,19 @@ async fn answered(
     }
 }
 
-async fn verify(deps: Arc<Deps>, addresses: Vec<String>, stamp: Stamp) -> Result<Effect, String> {
-    let commits = addresses.iter().map(|address| deps.client.commit(address));
+/// Which server the endpoints have to lead to, as its own agent reports it.
+fn primary_identity(view: &View) -> Option<ServerIdentity> {
+    let primary = view.intent.as_ref()?.primary.as_ref()?;
+    view.agent(primary)?.access.identity.clone()
+}
+
+async fn verify(
+    deps: Arc<Deps>,
+    addresses: Vec<String>,
+    server: Option<ServerIdentity>,
+    stamp: Stamp,
+) -> Result<Effect, String> {
+    let commits = addresses.iter().map(|address| deps.client.commit(address, server.as_ref()));
     let failed: Vec<String> = join_all(commits).await.into_iter().filter_map(Result::err).collect();
     if failed.is_empty() { Ok(Effect::Verified(stamp)) } else { Err(failed.join("; ")) }
 }

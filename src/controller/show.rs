@@ -117,7 +117,12 @@ fn node_status(
         }),
         promise: agent.and_then(|agent| agent.promise),
         job: agent.and_then(|agent| agent.job.clone()),
-        error: agent.and_then(|agent| agent.failed.last().map(|(what, why)| format!("{what}: {why}"))),
+        error: agent.and_then(|agent| {
+            let refused = agent.access.refused.as_ref().map(|seen| format!("login: {}", seen.value));
+            let elsewhere = agent.access.elsewhere.as_ref().map(|said| format!("postgres.connect: {said}"));
+            let failed = agent.failed.last().map(|(what, why)| format!("{what}: {why}"));
+            refused.or(elsewhere).or(failed)
+        }),
         app: agent.and_then(|agent| agent.app.as_ref()).map(|app| AppStatus {
             address: app.address.clone(),
             healthy: app.healthy,

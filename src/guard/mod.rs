@@ -25,6 +25,7 @@ mod watchdog;
 mod wire;
 
 pub use client::{Client, GuardError};
+pub use posture::{GUARD_OOM_SCORE, MEMBER_OOM_SCORE, REALTIME_PRIORITY, settle_member};
 pub use rule::Refused;
 pub use run::{Options, run};
 pub use spawn::Settings;

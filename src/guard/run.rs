@@ -257,6 +257,7 @@ impl Guard {
             method: method.unwrap_or(if self.groups { GuardMethod::Cgroup } else { GuardMethod::Signals }),
             realtime: self.posture.realtime,
             locked: self.posture.locked,
+            spared: self.posture.spared,
             enforce: self.rule.enforce,
             keeps: self.keeps(),
             strayed: self.rule.strayed,

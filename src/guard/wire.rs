@@ -178,6 +178,8 @@ impl Told {
             facts.stamp.is_some(),
             facts.keeps,
             facts.strayed,
+            // A guard of an earlier release leaves it unset.
+            !facts.spared,
         ];
         let refused = self.refused.map_or(0, |refused| place(&REFUSALS, &refused));
         let small = flags.iter().enumerate().fold(0, |sum, (at, flag)| sum | u32::from(*flag) << (16 + at));
@@ -208,6 +210,7 @@ impl Told {
             method: if flag(0) { GuardMethod::Cgroup } else { GuardMethod::Signals },
             realtime: flag(1),
             locked: flag(2),
+            spared: !flag(7),
             enforce: flag(3),
             keeps: flag(5),
             strayed: flag(6),
@@ -253,6 +256,7 @@ mod tests {
                     method: if flag { GuardMethod::Cgroup } else { GuardMethod::Signals },
                     realtime: flag,
                     locked: some,
+                    spared: flag,
                     enforce: flag,
                     keeps: some,
                     strayed: flag,

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppFacts, EndpointFacts, EndpointName, GuardFacts, Hindrance, LostTail, Lsn, Mono, NodeId, ReplayEffort,
-    Seen, Stamp, StandbyName, Stray, Switch, SystemId, Timeline, Upstream, Version, Wal, WalPosition,
+    AccessFacts, AppFacts, EndpointFacts, EndpointName, GuardFacts, Hindrance, LostTail, Lsn, Mono, NodeId,
+    ReplayEffort, Seen, Stamp, StandbyName, Stray, Switch, SystemId, Timeline, Upstream, Version, Wal,
+    WalPosition,
 };
 
 /// Everything one member reports: one message of its fact stream.
@@ -98,6 +99,9 @@ pub struct AgentFacts {
     pub rescued: Option<Rescued>,
     /// Its app server, where one is configured.
     pub app: Option<AppFacts>,
+    /// Which server answers, and whom it lets in.
+    #[serde(default)]
+    pub access: AccessFacts,
 }
 
 /// With less, a disk counts as full: a promotion writes a whole new segment, and PostgreSQL ends itself when it cannot make
@@ -289,6 +293,10 @@ pub struct Probe {
     pub failing_since: Option<Mono>,
     /// What the last failed probe said.
     pub error: Option<String>,
+    /// The SQLSTATE with which the server answered a failing probe's own commit: it lives, and cannot take writes. None: it
+    /// did not answer.
+    #[serde(default)]
+    pub code: Option<String>,
 }
 
 /// A line of `pg_stat_replication`.

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointName, Hindrance, NodeId, WalPosition};
+use super::{EndpointName, GuardLack, Hindrance, NodeId, WalPosition};
 
 #[expect(missing_docs, reason = "each variant's sentence says what its fields are")]
 /// A named problem. `locum status` shows them; a cause is one of them.
@@ -48,6 +48,18 @@ pub enum Finding {
     SlotGivenUp { node: NodeId },
     /// A logical slot of the primary is in step on no standby: a failover loses the place of whoever reads from it.
     LogicalSlotAlone { node: NodeId, slot: String },
+    /// The primary answers, and its own agent's commits fail with an error, for `hang` or longer.
+    CannotWrite { node: NodeId, said: String },
+    /// A server answers, but does not let its own agent log in: it is not judged, and not commanded.
+    LoginRefused { node: NodeId, said: String },
+    /// `postgres.connect` of a node leads to another server: nothing is taken on that one's word.
+    OtherServer { node: NodeId, said: String },
+    /// A client's transactions are read-only by default at a node.
+    ReadOnly { node: NodeId, setting: String, source: String },
+    /// A client could not log in at a node's own address.
+    ClientsRefused { node: NodeId, said: String },
+    /// A guard could not have what it asks for: on a machine in trouble it may stop PostgreSQL late, or not at all.
+    GuardLacks { node: NodeId, lacks: Vec<GuardLack> },
     /// Hardly anything is free on a node's disk: it is not promoted, and PostgreSQL may end itself.
     DiskFull { node: NodeId },
     /// A node has less WAL than it had: a snapshot of its disk was put back, or the disk lost what it had flushed.
@@ -129,6 +141,35 @@ impl fmt::Display for Finding {
             Self::LogicalSlotAlone { node, slot } => {
                 write!(f, "logical slot {slot} is on {node} alone: a failover loses its reader's place")
             }
+            Self::CannotWrite { node, said } => write!(f, "primary {node} cannot take writes: {said}"),
+            Self::LoginRefused { node, said } => write!(
+                f,
+                "PostgreSQL of {node} runs, and refuses the login of its own agent: {said}; nothing is done with that server until \
+                 `postgres.connect` is let in (pg_hba.conf, role, database, connection limits)"
+            ),
+            Self::OtherServer { node, said } => write!(
+                f,
+                "`postgres.connect` of {node} does not lead to the PostgreSQL of its data directory: {said}; correct it and restart \
+                 the member"
+            ),
+            Self::ReadOnly { node, setting, source } => write!(
+                f,
+                "clients cannot write at {node}, now or once it is promoted: {setting} is on, set by {source}; another standby is \
+                 promoted sooner"
+            ),
+            Self::ClientsRefused { node, said } => write!(
+                f,
+                "a client with the role and database of `postgres.verify` cannot log in at the address of {node}: {said}; another \
+                 standby is promoted sooner"
+            ),
+            Self::GuardLacks { node, lacks } => {
+                let lacks: Vec<&str> = lacks.iter().map(|lack| lack.in_words()).collect();
+                write!(
+                    f,
+                    "the guard of {node} could not have {}: on a machine in trouble it may stop PostgreSQL late",
+                    lacks.join(", ")
+                )
+            }
             Self::DiskFull { node } => {
                 write!(f, "the disk of {node} is full: it is not promoted until there is room")
             }
@@ -207,6 +248,8 @@ pub enum Hold {
     Flapping,
     /// The primary crashes again and again: it is started in its place again only after a while.
     CrashLoop { node: NodeId, left: Duration },
+    /// The primary answers, but refuses the login of its own agent: that is no hang.
+    LoginRefused { node: NodeId, said: String },
     /// The pen is not taken yet: what is missing.
     Pen { missing: String },
     /// The disk of the declared primary lacks what led up to that position: it is not started.
@@ -259,6 +302,9 @@ impl fmt::Display for Hold {
             Self::Flapping => f.write_str("too many failovers in a short time; a person must look"),
             Self::CrashLoop { node, left } => {
                 write!(f, "primary {node} crashes again and again; it is started again in {left:.0?}, and a person must look")
+            }
+            Self::LoginRefused { node, said } => {
+                write!(f, "primary {node} answers, and refuses its own agent's login, which is no hang: {said}")
             }
             Self::Pen { missing } => write!(f, "the old primary may still acknowledge commits: {missing}"),
             Self::DiskWentBack { node, lacks } => write!(

@@ -57,6 +57,7 @@ impl GuardFacts {
             (!self.enforce).then_some("only reports"),
             (!self.realtime).then_some("not in real time"),
             (!self.locked).then_some("memory not locked"),
+            (!self.spared).then_some("not spared when memory runs out"),
         ];
         let limits: Vec<&str> = limits.into_iter().flatten().collect();
         let limits = if limits.is_empty() { String::new() } else { format!(", {}", limits.join(", ")) };
@@ -83,6 +84,9 @@ pub struct GuardFacts {
     pub realtime: bool,
     /// Its memory is locked: it does not wait for a disk.
     pub locked: bool,
+    /// The kernel does not end it when memory runs out. A guard of an earlier release does not tell, and counts as spared.
+    #[serde(default = "yes")]
+    pub spared: bool,
     /// False: it only reports what it would have done.
     pub enforce: bool,
     /// The server is in recovery, and is frozen when it leaves that without a deadline that runs.
@@ -91,4 +95,45 @@ pub struct GuardFacts {
     /// It stopped the server because that left recovery without a deadline that ran.
     #[serde(default)]
     pub strayed: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// Something that a guard asks for and may be refused: without it a machine in trouble can hold it up or end it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuardLack {
+    /// Real-time priority: a machine whose CPUs are all busy freezes late.
+    Realtime,
+    /// Locked memory: the guard waits for a disk when it was paged out.
+    Memory,
+    /// An exemption from the OOM killer.
+    Oom,
+}
+
+impl GuardLack {
+    /// What it is, and what grants it.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Realtime => "real-time priority (LimitRTPRIO=50)",
+            Self::Memory => "locked memory (LimitMEMLOCK=infinity)",
+            Self::Oom => "to be spared when memory runs out (OOMScoreAdjust=-1000)",
+        }
+    }
+}
+
+impl GuardFacts {
+    /// What it asked for and could not have.
+    #[must_use]
+    pub fn lacks(&self) -> Vec<GuardLack> {
+        let lacks = [
+            (self.realtime, GuardLack::Realtime),
+            (self.locked, GuardLack::Memory),
+            (self.spared, GuardLack::Oom),
+        ];
+        lacks.into_iter().filter(|(has, _)| !has).map(|(_, lack)| lack).collect()
+    }
 }

@@ -3,6 +3,7 @@
 //! Everything above (planner, controller, api, cli) and below (adapters) speaks in these words;
 //! they are the words of the README's glossary, one per thing.
 
+mod access;
 mod app;
 mod effort;
 mod endpoint;
@@ -27,6 +28,7 @@ mod stray;
 mod time;
 mod view;
 
+pub use access::{AccessFacts, ClientLook, ServerIdentity};
 pub use app::{AppFacts, AppFailure};
 pub use effort::ReplayEffort;
 pub use endpoint::{Driver, EndpointFacts, EndpointKind, Mode, Repoint, RouteOrder, TargetTraffic, Traffic};
@@ -37,7 +39,7 @@ pub use facts::{
 };
 pub use finding::{Finding, Hold};
 pub use floor::{Floor, Floors, Reached, Wal, WalPosition};
-pub use guard::{GuardFacts, GuardMethod, GuardState};
+pub use guard::{GuardFacts, GuardLack, GuardMethod, GuardState};
 pub use hindrance::Hindrance;
 pub use ids::{BadName, ClusterName, EndpointName, IncidentId, NodeId, StandbyName, SystemId};
 pub use incident::{

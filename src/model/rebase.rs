@@ -5,8 +5,8 @@
 //! of another host.
 
 use super::{
-    AgentFacts, AppFacts, Down, EndpointFacts, GuardFacts, MemberFacts, Mono, Primary, Probe, Repoint, Seen,
-    Server,
+    AccessFacts, AgentFacts, AppFacts, Down, EndpointFacts, GuardFacts, MemberFacts, Mono, Primary, Probe,
+    Repoint, Seen, Server,
 };
 
 /// The mapping from a sender's clock to the receiver's.
@@ -27,6 +27,10 @@ impl Shift {
 
     fn maybe(self, at: Option<Mono>) -> Option<Mono> {
         at.map(|at| self.instant(at))
+    }
+
+    fn seen<T>(self, seen: Option<Seen<T>>) -> Option<Seen<T>> {
+        seen.map(|Seen { value, at }| Seen { value, at: self.instant(at) })
     }
 }
 
@@ -71,6 +75,7 @@ fn guard(facts: GuardFacts, shift: Shift) -> GuardFacts {
         method,
         realtime,
         locked,
+        spared,
         enforce,
         keeps,
         strayed,
@@ -85,6 +90,7 @@ fn guard(facts: GuardFacts, shift: Shift) -> GuardFacts {
         method,
         realtime,
         locked,
+        spared,
         enforce,
         keeps,
         strayed,
@@ -119,6 +125,7 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         hindrances,
         rescued,
         app,
+        access,
     } = facts;
     AgentFacts {
         promise,
@@ -147,7 +154,13 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
         hindrances,
         rescued,
         app: app.map(|facts| app_facts(facts, shift)),
+        access: access_facts(access, shift),
     }
+}
+
+fn access_facts(facts: AccessFacts, shift: Shift) -> AccessFacts {
+    let AccessFacts { identity, refused, elsewhere, recovering, client } = facts;
+    AccessFacts { identity, refused: shift.seen(refused), elsewhere, recovering, client: shift.seen(client) }
 }
 
 fn server(server: Server, shift: Shift) -> Server {
@@ -197,7 +210,7 @@ fn primary(facts: Primary, shift: Shift) -> Primary {
         switch,
         flushed,
         writable,
-        probe: Probe { last_ok, took_us, failing_since, error },
+        probe: Probe { last_ok, took_us, failing_since, error, code },
         names,
         names_proven,
         senders,
@@ -214,7 +227,7 @@ fn primary(facts: Primary, shift: Shift) -> Primary {
         switch,
         flushed,
         writable,
-        probe: Probe { last_ok, took_us, failing_since, error },
+        probe: Probe { last_ok, took_us, failing_since, error, code },
         names,
         names_proven,
         senders,
@@ -314,12 +327,12 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        Driver, EndpointKind, EndpointName, GuardMethod, GuardState, Lsn, Mode, NodeId, Stamp, StandbyName,
-        Timeline,
+        ClientLook, Driver, EndpointKind, EndpointName, GuardMethod, GuardState, Lsn, Mode, NodeId, Stamp,
+        StandbyName, Timeline,
     };
 
     /// Facts with these instants in every place where there can be one; `kind` chooses the server.
-    fn facts(sent_at: Mono, kind: u8, at: [Mono; 12]) -> MemberFacts {
+    fn facts(sent_at: Mono, kind: u8, at: [Mono; 14]) -> MemberFacts {
         let node = NodeId::new("a").expect("good name");
         let server = match kind {
             0 => Server::Down(Down {
@@ -346,6 +359,7 @@ mod tests {
                     took_us: Some(5),
                     failing_since: Some(at[2]),
                     error: None,
+                    code: None,
                 },
                 names: None,
                 names_proven: None,
@@ -394,6 +408,11 @@ mod tests {
             hindrances: Vec::new(),
             rescued: None,
             app: Some(app),
+            access: AccessFacts {
+                refused: Some(Seen { value: "no entry".to_owned(), at: at[12] }),
+                client: Some(Seen { value: ClientLook::Service, at: at[13] }),
+                ..AccessFacts::default()
+            },
         };
         let endpoint = EndpointFacts {
             kind: EndpointKind::Primary,
@@ -428,7 +447,7 @@ mod tests {
         fn every_instant_is_as_long_ago_here_as_it_was_there(
             sent in 0u64..1 << 50,
             received in 0u64..1 << 50,
-            ages in proptest::array::uniform12(0u64..1 << 40),
+            ages in proptest::array::uniform14(0u64..1 << 40),
             kind in 0u8..3,
         ) {
             let there = ages.map(|age| Mono(sent.saturating_sub(age)));
@@ -441,7 +460,7 @@ mod tests {
         fn there_and_back_changes_nothing(
             sent in 1u64 << 40..1 << 50,
             received in 1u64 << 40..1 << 50,
-            ages in proptest::array::uniform12(0u64..1 << 40),
+            ages in proptest::array::uniform14(0u64..1 << 40),
             kind in 0u8..3,
         ) {
             let original = facts(Mono(sent), kind, ages.map(|age| Mono(sent - age)));
@@ -460,6 +479,7 @@ mod tests {
             method: GuardMethod::Cgroup,
             realtime: true,
             locked: true,
+            spared: true,
             enforce: true,
             keeps: true,
             strayed: false,
@@ -470,7 +490,7 @@ mod tests {
 
     #[test]
     fn what_was_before_the_receivers_boot_becomes_its_boot() {
-        let rebased = facts(Mono(1_000), 1, [Mono(0); 12]).rebased(Mono(10));
-        assert_eq!(rebased, facts(Mono(10), 1, [Mono(0); 12]));
+        let rebased = facts(Mono(1_000), 1, [Mono(0); 14]).rebased(Mono(10));
+        assert_eq!(rebased, facts(Mono(10), 1, [Mono(0); 14]));
     }
 }

@@ -21,6 +21,11 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
         return Err("the primary has not confirmed yet that it may be promoted".into());
     }
     let agent = case.heard(node).ok_or("its member is not heard")?;
+    if let Some(said) = agent.access.refusal(case.now)
+        && !matches!(agent.server.value, Server::Standby(_))
+    {
+        return Err(format!("its PostgreSQL refuses the login of its own agent: {said}"));
+    }
     let standby = standby_of(agent)?;
     let silent = case.now.since(agent.server.at);
     if silent > case.policy.hang {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{candidate, case::Case, cut_off, establish, fastest, fastest::Way, health, vacancy};
+use super::{access, candidate, case::Case, cut_off, establish, fastest, fastest::Way, health, vacancy};
 use crate::model::{
     AgentFacts, Cause, Command, Finding, Hold, Intent, Mono, NodeId, OnCrash, Server, Step, WalPosition,
 };
@@ -35,7 +35,8 @@ pub(super) fn replace(
     // One that runs and does not answer is no matter of starts.
     let looping = crash_loop(case, intent).filter(|_| down);
     if looping.is_none() && down && !serve_failed(case, node) {
-        match way(case, intent, node, &mut evidence) {
+        let rather = rather_start(case, intent, node, &mut evidence);
+        match rather.or_else(|| way(case, intent, node, &mut evidence)) {
             Some(Way::Start) => {
                 case.blame(cause(evidence));
                 return establish::serve_again(case, intent, node);
@@ -87,6 +88,19 @@ pub(super) fn replace_set_back(case: &mut Case<'_>, intent: &Intent, node: &Node
 fn serve_failed(case: &Case<'_>, node: &NodeId) -> bool {
     let failed = |agent: &AgentFacts| agent.failed.iter().any(|(what, _)| what == Command::Serve.name());
     case.heard(node).is_some_and(failed)
+}
+
+/// Where nobody who could be promoted would serve clients, the primary in its place is the one that does. None: somebody
+/// would, or the primary would not either.
+fn rather_start(case: &Case<'_>, intent: &Intent, node: &NodeId, evidence: &mut Vec<String>) -> Option<Way> {
+    let (fit, _) = candidate::survey(case, intent, Some(node));
+    if fit.is_empty() || access::any_serves(case, fit.iter()) || access::why_no_service(case, node).is_some()
+    {
+        return None;
+    }
+    let reasons = fit.iter().filter_map(|other| Some((other, access::why_no_service(case, other)?)));
+    evidence.extend(reasons.map(|(other, why)| format!("{other} would give no service: {why}")));
+    Some(Way::Start)
 }
 
 /// What the policy says of a primary that is down. None: what that rests on is being read.

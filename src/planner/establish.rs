@@ -3,12 +3,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    app, candidate, case::Case, crash, cut_off, floors, floors::Disk, health, health::Health, rejoin, slots,
+    access, app, candidate, case::Case, crash, cut_off, floors, floors::Disk, health, health::Health, rejoin, slots,
     switchover, sync_set, vacancy,
 };
 use crate::model::{
-    Cause, Command, Durability, EndpointKind, Finding, Hold, Intent, LeaseRecord, Mode, NodeId, NodeView,
-    Primary, Reign, RouteOrder, Seen, Server, Step, lease,
+    Cause, Command, Durability, EndpointFacts, EndpointKind, Finding, Hold, Intent, LeaseRecord, Lsn, Member,
+    Mode, NodeId, NodeView, Primary, Reign, RouteOrder, Seen, Server, Step, WalSender, lease,
 };
 
 /// Another member must have heard a node that this one misses less long ago than `detect` by so much: the last word of a lost host
@@ -32,7 +32,14 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
         Health::StoppedByUs if intent.handover.is_some() => switchover::plan(case, intent, node),
         Health::StoppedByUs => serve_again(case, intent, node),
         Health::Good(primary) => serve(case, intent, node, primary),
-        Health::Suspected { finding, left } => case.hold(Hold::Grace { finding, left }),
+        Health::Suspected { finding, left } => {
+            hold_while_it_recovers(case, intent, node);
+            case.hold(Hold::Grace { finding, left });
+        }
+        Health::Refusing { said } => {
+            lead_like_others(case, intent, node);
+            case.hold(Hold::LoginRefused { node: node.clone(), said });
+        }
         Health::Gone { finding, evidence } => crash::replace(case, intent, node, finding, evidence),
         Health::Silent { evidence } => silent(case, intent, node, evidence),
     }
@@ -44,7 +51,9 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
 fn is_stopping(case: &Case<'_>, intent: &Intent, node: &NodeId, health: &Health<'_>) -> bool {
     let silent = matches!(
         health,
-        Health::Suspected { .. } | Health::Gone { finding: Finding::PrimaryHung { .. }, .. }
+        Health::Suspected { .. }
+            | Health::Refusing { .. }
+            | Health::Gone { finding: Finding::PrimaryHung { .. } | Finding::CannotWrite { .. }, .. }
     );
     let drained = case.view.drained.is_some_and(|stamp| stamp >= intent.stamp());
     silent && (intent.handover.is_some() && drained || case.is_told_to_stop(intent, node))
@@ -58,6 +67,8 @@ fn fence_pretenders(case: &mut Case<'_>, intent: &Intent, declared: &NodeId) {
             Server::Primary(_) => true,
             // A start that was ordered in this epoch ends as a standby; any other may end as a primary. A promise of this
             // epoch may be no more than its word: what nobody is starting, and does not answer, is ended too.
+            // It answers, and the primary sees it stream: a standby that its own agent cannot log into.
+            Server::Starting | Server::Unknown if access::is_seen_streaming(case, intent, node) => false,
             Server::Starting | Server::Unknown => {
                 let older = agent.promise.is_none_or(|stamp| stamp.epoch < intent.epoch);
                 let lost = health::standby_lost_for(case, node).unwrap_or_default();
@@ -145,23 +156,68 @@ fn lead_clients(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &P
         case.underway(format!("clients wait until the sync names of {node} are proven in force"));
         return sync_set::plan(case, intent, node, primary);
     }
+    if let Some(position) = unconfirmed(case, intent, primary) {
+        case.underway(format!(
+            "clients wait until a member of the sync set has flushed up to {position}: what {node} has beyond its standbys, a \
+             failover would take back"
+        ));
+        return sync_set::plan(case, intent, node, primary);
+    }
+    let pointed = point(case, intent, node, &agent.address);
+    let verified = case.view.verified.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
+    if pointed && !verified {
+        case.step(Step::Verify { stamp: intent.stamp() });
+    }
+}
+
+/// Clients are served as before, by a primary that its own agent cannot see: an endpoint that was restarted follows those that
+/// lead there.
+fn lead_like_others(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
+    let Some(agent) = case.heard(node).filter(|_| is_open(case, intent)) else { return };
+    point(case, intent, node, &agent.address);
+}
+
+/// Points every endpoint that does not lead there. True: all do.
+fn point(case: &mut Case<'_>, intent: &Intent, node: &NodeId, address: &str) -> bool {
     let mut pointed = true;
     for (member, name, facts) in case.endpoints(EndpointKind::Primary) {
         let there = facts.target.as_ref() == Some(node) && facts.mode == Mode::Open;
         if !(there && facts.stamp.same_epoch(intent.stamp())) {
             pointed = false;
-            case.route(
-                intent,
-                member,
-                name,
-                RouteOrder::Point { node: node.clone(), address: agent.address.clone() },
-            );
+            let order = RouteOrder::Point { node: node.clone(), address: address.to_owned() };
+            case.route(intent, member, name, order);
         }
     }
-    let verified = case.view.verified.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
-    if pointed && !verified {
-        case.step(Step::Verify { stamp: intent.stamp() });
+    pointed
+}
+
+/// The position that no member of the sync set has flushed yet, where clients have not been let in since the start: it is the one
+/// at which the names were proven, at or behind the end of recovery. None: clients may come in.
+///
+/// One member is enough. Whatever members the set has, a failover by the set recruits every one of them and promotes none that
+/// has less than another; without one of them the old agent must confirm the end of its WAL, and the candidate must reach that.
+/// And a set takes another's place only when one of the new members has flushed past its own proof, which lies behind this one.
+fn unconfirmed(case: &mut Case<'_>, intent: &Intent, primary: &Primary) -> Option<Lsn> {
+    let proof = primary.names_proven.filter(|_| !intent.sync.is_empty())?;
+    let has_it = |member: &Member| {
+        let of = |sender: &&WalSender| sender.name == member.name && sender.streaming;
+        primary.senders.iter().filter(of).any(|sender| sender.flushed >= proof.1)
+    };
+    // A leader that has just begun to lead takes nothing back that is open.
+    if intent.sync.iter().any(has_it) || is_open(case, intent) {
+        case.memory().confirmed = Some(proof);
     }
+    (case.memory().confirmed != Some(proof)).then_some(proof.1)
+}
+
+/// True if clients are let in already: by an endpoint, or straight where there is none.
+fn is_open(case: &Case<'_>, intent: &Intent) -> bool {
+    let open = |facts: &EndpointFacts| {
+        facts.mode == Mode::Open && facts.target == intent.primary && facts.stamp.same_epoch(intent.stamp())
+    };
+    let endpoints = case.endpoints(EndpointKind::Primary);
+    let verified = case.view.verified.is_some_and(|stamp| stamp.same_epoch(intent.stamp()));
+    endpoints.iter().any(|(_, _, facts)| open(facts)) || endpoints.is_empty() && verified
 }
 
 /// Starts the primary again in its place. With a sync set, clients come in only after its names were proven in force
@@ -170,14 +226,29 @@ pub(super) fn serve_again(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     if !is_known_whole(case, intent, node) {
         return case.underway(format!("the end of the WAL of {node} is read before it is started"));
     }
-    if !intent.sync.is_empty() {
-        for (member, name, facts) in case.endpoints(EndpointKind::Primary) {
-            if facts.mode == Mode::Open {
-                case.route(intent, member, name, RouteOrder::Hold);
-            }
+    hold_clients(case, intent);
+    case.order(intent, node, Command::Serve);
+}
+
+/// PostgreSQL restarts behind its living postmaster, after a killed backend: it opens by itself when it has recovered, so clients
+/// are held now and let in like after a start in place.
+fn hold_while_it_recovers(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
+    // An agent that has just begun to watch does not know yet either, and its server may be well.
+    if case.heard(node).is_some_and(|agent| agent.access.recovering) {
+        hold_clients(case, intent);
+    }
+}
+
+/// With a sync set: nobody new is let in at the endpoints.
+fn hold_clients(case: &mut Case<'_>, intent: &Intent) {
+    if intent.sync.is_empty() {
+        return;
+    }
+    for (member, name, facts) in case.endpoints(EndpointKind::Primary) {
+        if facts.mode == Mode::Open {
+            case.route(intent, member, name, RouteOrder::Hold);
         }
     }
-    case.order(intent, node, Command::Serve);
 }
 
 /// Nothing is heard from the primary's member. Inferred evidence: it needs corroboration. A lease that is being renewed

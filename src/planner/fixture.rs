@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::model::{
-    AgentFacts, AppFacts, Control, ControlState, Down, Driver, Durability, EndpointFacts, EndpointKind,
-    EndpointName, Epoch, Floors, GuardFacts, GuardMethod, GuardState, Incarnation, Intent, LeaseRecord,
+    AccessFacts, AgentFacts, AppFacts, Control, ControlState, Down, Driver, Durability, EndpointFacts,
+    EndpointKind, EndpointName, Epoch, Floors, GuardFacts, GuardMethod, GuardState, Incarnation, Intent, LeaseRecord,
     LeaseSeen, LiveRpo, Lsn, Member, Mode, Mono, NodeId, NodeView, Primary, Probe, ReplayEffort, ReplayState,
     Seen, Server, Slot, Stamp, Standby, StandbyName, Switch, SystemId, Timeline, Upstream, Version, View,
     WalSender,
@@ -93,6 +93,7 @@ fn agent(node: &NodeId, server: Server, stamp: Stamp) -> AgentFacts {
             startable: false,
             starting: false,
         }),
+        access: AccessFacts::default(),
     }
 }
 
@@ -104,7 +105,13 @@ pub(crate) fn primary() -> Primary {
         switch: Some(SWITCH),
         flushed: FLUSHED,
         writable: true,
-        probe: Probe { last_ok: Some(ago(100)), took_us: Some(5_000), failing_since: None, error: None },
+        probe: Probe {
+            last_ok: Some(ago(100)),
+            took_us: Some(5_000),
+            failing_since: None,
+            error: None,
+            code: None,
+        },
         names: Some(vec![name_of(&tokyo())]),
         names_proven: Some((Version(8), Lsn(0x600))),
         senders: vec![WalSender { name: name_of(&tokyo()), streaming: true, flushed: FLUSHED, sync: true }],
@@ -211,6 +218,7 @@ pub(crate) fn armed() -> GuardFacts {
         method: GuardMethod::Cgroup,
         realtime: true,
         locked: true,
+        spared: true,
         enforce: true,
         keeps: false,
         strayed: false,

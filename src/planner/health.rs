@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{case::Case, crash, floors};
+use super::{access, case::Case, crash, floors};
 use crate::model::{
     AgentFacts, AppFacts, AppFailure, EndpointKind, Finding, GuardState, Intent, Mono, NodeId, Primary,
     RECOVERY_HANGS, ReplayState, Server, StandbyName,
@@ -21,6 +21,8 @@ pub(super) enum Health<'a> {
     NotYet,
     /// Locum itself stopped it in this epoch, and the hand-over did not come about.
     StoppedByUs,
+    /// It answers, and refuses the login of its own agent: alive, as far as can be seen.
+    Refusing { said: String },
     /// It fails, but not for long enough, or it is about to answer.
     Suspected { finding: Finding, left: Duration },
     /// It is gone; first-hand.
@@ -66,6 +68,9 @@ pub(super) fn of_primary<'a>(case: &Case<'a>, intent: &Intent, node: &NodeId) ->
             Health::Gone { finding, evidence: vec![format!("{how}, {seen}")] }
         }
         Server::Starting | Server::Unknown if served => {
+            if let Some(said) = agent.access.refusal(case.now) {
+                return Health::Refusing { said: said.to_owned() };
+            }
             let finding = Finding::PrimarySuspected { node: node.clone() };
             slow_start(case, node, finding)
         }
@@ -103,7 +108,12 @@ fn of_running<'a>(case: &Case<'a>, node: &NodeId, primary: &'a Primary) -> Healt
         ),
         format!("the last probe that succeeded ended {last}; the last failed one said: {said}"),
     ];
-    Health::Gone { finding: Finding::PrimaryHung { node: node.clone() }, evidence }
+    // It answered with an error: it lives, and the error is the cause.
+    let finding = match primary.probe.code {
+        Some(_) => Finding::CannotWrite { node: node.clone(), said },
+        None => Finding::PrimaryHung { node: node.clone() },
+    };
+    Health::Gone { finding, evidence }
 }
 
 /// Names what is wrong, without deciding anything.
@@ -126,16 +136,17 @@ pub(super) fn find_all(case: &mut Case<'_>, intent: &Intent) {
 
 fn find_primary(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     // A start that lasts is judged by how long the suspicion has stood, so the suspicion comes first.
-    let waits = case
-        .heard(node)
-        .is_some_and(|agent| matches!(agent.server.value, Server::Starting | Server::Unknown));
+    let waits = case.heard(node).is_some_and(|agent| {
+        let unseen = matches!(agent.server.value, Server::Starting | Server::Unknown);
+        unseen && agent.access.refusal(case.now).is_none()
+    });
     if waits {
         case.find(Finding::PrimarySuspected { node: node.clone() });
     }
     match of_primary(case, intent, node) {
         Health::Gone { finding, .. } | Health::Suspected { finding, .. } => _ = case.find(finding),
         Health::Silent { .. } => _ = case.find(Finding::PrimaryUnreachable { node: node.clone() }),
-        Health::Good(_) | Health::NotYet | Health::StoppedByUs => {}
+        Health::Good(_) | Health::Refusing { .. } | Health::NotYet | Health::StoppedByUs => {}
     }
     if !intent.attended {
         case.find(Finding::Unattended { node: node.clone() });
@@ -237,6 +248,7 @@ fn find_other(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
             }
         }
         Server::Primary(primary) if primary.writable => _ = case.find(Finding::SplitBrain { node }),
+        Server::Starting | Server::Unknown if access::is_seen_streaming(case, intent, &node) => {}
         Server::Primary(_) | Server::Down(_) | Server::Starting | Server::Unknown => {
             _ = case.find(Finding::StandbyLost { node })
         }

@@ -5,6 +5,7 @@
 //! the lines that are unticked and may be done now, so a controller that dies half-way is replaced by one that reads
 //! the same checklist.
 
+mod access;
 mod alone;
 mod app;
 mod bootstrap;
@@ -38,7 +39,9 @@ mod vacancy;
 
 use std::collections::BTreeMap;
 
-use crate::model::{Cause, Epoch, Finding, Hold, Lsn, Mono, NodeId, Policy, RequestKind, Step, View};
+use crate::model::{
+    Cause, Epoch, Finding, Hold, Lsn, Mono, NodeId, Policy, RequestKind, Step, Version, View,
+};
 
 /// What a plan must remember from one call to the next: in, out, never hidden in a timer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +60,8 @@ pub struct Memory {
     pub handover: Option<(String, Mono)>,
     /// When the WAL rescue of an epoch was first ordered.
     pub rescue: Option<(Epoch, Mono)>,
+    /// The proof of the names up to which a member of the sync set has flushed: clients may see what the primary has.
+    pub confirmed: Option<(Version, Lsn)>,
 }
 
 /// The crashes of declared primaries within the flap window.
@@ -129,6 +134,7 @@ fn decide(case: &mut case::Case<'_>) {
     if disbelief::plan(case, case.view.intent.as_ref()) {
         return;
     }
+    access::find(case);
     let Some(intent) = case.view.intent.clone() else {
         return bootstrap::plan(case);
     };

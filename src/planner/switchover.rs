@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 
-use super::{Memory, candidate, case::Case, requests, sync_set, vacancy};
+use super::{Memory, access, candidate, case::Case, requests, sync_set, vacancy};
 use crate::model::{
     Cause, Command, Control, ControlState, Down, EndpointKind, Hold, Intent, Mode, Mono, NodeId, Policy,
     Primary, RouteOrder, Server, Standby, Step, View,
@@ -76,6 +76,9 @@ fn unfit(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Option<String> {
     let name = &case.view.agent(node)?.standby_name;
     if intent.rejoin.as_ref().is_some_and(|asked| asked.wants_clone(node, name)) {
         return Some("it is about to be cloned, as an operator asked".into());
+    }
+    if let Some(reason) = access::why_no_service(case, node) {
+        return Some(reason);
     }
     let standby = standby(case, node)?;
     if !standby.streaming {

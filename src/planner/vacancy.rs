@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{app, candidate, case::Case, cut_off, floors, floors::Disk, rescue};
+use super::{access, app, candidate, case::Case, cut_off, floors, floors::Disk, rescue};
 use crate::model::{
     AppTie, Cause, Command, Down, Durability, EndpointKind, Hold, Intent, Lsn, Member, Mode, NodeId,
     RouteOrder, Server, Step, WalPosition, lease,
@@ -44,11 +44,15 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
         return case.hold(Hold::Pen { missing: "its lease is being read".into() });
     }
     let affordable = |(node, lsn): &(NodeId, Lsn)| candidate::affordable(case, intent, node, *lsn);
-    let eligible: Vec<(NodeId, Lsn)> = standing
+    let mut eligible: Vec<(NodeId, Lsn)> = standing
         .iter()
         .filter(|one| holds_enough(case, intent, &pen, one) && affordable(one).is_ok())
         .cloned()
         .collect();
+    // Who would not serve clients is not eligible while another one is. Never at the price of a commit that was promised.
+    if access::any_serves(case, eligible.iter().map(|(node, _)| node)) {
+        eligible.retain(|(node, _)| access::why_no_service(case, node).is_none());
+    }
     match candidate::best(case, &eligible) {
         Some((_, lsn)) if let Some(further) = awaited(case, intent, *lsn) => {
             case.underway(format!("{further} has more, and is being recruited"));

@@ -114,6 +114,7 @@ impl Instance {
             return Err(CloneError::Refused(reason));
         }
         let mut command = self.command("psql");
+        command.env("PGOPTIONS", super::psql::OPTIONS);
         command.args(["-X", "-A", "-t", "-w", "-c", TABLESPACES, "-d"]).arg(source.session("postgres"));
         let spaces = run::text("psql", command, ASK).await?;
         if spaces.trim().is_empty() {

@@ -45,6 +45,7 @@ mod stop;
 mod through;
 mod unfinished;
 mod wal;
+pub mod who;
 
 pub use clone::{CloneError, CloneFrom, OLD_SUFFIX};
 pub use conninfo::{BadConninfo, Conninfo, Source};

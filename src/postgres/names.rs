@@ -122,7 +122,7 @@ impl Instance {
 
     async fn ask<T: serde::de::DeserializeOwned>(&self, session: &str, sql: &str) -> Result<T, PgError> {
         let mut command = self.command("psql");
-        command.env("PGOPTIONS", "-c search_path=pg_catalog").env("PGCLIENTENCODING", "UTF8");
+        command.env("PGOPTIONS", super::psql::OPTIONS).env("PGCLIENTENCODING", "UTF8");
         command.args(["-X", "-A", "-t", "-w", "-c", sql, "-d", session]);
         let text = run::text("psql", command, ASK).await?;
         serde_json::from_str(&text).map_err(|error| PgError::Nonsense(format!("psql: {error}")))

@@ -18,14 +18,25 @@ const COMMIT: &str = "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; \
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
     /// All connection slots are taken: neither good nor bad news.
-    #[error("all connection slots are taken")]
-    Full,
+    #[error("{0}")]
+    Full(String),
+    /// The server answered, and did not let this login in: it is alive.
+    #[error("{0}")]
+    Refused(String),
     /// No connection was made; the server answered that, or nothing listens. Bad only if the kept one is silent too.
     #[error("cannot connect: {0}")]
     Turned(String),
-    /// No answer, or the commit failed: the server hangs, its postmaster does, or its disk does.
+    /// No answer: the server hangs, its postmaster does, or its disk does.
     #[error("cannot commit: {0}")]
     Stalled(String),
+    /// The commit was answered with an error: the server lives, and cannot take writes. With the SQLSTATE.
+    #[error("cannot commit: {said}")]
+    Failed {
+        /// The SQLSTATE.
+        code: String,
+        /// PostgreSQL's own words, with the code.
+        said: String,
+    },
 }
 
 /// Probes once. Gives the flush position right after the commit.
@@ -34,7 +45,8 @@ pub enum ProbeError {
 /// [`ProbeError`]
 pub async fn once(access: &Access) -> Result<Lsn, ProbeError> {
     let sql = access.connect(DEADLINE).await.map_err(|error| match error {
-        SqlError::Full => ProbeError::Full,
+        SqlError::Full(_) => ProbeError::Full(error.to_string()),
+        SqlError::Refused(..) => ProbeError::Refused(error.to_string()),
         SqlError::Silent(_) => ProbeError::Stalled(error.to_string()),
         other => ProbeError::Turned(other.to_string()),
     })?;
@@ -45,11 +57,15 @@ pub async fn once(access: &Access) -> Result<Lsn, ProbeError> {
     committed
 }
 
-/// The commit alone, on a connection that is there: for when all slots are taken, which a hung disk brings about too.
+/// The commit alone, on a connection that is there: for when no new one can be had, which a hung disk brings about too.
 ///
 /// # Errors
-/// [`ProbeError::Stalled`]
+/// [`ProbeError::Stalled`], [`ProbeError::Failed`], [`ProbeError::Refused`]
 pub async fn commit(sql: &Sql) -> Result<Lsn, ProbeError> {
-    let flushed = sql.value(COMMIT, DEADLINE).await.map_err(|e| ProbeError::Stalled(e.to_string()))?;
+    let flushed = sql.value(COMMIT, DEADLINE).await.map_err(|error| match &error {
+        SqlError::Refused(..) => ProbeError::Refused(error.to_string()),
+        SqlError::Said(code, _) => ProbeError::Failed { code: code.clone(), said: error.to_string() },
+        _ => ProbeError::Stalled(error.to_string()),
+    })?;
     Ok(flushed.and_then(|text| text.parse().ok()).unwrap_or_default())
 }

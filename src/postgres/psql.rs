@@ -7,6 +7,12 @@ use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 
 use super::{Instance, Owner};
 
+/// Options of every session of Locum's own by libpq, as of those in `sql.rs`: whatever the server, the database or the role make the
+/// default. Options in the connection string go before them.
+pub(super) const OPTIONS: &str = "-c search_path=pg_catalog -c default_transaction_isolation=read\\ committed \
+     -c default_transaction_read_only=off -c default_transaction_deferrable=off -c statement_timeout=0 -c lock_timeout=0 \
+     -c idle_in_transaction_session_timeout=0 -c datestyle=ISO,MDY -c bytea_output=hex -c standard_conforming_strings=on";
+
 /// How long a connection attempt may take, in seconds, as libpq wants it.
 const CONNECT_SECONDS: &str = "5";
 /// How long an answer may take in all.
@@ -65,7 +71,7 @@ impl Psql {
         };
         command.args(["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-f", "-", "-d"]).arg(conninfo);
         command.env("PGCONNECT_TIMEOUT", CONNECT_SECONDS).env("PGAPPNAME", "locum").env("LC_ALL", "C");
-        command.env("PGCLIENTENCODING", "UTF8");
+        command.env("PGCLIENTENCODING", "UTF8").env("PGOPTIONS", OPTIONS);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command.current_dir("/");
         let no_program = |error: std::io::Error| PsqlError::NoProgram(error.to_string());

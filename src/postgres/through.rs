@@ -1,17 +1,37 @@
-//! A commit through an endpoint, as a client would make it: the proof that service is there again.
+//! A commit as a client would make it, through an endpoint: the proof that service is there again. And in peace, what a client
+//! meets at a node's own address.
+//!
+//! The session keeps every default that a client gets and makes no object. That its commit counts is asked on a second
+//! connection, and both must reach the server that is meant.
 
 use std::{fs, time::Duration};
 
 use async_trait::async_trait;
-use tokio_postgres::{Config, NoTls};
+use tokio::task::AbortHandle;
+use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 
-use crate::ports::Client;
+use super::who::Who;
+use crate::{
+    model::{ClientLook, ServerIdentity},
+    ports::Client,
+};
 
 /// How long connecting and committing may take together. Longer than an endpoint needs to serve one that waits.
 const DEADLINE: Duration = Duration::from_secs(3);
+/// How long a commit that was given up may take to be cancelled.
+const CANCEL: Duration = Duration::from_secs(1);
 
-/// Writes 104 bytes of WAL and waits for their flush like any client's commit; needs no table and no privilege.
-const COMMIT: &str = "BEGIN; SELECT pg_catalog.pg_logical_emit_message(true, 'locum', ''); COMMIT";
+/// Takes a transaction id, writes 104 bytes of WAL and waits for their flush like any client's commit; needs no table and no
+/// privilege. Both are allowed in a read-only transaction, so that is asked for.
+const COMMIT: &str = "BEGIN; \
+    SELECT pg_catalog.current_setting('transaction_read_only'), pg_catalog.pg_current_xact_id()::pg_catalog.text, \
+           pg_catalog.pg_logical_emit_message(true, 'locum', ''); \
+    COMMIT";
+/// Whether a session's transactions are read-only by default, and where that is set. In recovery every transaction is, so the
+/// default is asked for.
+const READ_ONLY: &str = "SELECT s.setting, s.source, pg_catalog.current_database(), current_user, s.sourcefile \
+    FROM pg_catalog.pg_settings s WHERE s.name = 'default_transaction_read_only'";
+const SETTING: &str = "default_transaction_read_only";
 
 /// The client that proves service: a role and a database, without host and port.
 #[derive(Clone, Debug)]
@@ -87,30 +107,194 @@ fn fields(line: &str) -> Option<[String; 5]> {
     fields.try_into().ok()
 }
 
+/// One connection of a client. Dropping it closes the socket.
+struct Session {
+    client: tokio_postgres::Client,
+    driver: AbortHandle,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Session {
+    async fn connect(config: &Config) -> Result<Self, Failure> {
+        let (client, connection) = config.connect(NoTls).await?;
+        let driver = tokio::spawn(async move { drop(connection.await) }).abort_handle();
+        Ok(Self { client, driver })
+    }
+
+    /// Makes sure that the server is the one that is meant.
+    async fn is_of(&self, server: Option<&ServerIdentity>) -> Result<(), Failure> {
+        let seen = Who::ask(&self.client).await?.identity;
+        server
+            .and_then(|server| server.differs_from(&seen))
+            .map_or(Ok(()), |why| Err(Failure::Elsewhere(why)))
+    }
+
+    /// Connects to the server that is meant.
+    async fn open(config: &Config, server: Option<&ServerIdentity>) -> Result<Self, Failure> {
+        let session = Self::connect(config).await?;
+        session.is_of(server).await?;
+        Ok(session)
+    }
+
+    /// The columns of the first row.
+    async fn row(&self, sql: &str) -> Result<Vec<Option<String>>, Failure> {
+        let answer = self.client.simple_query(sql).await?;
+        let row = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
+            }
+            _ => None,
+        });
+        Ok(row.unwrap_or_default())
+    }
+
+    /// What makes this session's transactions read-only; None: they may write.
+    async fn read_only(&self) -> Result<Option<ClientLook>, Failure> {
+        let row = self.row(READ_ONLY).await?;
+        let column = |at: usize| row.get(at).cloned().flatten();
+        if column(0).is_none_or(|value| value == "off") {
+            return Ok(None);
+        }
+        let (database, role) = (column(2).unwrap_or_default(), column(3).unwrap_or_default());
+        let source = match column(1).as_deref() {
+            Some("database") => format!("ALTER DATABASE {database}"),
+            Some("user") => format!("ALTER ROLE {role}"),
+            Some("database user") => format!("ALTER ROLE {role} IN DATABASE {database}"),
+            Some("global") => "ALTER ROLE ALL".into(),
+            Some("client") => "the options of `postgres.verify`".into(),
+            Some("configuration file") => column(4).unwrap_or_else(|| {
+                "a configuration file (postgresql.conf, or postgresql.auto.conf by ALTER SYSTEM)".into()
+            }),
+            Some(other) => other.to_owned(),
+            None => "an unknown source".into(),
+        };
+        Ok(Some(ClientLook::ReadOnly { setting: SETTING.into(), source }))
+    }
+
+    /// Ends a commit that may be waiting for a standby: its session would keep a slot for as long as that lasts.
+    async fn give_up(self) {
+        let cancel = self.client.cancel_token();
+        // It ends by itself when the wait does.
+        let _too_late = tokio::time::timeout(CANCEL, cancel.cancel_query(NoTls)).await;
+    }
+}
+
+/// Why a client is not served.
+enum Failure {
+    Said(tokio_postgres::Error),
+    Elsewhere(String),
+    NotCommitted(String),
+    ReadOnly(ClientLook),
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Said(error)
+    }
+}
+
+impl Failure {
+    fn in_words(&self) -> String {
+        match self {
+            Self::Said(error) => describe(error),
+            Self::Elsewhere(why) => format!("another server answers: {why}"),
+            Self::NotCommitted(why) => why.clone(),
+            Self::ReadOnly(look) => look.to_string(),
+        }
+    }
+}
+
+impl ThroughEndpoint {
+    /// What a client meets at `address`, where `server` has to answer: a login, and whether its transactions could write.
+    /// None: nobody answered in time, which says nothing.
+    pub async fn look(&self, address: &str, server: Option<&ServerIdentity>) -> Option<ClientLook> {
+        let refused = |said: String| Some(ClientLook::Refused { said });
+        let config = match self.config(address) {
+            Ok(config) => config,
+            Err(said) => return refused(said),
+        };
+        let asked = async {
+            let session = Session::connect(&config).await?;
+            // A standby refuses whatever takes a snapshot of this level; once promoted it does not.
+            session.row("SET default_transaction_isolation = 'read committed'").await?;
+            session.is_of(server).await?;
+            session.read_only().await
+        };
+        match tokio::time::timeout(DEADLINE, asked).await.ok()? {
+            Ok(look) => Some(look.unwrap_or(ClientLook::Service)),
+            Err(Failure::Said(error)) if is_passing(&error) => None,
+            Err(failure) => refused(failure.in_words()),
+        }
+    }
+}
+
+/// True for what a server says while it starts, ends or is busy: it says nothing of the next login.
+fn is_passing(error: &tokio_postgres::Error) -> bool {
+    match error.as_db_error() {
+        Some(said) => ["53", "57"].iter().any(|class| said.code().code().starts_with(class)),
+        None => error.is_closed(),
+    }
+}
+
+/// Commits on one connection and asks for the outcome on the other.
+async fn commit(first: &Session, second: &Session) -> Result<(), Failure> {
+    let row = first.row(COMMIT).await?;
+    let column = |at: usize| row.get(at).and_then(Option::as_deref);
+    if column(0) != Some("off") {
+        let look = first.read_only().await?;
+        let unknown = || Failure::NotCommitted("transactions are read-only (transaction_read_only)".into());
+        return Err(look.map_or_else(unknown, Failure::ReadOnly));
+    }
+    let Some(xid) = column(1).filter(|xid| xid.chars().all(|c| c.is_ascii_digit())) else {
+        return Err(Failure::NotCommitted("the server gave no transaction id".into()));
+    };
+    let status = second.row(&format!("SELECT pg_catalog.pg_xact_status('{xid}'::pg_catalog.xid8)")).await?;
+    match status.first().and_then(Option::as_deref) {
+        Some("committed") => Ok(()),
+        other => Err(Failure::NotCommitted(format!(
+            "a second session sees the transaction as {}",
+            other.unwrap_or("unknown")
+        ))),
+    }
+}
+
 #[async_trait]
 impl Client for ThroughEndpoint {
-    async fn commit(&self, address: &str) -> Result<(), String> {
+    async fn commit(&self, address: &str, server: Option<&ServerIdentity>) -> Result<(), String> {
+        let failed = |why: String| format!("commit through {address}: {why}");
         let config = self.config(address)?;
-        let attempt = async {
-            let (client, connection) = config.connect(NoTls).await?;
-            let driver = tokio::spawn(connection);
-            let result = client.batch_execute(COMMIT).await;
-            drop(client);
-            driver.abort();
-            result
+        let until = tokio::time::Instant::now() + DEADLINE;
+        let late = || failed(format!("no answer within {DEADLINE:?}"));
+        // At the same time: the second is on the road to service, too.
+        let opened =
+            async { tokio::try_join!(Session::open(&config, server), Session::open(&config, server)) };
+        let (first, second) = match tokio::time::timeout_at(until, opened).await {
+            Ok(opened) => opened.map_err(|failure| failed(failure.in_words()))?,
+            Err(_) => return Err(late()),
         };
-        match tokio::time::timeout(DEADLINE, attempt).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("commit through {address}: {}", describe(&error))),
-            Err(_) => Err(format!("commit through {address}: no answer within {DEADLINE:?}")),
+        match tokio::time::timeout_at(until, commit(&first, &second)).await {
+            Ok(done) => done.map_err(|failure| failed(failure.in_words())),
+            Err(_) => {
+                first.give_up().await;
+                Err(late())
+            }
         }
     }
 }
 
 fn describe(error: &tokio_postgres::Error) -> String {
-    error
-        .as_db_error()
-        .map_or_else(|| error.to_string(), |db| format!("{} ({})", db.message(), db.code().code()))
+    match error.as_db_error() {
+        Some(said) => format!("{} ({})", said.message(), said.code().code()),
+        None => {
+            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+            format!("{error}{}", cause.unwrap_or_default())
+        }
+    }
 }
 
 #[cfg(test)]

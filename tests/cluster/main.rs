@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "tests")]
 
 mod adopt_pair;
+mod agent_access;
 mod agent_crash;
 mod agent_fixture;
 mod agent_identity;
@@ -39,6 +40,7 @@ mod lab_store;
 mod lab_sync;
 mod lab_vip;
 mod pair;
+mod pair_access;
 mod pair_app;
 mod pair_async;
 mod pair_balance;

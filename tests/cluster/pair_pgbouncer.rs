@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::{
     fixture::{free_ports, missing, until},
-    pair::{LivePair, Wish, family, finds, is_whole, primary_of, send},
+    pair::{LivePair, Wish, family, finds, is_quiet, is_whole, primary_of, send},
     pooler::{DATABASE, Pooled, Pooler},
 };
 
@@ -50,7 +50,7 @@ async fn behind_a_proxy(wish: Wish) -> (LivePair, Pooler) {
         pair.host("alpha").database
     );
     let pooler = Pooler::start(port, &databases).await;
-    pair.shows("no finding", |seen| is_whole(seen) && seen.findings.is_empty()).await;
+    pair.shows("no finding", |seen| is_whole(seen) && is_quiet(seen)).await;
     (pair, pooler)
 }
 
@@ -107,7 +107,7 @@ async fn a_pgbouncer_that_leads_straight_to_the_servers_is_told_where_they_are()
     let more = format!("file = \"{}\"\noptions = \"dbname=postgres pool_size=9\"", include.display());
     let pooler = Pooler::start(port, &format!("%include {}", include.display())).await;
     let pair = LivePair::wished(&patient().more([endpoint(port, &more), String::new()])).await;
-    pair.shows("no finding", |seen| is_whole(seen) && seen.findings.is_empty()).await;
+    pair.shows("no finding", |seen| is_whole(seen) && is_quiet(seen)).await;
     let clients = Pooled::start(pooler.port, 8).await;
     for promotions in 1..=runs() {
         let began = Instant::now();
@@ -147,7 +147,7 @@ async fn a_failover_pauses_nothing_and_waits_for_no_console() {
     assert!(line.after_ms.is_none() && line.error.is_some(), "{line:?}");
     send(pooler.pid(), "CONT");
     // Given up for the report, and still wanted.
-    pair.shows("the console found again", |seen| seen.findings.is_empty()).await;
+    pair.shows("the console found again", is_quiet).await;
     let clients = Pooled::start(pooler.port, 2).await;
     clients.goes_on().await;
     clients.finish().await;
@@ -181,7 +181,7 @@ async fn a_pause_is_undone_when_the_switchover_is_rolled_back_and_when_the_membe
     alpha.start();
     clients.goes_on().await;
     drop(open);
-    pair.shows("all is well in the end", |seen| is_whole(seen) && seen.findings.is_empty()).await;
+    pair.shows("all is well in the end", |seen| is_whole(seen) && is_quiet(seen)).await;
     assert!(!pooler.is_paused().await);
     clients.goes_on().await;
     clients.finish().await;

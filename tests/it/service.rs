@@ -14,6 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use locum::model::GuardLack;
+
 /// How long a sign may take on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -138,6 +140,36 @@ fn the_unit_leaves_postgresql_alone_and_systemd_understands_it() {
             assert!(done.status.success() && !said.contains("locum@"), "{said}");
         }
         Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "systemd-analyze"),
+    }
+}
+
+#[test]
+fn the_unit_grants_what_the_guard_asks_for() {
+    let unit = fs::read_to_string("deploy/locum@.service").unwrap();
+    let value = |key: &str| {
+        let mut lines = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        lines.next().unwrap_or_else(|| panic!("{key} is missing")).to_owned()
+    };
+    let (priority, score) = (locum::guard::REALTIME_PRIORITY, locum::guard::GUARD_OOM_SCORE);
+    assert!(value("LimitRTPRIO").parse::<i32>().unwrap() >= priority, "the guard asks for {priority}");
+    assert_eq!(
+        value("OOMScoreAdjust").parse::<i32>().unwrap(),
+        score,
+        "no process may lower what it was given"
+    );
+    // The kernel counts the whole program, of which only what was touched is locked.
+    assert_eq!(value("LimitMEMLOCK"), "infinity");
+    assert!(locum::guard::MEMBER_OOM_SCORE > score, "a member that grows without bound can be ended");
+    let said: Vec<&str> =
+        [GuardLack::Realtime, GuardLack::Memory, GuardLack::Oom].map(GuardLack::in_words).to_vec();
+    for grant in
+        [format!("LimitRTPRIO={priority}"), "LimitMEMLOCK=infinity".into(), format!("OOMScoreAdjust={score}")]
+    {
+        assert!(
+            said.iter().any(|words| words.contains(&grant)),
+            "{grant}: a finding names what is missing: {said:?}"
+        );
+        assert!(unit.lines().any(|line| line == grant), "{grant}");
     }
 }
 

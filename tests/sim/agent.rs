@@ -253,6 +253,7 @@ impl Agent {
             guard,
             told: self.disk.upstream.clone(),
             app: None,
+            access: Default::default(),
         }
     }
 
@@ -667,8 +668,7 @@ impl Agent {
         self.probe_at = reach.now + reach.rng.range(50, 200);
         pg.write((reach.fresh)());
         let was_failing = self.probe.failing_since.is_some();
-        self.probe =
-            Probe { last_ok: Some(reach.clock), took_us: Some(5000), failing_since: None, error: None };
+        self.probe = Probe { last_ok: Some(reach.clock), took_us: Some(5000), ..Probe::default() };
         if was_failing {
             self.show_probe();
         }

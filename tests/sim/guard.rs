@@ -68,6 +68,7 @@ impl Guard {
             postmaster: None,
             method: GuardMethod::Cgroup,
             realtime: true,
+            spared: true,
             locked: true,
             enforce: true,
             keeps: false,

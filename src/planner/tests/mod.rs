@@ -1,5 +1,6 @@
 //! The planner by table: a situation, and the exact steps or the named hold that it must lead to.
 
+mod access;
 mod app;
 mod copy_source;
 mod crash;

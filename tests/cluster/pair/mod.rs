@@ -432,6 +432,11 @@ pub(crate) fn finds(snapshot: &Snapshot, tag: &str) -> bool {
         .any(|found| serde_json::to_value(&found.finding).expect("JSON")["finding"].as_str() == Some(tag))
 }
 
+/// True if there is no finding but of what a guard may not have on this machine, which differs.
+pub(crate) fn is_quiet(snapshot: &Snapshot) -> bool {
+    snapshot.findings.iter().all(|found| matches!(found.finding, locum::model::Finding::GuardLacks { .. }))
+}
+
 /// Why the leader does what it does, in one text.
 pub(crate) fn plan_of(snapshot: &Snapshot) -> String {
     snapshot.plan.join("\n")

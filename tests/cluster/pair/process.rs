@@ -7,6 +7,7 @@ pub(crate) fn send(pid: i32, name: &str) {
     use rustix::process::{Pid, Signal, kill_process};
     let signal = match name {
         "KILL" => Signal::KILL,
+        "HUP" => Signal::HUP,
         "TERM" => Signal::TERM,
         "STOP" => Signal::STOP,
         "CONT" => Signal::CONT,
