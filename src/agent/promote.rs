@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{inner::Inner, names::format as format_names, orders::Unable};
 use crate::{
-    model::{Lsn, Server, Stamp, Standby, StandbyName, WalPosition},
+    model::{Down, Lsn, Server, Stamp, Standby, StandbyName, WalPosition},
     postgres::{promote, sql::CONNECT},
 };
 
@@ -169,6 +169,7 @@ impl Inner {
                 if self.instance.has_standby_signal().await? {
                     return self.start_to_promote(stamp).await;
                 }
+                self.has_what_it_renewed(&down, stamp).await?;
                 // Nobody is let in before its right to serve is confirmed.
                 self.claim(stamp).await?;
                 // Looked at here: this may be ordered before what the dead server left was read.
@@ -195,15 +196,31 @@ impl Inner {
         self.remember(move |p| p.recovery_rate = Some(learned(p.recovery_rate, rate))).await
     }
 
-    /// It was declared and ended before it was promoted: it starts as it was left, cut from everybody. The promotion is
-    /// an order of its own.
-    async fn start_to_promote(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
-        let held = self.held().await;
-        // Of whatever epoch: it starts cut from everybody and acknowledges nothing; the promotion judges it.
-        let chosen = held.recruited.is_some() || held.primary_since.is_some();
-        if held.upstream.is_some() || !chosen {
-            return Err(Unable::Refused("standby.signal is there: it is a standby's directory".into()));
+    /// Whether a stopped server has what its last renewal of the lease said. Asked here, too: whoever ordered the start may
+    /// have seen an older renewal, or the disk went back since. One that is not the last holder is judged by the order alone.
+    async fn has_what_it_renewed(&self, down: &Down, stamp: Stamp) -> Result<(), Unable> {
+        if down.watched {
+            return Ok(());
         }
+        let Some(renewed) = self.renewed_last(stamp.incarnation).await else { return Ok(()) };
+        let Some(wal) = down.wal() else {
+            return Err(Unable::Failed("the end of its WAL is not read yet".into()));
+        };
+        if wal.contains(renewed) {
+            return Ok(());
+        }
+        Err(Unable::Refused(format!(
+            "it has {}, and its last renewal of the lease says {renewed}: its disk went back in time",
+            wal.position()
+        )))
+    }
+
+    /// It was declared and ended before it was promoted: it starts cut from everybody. The promotion is an order of its own.
+    async fn start_to_promote(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+        // Of whatever epoch: it acknowledges nothing, and the promotion judges it. Where a disk went back it was left with an
+        // upstream, so it is cut anew.
+        self.remember(|p| (p.upstream, p.paused) = (None, None)).await?;
+        self.instance.set(&[("primary_conninfo", ""), ("restore_command", "")]).await?;
         self.start().await?;
         let answers = |server: &Server| matches!(server, Server::Standby(_) | Server::Primary(_));
         self.await_server(stamp, answers).await

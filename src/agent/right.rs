@@ -11,7 +11,10 @@ use tokio::time::{sleep, timeout};
 use super::{inner::Inner, orders::Unable};
 use crate::{
     guard,
-    model::{LeaseRecord, Mono, NodeId, RECOVERY_HANGS, Reign, Server, Stamp, Version, lease},
+    model::{
+        Incarnation, LeaseRecord, Mono, NodeId, RECOVERY_HANGS, Reign, Server, Stamp, Version, WalPosition,
+        lease,
+    },
     ports::{Lease, Outcome, Peers, Revision, StoreError},
 };
 
@@ -209,6 +212,16 @@ impl Inner {
         let last = called(self.serving.lease.last()).await.map_err(Denied::Silent)?;
         known.last = Some(last.clone());
         Ok(last)
+    }
+
+    /// How far this node was by the last renewal of the primary lease. None: it was another's, or of a store that was put back
+    /// and accepted since; the store is silent; or there is none.
+    pub(super) async fn renewed_last(&self, incarnation: Incarnation) -> Option<WalPosition> {
+        let mut known = self.known.lock().await;
+        // What was remembered may be of before a store was put back.
+        known.last = None;
+        let (last, _) = self.last(&mut known).await.ok()??;
+        last.position().filter(|_| last.node == self.node && last.incarnation == incarnation)
     }
 
     fn judge(&self, reign: &Reign, stamp: Stamp) -> Denied {

@@ -98,15 +98,19 @@ fn install(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
         }
         Server::Primary(_) => case.order(intent, node, Command::Serve),
         Server::Down(_) if !is_known_whole(case, intent, node) => {
-            case.underway(format!("the end of the WAL of {node} is read before it is started"));
+            case.underway(format!("{node} is started once its lease and the end of its WAL are read"));
         }
         Server::Down(_) => case.order(intent, node, Command::Serve),
         Server::Starting | Server::Unknown => case.underway(format!("{node} is starting")),
     }
 }
 
-/// Whether the stopped primary is known to have all of its WAL. One that went back was replaced before this is asked.
+/// Whether the stopped primary is known to have all of its WAL: its last renewal says what it had. One that went back was
+/// replaced before this is asked.
 fn is_known_whole(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
+    if !vacancy::lease_is_read(case, intent) {
+        return false;
+    }
     match case.heard(node).map(|agent| &agent.server.value) {
         Some(Server::Down(down)) => floors::of_disk(case, intent, node, down) == Disk::Whole,
         _ => true,
@@ -224,7 +228,7 @@ fn is_open(case: &Case<'_>, intent: &Intent) -> bool {
 /// anew: until then a commit could be acknowledged by this server alone. So the endpoints hold them.
 pub(super) fn serve_again(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     if !is_known_whole(case, intent, node) {
-        return case.underway(format!("the end of the WAL of {node} is read before it is started"));
+        return case.underway(format!("{node} is started once its lease and the end of its WAL are read"));
     }
     hold_clients(case, intent);
     case.order(intent, node, Command::Serve);

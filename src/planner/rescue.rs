@@ -80,10 +80,16 @@ fn is_in_vain(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
 /// A node got all there was, in this epoch.
 pub(super) fn has(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
     let rescued = case.heard(node).and_then(|agent| agent.rescued.as_ref());
+    let reaches = || match case.heard(node).map(|agent| &agent.server.value) {
+        Some(Server::Standby(standby)) => {
+            floors::highest(case, intent).is_none_or(|floor| standby.wal().contains(floor))
+        }
+        _ => false,
+    };
     let whole = |from: &NodeId| match case.heard(from).map(|agent| &agent.server.value) {
         Some(Server::Down(down)) => floors::of_disk(case, intent, from, down) == Disk::Whole,
-        // Not heard any more: its end was judged when the rescue was ordered.
-        _ => true,
+        // Not heard any more, and perhaps ordered before its end was read: what it brought says whether its disk had all.
+        _ => reaches(),
     };
     rescued.is_some_and(|rescued| rescued.under.same_epoch(intent.stamp()) && whole(&rescued.from))
 }

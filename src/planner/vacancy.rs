@@ -198,7 +198,7 @@ fn pen(case: &Case<'_>, intent: &Intent, standing: &[(NodeId, Lsn)]) -> Result<P
 }
 
 /// True if the lease was read since the vacancy made renewals impossible.
-fn lease_is_read(case: &Case<'_>, intent: &Intent) -> bool {
+pub(super) fn lease_is_read(case: &Case<'_>, intent: &Intent) -> bool {
     case.view.lease.read_under.is_some_and(|stamp| stamp.same_epoch(intent.stamp()))
 }
 
@@ -314,7 +314,9 @@ fn reinstate(case: &mut Case<'_>, intent: &Intent) {
     if !lease_is_read(case, intent) {
         return case.underway("the lease of the old primary is being read");
     }
-    if let Some(next) = intent.reinstated(floors::highest(case, intent)) {
+    // Its end was read, and may be further than its last renewal: it is started only with all of that.
+    let end = fenced(case, intent, old).and_then(|down| Some(down.wal()?.position()));
+    if let Some(next) = intent.reinstated(floors::highest(case, intent).max(end)) {
         let cause = Cause {
             summary: format!("nobody else can be promoted; {old} is declared again"),
             evidence: Vec::new(),

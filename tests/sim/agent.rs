@@ -5,7 +5,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use locum::model::{
-    AgentFacts, Command, Control, ControlState, Down, GuardFacts, Lsn, Mono, NodeId, Primary, Probe,
+    AgentFacts, Command, Control, ControlState, Down, GuardFacts, Lsn, Mono, NodeId, Primary, Probe, Reached,
     ReplayEffort, ReplayState, Reply, Rescued, Seen, Server, Slot, Stamp, Standby, StandbyName, SystemId,
     Timeline, Unfinished, Upstream, Version, WalSender,
 };
@@ -14,6 +14,7 @@ use super::{
     Tick,
     bug::Bug,
     checks::Checks,
+    confirmed::Confirmed,
     guard::Guard,
     host::Host,
     host_of,
@@ -101,6 +102,14 @@ pub(crate) struct Agent {
     /// Something worth telling has changed.
     pub(crate) changed: bool,
     clones: u32,
+    /// What this primary was seen to have, and its standbys to confirm.
+    pub(crate) confirmed: Confirmed,
+    /// It started where no postmaster ran, and has not read the present term yet: what it remembers may be old.
+    pub(crate) unproven: bool,
+    /// Whom the primary may ask for their word was noted in this life, or a postmaster has outlived the member.
+    pub(crate) list_confirmed: bool,
+    /// Its host started: a word that it gave and does not remember may bind it until then.
+    pub(crate) waits_until: Option<Mono>,
 }
 
 /// What an agent can reach during one tick.
@@ -190,11 +199,17 @@ impl Agent {
             next_id: 0,
             changed: true,
             clones: 0,
+            confirmed: Confirmed::default(),
+            unproven: false,
+            list_confirmed: true,
+            waits_until: None,
         }
     }
 
     /// The member was killed and starts again: what is left is what is on disk.
-    pub(crate) fn restart(&mut self, pg: &mut Pg, clock: Mono, bug: Option<Bug>) {
+    ///
+    /// `boot`: the host was off as well, and until when a word may bind that was given before.
+    pub(crate) fn restart(&mut self, pg: &mut Pg, clock: Mono, boot: Option<Mono>, bug: Option<Bug>) {
         let mut disk = self.disk.clone();
         if bug == Some(Bug::WordForgotten) {
             disk.vouched = None;
@@ -213,10 +228,31 @@ impl Agent {
             recruited = Some(stamp);
         }
         let (clones, next_id, streamed_from) = (self.clones, self.next_id, self.streamed_from);
+        // No disk goes back under a server that runs.
+        let unproven = pg.is_down();
+        let waits_until = boot.or(self.waits_until);
         // A word given before this start counts again from here.
         let vouched_until = disk.vouched.map(|(_, length)| clock.plus(length));
-        *self =
-            Self { clones, next_id, streamed_from, recruited, vouched_until, ..Self::of(self.host, disk) };
+        *self = Self {
+            clones,
+            next_id,
+            streamed_from,
+            recruited,
+            vouched_until,
+            unproven,
+            list_confirmed: !unproven,
+            waits_until,
+            ..Self::of(self.host, disk)
+        };
+    }
+
+    /// The term that the store has was read in this life.
+    pub(crate) fn learns(&mut self, term: Stamp) {
+        if self.unproven {
+            self.unproven = false;
+            self.disk.promise = self.disk.promise.max(Some(term));
+            self.changed = true;
+        }
     }
 
     /// A name that no earlier life of this standby had.
@@ -258,6 +294,9 @@ impl Agent {
     }
 
     fn admitted(&self) -> Option<Vec<NodeId>> {
+        if !self.list_confirmed {
+            return None;
+        }
         let of_term = |since: Stamp| self.disk.primary_since.is_some_and(|term| term.same_epoch(since));
         self.disk.admitted.as_ref().filter(|(since, _)| of_term(*since)).map(|(_, nodes)| nodes.clone())
     }
@@ -482,6 +521,7 @@ impl Agent {
             (self.attached, self.expected) = (pg.generation, false);
             (self.probe, self.probing, self.probe_at) = (Probe::default(), None, reach.now);
             (self.names_proven, self.checkpointed, self.remains_at) = (None, None, None);
+            self.confirmed = Confirmed::default();
             if reach.bug != Some(Bug::RecruitForgotten) {
                 self.recruited = None;
             }
@@ -504,6 +544,7 @@ impl Agent {
             down.control = Some(control(reach.pg, reach.mix));
             (down.wal_end, down.wal_timeline) =
                 (Some(lsn(reach.pg.wal.len())), Some(Timeline(reach.pg.timeline)));
+            down.history.clone_from(&reach.pg.history);
             self.changed = true;
         }
     }
@@ -511,7 +552,8 @@ impl Agent {
     /// Notes that nothing runs any more, if that is news.
     pub(crate) fn down(&mut self, since: Option<Mono>, crashed: bool, reach: &mut Reach<'_>) {
         if !matches!(self.server.value, Server::Down(_)) {
-            let down = Down::seen(since, crashed);
+            let watched = matches!(self.server.value, Server::Primary(_) | Server::Standby(_));
+            let down = Down { watched, ..Down::seen(since, crashed) };
             self.server = Seen { value: Server::Down(down), at: reach.clock };
             self.remains_at = Some(reach.now + reach.rng.range(1, 15));
             self.changed = true;
@@ -541,7 +583,9 @@ impl Agent {
             Proc::Starting { .. } => Server::Starting,
             Proc::Primary => {
                 self.recruited = None;
-                Server::Primary(self.primary(pg))
+                let primary = self.primary(pg);
+                self.confirmed.looked(&primary, &pg.slot_at, reach.now);
+                Server::Primary(primary)
             }
             Proc::Standby => {
                 if self.recruited.is_some()
@@ -552,6 +596,8 @@ impl Agent {
                 }
                 if let Some(receiver) = &pg.receiver {
                     self.streamed_from = Some(receiver.from);
+                    // What streams is no primary's directory any more.
+                    self.disk.primary_since = None;
                 }
                 if pg.receiver.is_some() && reach.bug != Some(Bug::RecruitForgotten) {
                     self.recruited = None;
@@ -575,6 +621,7 @@ impl Agent {
         let cut = pg.conninfo_read.is_none() && pg.receiver.is_none() && !pg.paused;
         if let Server::Standby(standby) = &mut value
             && self.recruited.is_none()
+            && (!self.unproven || reach.bug == Some(Bug::MemoryBelieved))
             && let Some(stamp) = self.disk.recruited
             && self.job.is_none()
             && cut
@@ -586,6 +633,12 @@ impl Agent {
             self.changed = true;
         }
         value
+    }
+
+    /// What a renewal says of this primary's WAL. None: it was not looked at yet.
+    pub(crate) fn reached(&self, pg: &Pg) -> Option<Reached> {
+        let Server::Primary(primary) = &self.server.value else { return None };
+        (primary.timeline == pg.tli()).then(|| self.confirmed.reached(primary, &pg.history))?
     }
 
     fn primary(&self, pg: &Pg) -> Primary {
@@ -641,6 +694,8 @@ impl Agent {
             recruited: self.recruited,
             logical_slots: Vec::new(),
             effort: ReplayEffort::default(),
+            // Records are whole here.
+            unfinished_until: None,
         }
     }
 

@@ -38,8 +38,20 @@ bugs! {
     PromiseNotKept,
     /// A store restored from a copy is believed, against what the agents remember.
     OldStoreBelieved,
-    /// Nobody compares a standby's position with what it had reported before its disk went back in time.
-    PositionsForgotten,
+    /// What a disk is known to have had is remembered by nobody: neither the store's floors nor the intent's are looked at.
+    FloorsForgotten,
+    /// A member of the sync sets counts although it has less than the primary saw it confirm.
+    CountedBelowFloor,
+    /// A candidate whose disk went back after it was declared is promoted.
+    PromotedBelowFloor,
+    /// A stopped primary is taken for one that its agent saw end: its disk cannot have gone back.
+    WentBackStarted,
+    /// After a start of its host an agent gives its word, and attests what it remembers, before it knows the present term.
+    MemoryBelieved,
+    /// After a start of its host an agent is recruited at once, whatever word it may have given and forgotten.
+    RecruitedAtBoot,
+    /// After a start of its host a primary asks those for their word whom its disk lists.
+    ListBelieved,
     /// A fence is attested while processes of the server are left.
     FenceLeavesProcesses,
     /// The guard is armed in async only.

@@ -38,6 +38,28 @@ struct Ack {
     id: u32,
     len: usize,
     lost: bool,
+    /// Who acknowledged it, and when.
+    by: usize,
+    at: Tick,
+    /// By which of its postmasters, and without having waited for a standby.
+    generation: u64,
+    alone: bool,
+    /// A disk that had it went back in time …
+    gone: bool,
+    /// … and no record in the store tells of it: it was acknowledged after the last renewal, or the store went back, too.
+    unknown: bool,
+}
+
+/// Up to when what each postmaster of each host acknowledged is in the store: the last look before a renewal. What standbys
+/// confirmed to one that has ended since was seen by nobody, unless it was renewed before.
+#[derive(Clone, Default)]
+struct Renewed([BTreeMap<u64, Tick>; MOST]);
+
+impl Renewed {
+    fn tells_of(&self, ack: &Ack) -> bool {
+        let of = |generation| self.0[ack.by].range(generation).any(|(_, looked)| *looked >= ack.at);
+        if ack.alone { of(ack.generation..=u64::MAX) } else { of(ack.generation..=ack.generation) }
+    }
 }
 
 #[derive(Default)]
@@ -73,7 +95,16 @@ pub(crate) struct Checks {
     pub(crate) weak: u64,
     /// Acknowledged by a server whose guard and member were both gone.
     pub(crate) unguarded: u64,
+    /// Lost with a disk that went back, where the last renewal of the lease was before they were acknowledged.
+    pub(crate) unrenewed: u64,
     restored: bool,
+    /// What the store knows by renewals of the lease, and knew when it was copied.
+    renewed: Renewed,
+    renewed_in_copy: Renewed,
+    any_unknown: bool,
+    /// Whose data went back since it was last primary.
+    went_back: [bool; MOST],
+    pub(crate) diverged: bool,
 }
 
 fn ticks(length: Duration) -> Tick {
@@ -137,6 +168,7 @@ impl Checks {
             });
         }
         if let Some(newest) = newer
+            && !self.went_back[newest.host]
             && !hosts[newest.host].pg.holds(commit.id, commit.len)
         {
             if unguarded && self.durability == Some(Durability::Async) {
@@ -152,7 +184,10 @@ impl Checks {
             self.acked.resize(index + 64, false);
         }
         self.acked[index] = true;
-        self.acks.push(Ack { id: commit.id, len: commit.len, lost: false });
+        let Waiter { id, len, .. } = commit;
+        let (generation, alone) = (hosts[host].pg.generation, hosts[host].pg.names_in_force.is_empty());
+        let (lost, gone, unknown) = (false, false, false);
+        self.acks.push(Ack { id, len, lost, by: host, at: now, generation, alone, gone, unknown });
         let first = *self.acknowledges.entry(epoch).or_insert(host);
         if first != host {
             self.violate(|| format!("hosts {first} and {host} acknowledge commits of {epoch:?}"));
@@ -191,9 +226,13 @@ impl Checks {
     ) {
         let pg = &hosts[host].pg;
         self.stands[host] = None;
-        let missing: Vec<usize> = (0..self.acks.len())
+        let (unknown, missing): (Vec<usize>, Vec<usize>) = (0..self.acks.len())
             .filter(|index| !self.acks[*index].lost && !pg.holds(self.acks[*index].id, self.acks[*index].len))
-            .collect();
+            .partition(|index| self.acks[*index].unknown);
+        for index in unknown {
+            self.acks[index].lost = true;
+            self.unrenewed += 1;
+        }
         if let Some(first) = missing.first() {
             let (count, at) = (missing.len(), lsn(self.acks[*first].len));
             if self.durability != Some(Durability::Async) || !promoted {
@@ -214,6 +253,7 @@ impl Checks {
             }
         }
         if self.newest.is_none_or(|newest| epoch >= newest.term) {
+            self.went_back[host] = false;
             self.newest = Some(Newest { term: epoch, host, since: now });
         }
     }
@@ -221,7 +261,9 @@ impl Checks {
     /// In async a promotion may lose what was known and allowed, and what was written after that was known.
     fn loss(&mut self, host: usize, hosts: &[Host]) {
         let old = self.newest.map_or(host, |newest| newest.host);
-        let kept = lsn(common(&hosts[host].pg, &hosts[old].pg));
+        // Where the old one's disk went back, it is no measure; the new one never left what it had of it.
+        let left = hosts[host].pg.history.last().map(|switch| switch.at).filter(|_| self.went_back[old]);
+        let kept = left.unwrap_or_else(|| lsn(common(&hosts[host].pg, &hosts[old].pg)));
         let Some(known) = self.known else {
             return self.violate(|| format!("host {host} loses commits, and nobody knew how many"));
         };
@@ -235,7 +277,8 @@ impl Checks {
 
     /// At the end: everything that was acknowledged, and was not given up knowingly, is there.
     pub(crate) fn finished(&mut self, pg: &Pg) {
-        let missing = self.acks.iter().filter(|ack| !ack.lost && !pg.holds(ack.id, ack.len)).count();
+        let lacks = |ack: &&Ack| !ack.lost && !ack.unknown && !pg.holds(ack.id, ack.len);
+        let missing = self.acks.iter().filter(lacks).count();
         if missing > 0 {
             self.violate(|| format!("{missing} acknowledged commits are missing in the end"));
         }
@@ -311,8 +354,67 @@ impl Checks {
         }
     }
 
-    pub(crate) fn disk_back(&mut self, host: usize) {
-        self.stands[host] = None;
+    // ---- disks that go back -------------------------------------------------------------------
+
+    /// The data of a host that had `held` went back to what `pg` has now. What is in no renewal of the lease is known to
+    /// nobody but those who have it.
+    pub(crate) fn disk_back(&mut self, host: usize, held: &[u32], pg: &Pg) {
+        (self.stands[host], self.went_back[host]) = (None, true);
+        for ack in self.acks.iter_mut().filter(|ack| !ack.lost) {
+            ack.gone |= held.get(ack.len - 1) == Some(&ack.id) && !pg.holds(ack.id, ack.len);
+        }
+        self.note_unknown();
+    }
+
+    /// Some of what a disk had, acknowledged or not, is gone with it, and in no record of the store.
+    pub(crate) const fn nobody_knows(&mut self) {
+        self.any_unknown = true;
+    }
+
+    fn note_unknown(&mut self) {
+        for ack in self.acks.iter_mut().filter(|ack| ack.gone && !ack.lost) {
+            ack.unknown |= !self.renewed.tells_of(ack);
+            self.any_unknown |= ack.unknown;
+        }
+    }
+
+    /// The memory of a host's member went back.
+    pub(crate) fn memory_back(&mut self, host: usize, promise: Option<Stamp>) {
+        (self.promised[host], self.guard[host]) = (promise, Stamp::default());
+    }
+
+    /// The primary lease was renewed by a host whose server `pg` was looked at then.
+    pub(crate) fn renewed(&mut self, host: usize, looked: Tick, pg: &Pg, record: &LeaseRecord) {
+        let known = self.renewed.0[host].entry(pg.generation).or_default();
+        *known = (*known).max(looked);
+        if self.any_unknown {
+            let confirmed = record.floors.iter().map(|floor| floor.at.lsn).max();
+            let told = |ack: &&mut Ack| {
+                let told = ack.alone || confirmed >= Some(lsn(ack.len));
+                ack.by == host && ack.at <= looked && pg.holds(ack.id, ack.len) && told
+            };
+            self.acks.iter_mut().filter(told).for_each(|ack| (ack.gone, ack.unknown) = (false, false));
+        }
+    }
+
+    /// Two servers have gone on from a disk that went back, and nobody could know: nothing more is judged.
+    pub(crate) const fn diverges(&mut self) {
+        self.diverged = true;
+    }
+
+    /// True if a server may go on without what nobody can know of: from then on its WAL and that of others are two.
+    pub(crate) const fn goes_on_unknowing(&self) -> bool {
+        self.any_unknown
+    }
+
+    /// Whether this server has everything that was acknowledged and not given up knowingly.
+    pub(crate) fn is_whole(&self, pg: &Pg) -> bool {
+        self.acks.iter().all(|ack| ack.lost || pg.holds(ack.id, ack.len))
+    }
+
+    /// The store was copied.
+    pub(crate) fn store_copied(&mut self) {
+        self.renewed_in_copy = self.renewed.clone();
     }
 
     // ---- endpoints ----------------------------------------------------------------------------
@@ -349,6 +451,8 @@ impl Checks {
 
     pub(crate) fn store_restored(&mut self) {
         self.restored = true;
+        self.renewed = self.renewed_in_copy.clone();
+        self.note_unknown();
     }
 
     /// The intent was replaced: by one that was made on `basis`, where `before` stood.
@@ -367,6 +471,11 @@ impl Checks {
             self.violate(|| format!("{} is declared over {}", next.stamp(), before.stamp()));
         }
         if let Some(before) = basis {
+            if before.incarnation != next.incarnation {
+                // A person accepts a store that was put back, and with it that nothing is known of any disk.
+                (self.renewed, self.known) = (Renewed::default(), Some(Lsn(0)));
+                self.note_unknown();
+            }
             if before.primary.is_some() && next.primary.is_none() {
                 self.failovers += 1;
                 self.known = rpo.filter(|rpo| rpo.bytes.is_some()).map(|rpo| rpo.primary);

@@ -270,8 +270,8 @@ impl Controller {
     /// Leadership was gained, with how long ago the store says failovers were, by the wall clock; or lost.
     pub(crate) fn lead(&mut self, leading: Option<Leading>, past: &[i64], now: Tick) {
         if self.leading.is_some() != leading.is_some() {
-            let greatest = std::mem::take(&mut self.memory.greatest);
-            self.memory = Memory { greatest, ..Memory::default() };
+            let Memory { advanced, crashes, .. } = std::mem::take(&mut self.memory);
+            self.memory = Memory { advanced, crashes, ..Memory::default() };
             if leading.is_some() {
                 let at = |ago: &i64| self.clock.at(now.saturating_sub(u64::try_from(*ago).unwrap_or(0)));
                 self.failovers = past.iter().map(at).collect();
@@ -416,9 +416,6 @@ impl Controller {
         }
         self.turned = now;
         let (view, at) = (self.view(now, bug), self.clock.at(now));
-        if bug == Some(Bug::PositionsForgotten) {
-            self.memory.greatest.clear();
-        }
         let mut decided = plan(&view, &self.memory, &mix.policy, at);
         if rng.chance(20) && decided != plan(&view, &self.memory, &mix.policy, at) {
             checks.violate(|| "the same facts were planned on twice, with two outcomes".to_owned());

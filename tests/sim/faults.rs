@@ -55,7 +55,7 @@ pub(crate) enum Kind {
     StopMember,
     /// The wall clock of a host is set to something else.
     ClockStep,
-    /// A standby's disk goes back in time. Never drawn by itself.
+    /// The power goes, and what is on disk goes back in time meanwhile. Drawn by some seeds only: see `mix`.
     DiskBack,
 }
 
@@ -224,9 +224,12 @@ impl World {
                 self.faults.undo.push((until, Undo::Resume));
             }
             Kind::BusyCheckpointer => self.hosts[host].pg.checkpointer_busy_until = until,
-            Kind::CopyStore => self.store.make_copy(),
+            Kind::CopyStore => {
+                self.store.make_copy();
+                self.checks.store_copied();
+            }
             Kind::RestoreStore => self.restore_store(),
-            Kind::DiskBack => self.disk_back(),
+            Kind::DiskBack => self.disk_back(host, until),
         }
     }
 
@@ -270,28 +273,6 @@ impl World {
             self.checks.store_restored();
             self.controllers.iter_mut().for_each(super::controller::Controller::watches_broke);
         }
-    }
-
-    /// The standby's virtual machine is put back to a snapshot that is some records old.
-    fn disk_back(&mut self) {
-        let standbys: Vec<usize> =
-            (0..self.mix.servers).filter(|host| self.hosts[*host].pg.standby_signal).collect();
-        if standbys.is_empty() {
-            return;
-        }
-        let host = self.rng.pick(&standbys);
-        let pg = &mut self.hosts[host].pg;
-        let floor = pg
-            .history
-            .last()
-            .map_or(4, |switch| usize::try_from((switch.at.0 - 0x1000) / 8 + 1).unwrap_or(4));
-        let back = usize::try_from(self.rng.range(1, 20)).unwrap_or(1);
-        let len = pg.wal.len().saturating_sub(back).max(floor).min(pg.wal.len());
-        pg.kill(self.now);
-        pg.wal.truncate(len);
-        pg.replayed = pg.replayed.min(len);
-        self.checks.disk_back(host);
-        self.log.say(|| format!("the disk of host {host} goes back to {len} records"));
     }
 
     /// The bad time is over: everything is put right that Locum is not there to put right.

@@ -88,6 +88,11 @@ impl Guard {
         self.disarm(pg);
     }
 
+    /// Its host went off, and what its member remembers went back.
+    pub(crate) fn begins_anew(&mut self) {
+        *self = Self { dead_until: self.dead_until, ..Self::new(self.host) };
+    }
+
     pub(crate) fn killed(&mut self, until: Tick) {
         *self = Self { dead_until: until, gone: true, stamp: self.stamp, ..Self::new(self.host) };
     }

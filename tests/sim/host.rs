@@ -47,6 +47,10 @@ pub(crate) struct Host {
     pub(crate) remembered_on_disk: Option<Stamp>,
     /// The member was told to stop in order, and when it is started again.
     pub(crate) stopping: Option<Tick>,
+    /// Under which stamp it was last primary, whatever its disk says.
+    pub(crate) served: Option<Stamp>,
+    /// The host is off, and its member is started when it is on again.
+    pub(crate) boots: bool,
     /// How far the wall clock is off, in ticks.
     pub(crate) wall_off: i64,
 }
@@ -96,12 +100,14 @@ impl Host {
             remembered: None,
             remembered_on_disk: None,
             stopping: None,
+            served: None,
+            boots: false,
             wall_off: 0,
         }
     }
 
     pub(crate) fn term(&self) -> Term {
-        term(self.agent.disk.primary_since.unwrap_or_default())
+        term(self.served.unwrap_or_default())
     }
 
     pub(crate) fn wall(&self, now: Tick) -> i64 {

@@ -3,6 +3,7 @@
 
 use locum::model::{
     Command, CopySource, NodeId, Reply, Rescued, Server, Stamp, Standby, StandbyName, Unfinished, Upstream,
+    WalPosition,
 };
 
 use super::{
@@ -10,9 +11,9 @@ use super::{
     agent::{Agent, Asker, Reach},
     bug::Bug,
     host::Life,
-    host_of,
+    host_of, node,
     postgres::{Conninfo, Pg, Proc, common, fork, lsn},
-    right::{Round, Verdict},
+    right::{Ask, CALL, Out, Round, Told, Verdict},
 };
 
 /// Deadlines, as in `agent::orders` and the files beside it.
@@ -75,6 +76,9 @@ pub(crate) struct Job {
     /// Of a rescue: how far it had come before, and what came of the copy.
     began_at: usize,
     copied: Option<Result<(), &'static str>>,
+    /// Of a start in place: the question after the last renewal, and what it says.
+    asked: Option<(u64, Tick)>,
+    renewed: Option<Option<WalPosition>>,
 }
 
 impl Job {
@@ -94,6 +98,8 @@ impl Job {
             claim,
             began_at,
             copied,
+            asked: None,
+            renewed: None,
         }
     }
 
@@ -106,11 +112,12 @@ impl Job {
                 let within = u64::try_from(within.as_millis() / 10).unwrap_or(Tick::MAX);
                 self.rescue(agent, r, &from, within)
             }
-            Command::Promote { names, .. } => self.promote(agent, r, names),
+            Command::Promote { names, floor, .. } => self.promote(agent, r, names, floor),
             Command::Serve => self.serve(agent, r),
             Command::Checkpoint => self.checkpoint(agent, r),
             Command::Stop => self.stop(agent, r),
             Command::Follow(upstream) => self.follow(agent, r, &upstream),
+            Command::StartAlone => self.start_alone(agent, r),
             Command::Rewind(upstream, _) => self.rewind(agent, r, &upstream),
             Command::Clone(upstream, _, source) => self.clone_from(agent, r, &upstream, source.as_ref()),
             Command::SetNames(names) => self.set_names(agent, r, &names),
@@ -154,6 +161,33 @@ impl Job {
         }
     }
 
+    /// How far this node was by the last renewal of the lease, read anew. None: not yet told. Some(None): another's, or the
+    /// store is silent.
+    fn renewed_last(&mut self, agent: &mut Agent, r: &Reach<'_>) -> Option<Option<WalPosition>> {
+        if let Some(renewed) = self.renewed {
+            return Some(renewed);
+        }
+        let Some((id, asked)) = self.asked else {
+            let id = agent.next_id();
+            agent.out.push(Out::Store { id, ask: Ask::Last });
+            self.asked = Some((id, r.now));
+            return None;
+        };
+        let told = agent.told(id);
+        if told.is_none() && r.now - asked <= CALL {
+            return None;
+        }
+        let renewed = match told {
+            Some(Told::Last(Some((last, _)))) => {
+                let own = last.node == node(agent.host) && last.incarnation == self.stamp.incarnation;
+                last.position().filter(|_| own)
+            }
+            _ => None,
+        };
+        self.renewed = Some(renewed);
+        Some(renewed)
+    }
+
     /// Notes durably who may be promoted in its place; it never shrinks within a term.
     fn admit(agent: &mut Agent, stamp: Stamp, nodes: Vec<NodeId>) -> Done {
         if !agent.disk.primary_since.is_some_and(|since| since.same_epoch(stamp)) {
@@ -164,6 +198,7 @@ impl Job {
         all.sort();
         all.dedup();
         agent.disk.admitted = Some((stamp, all));
+        agent.list_confirmed = true;
         DONE
     }
 
@@ -310,7 +345,13 @@ impl Job {
         Ok(end < other.pg.wal.len())
     }
 
-    fn promote(&mut self, agent: &mut Agent, r: &mut Reach<'_>, names: Vec<StandbyName>) -> Done {
+    fn promote(
+        &mut self,
+        agent: &mut Agent,
+        r: &mut Reach<'_>,
+        names: Vec<StandbyName>,
+        floor: Option<WalPosition>,
+    ) -> Done {
         if self.phase == 0 {
             if agent.disk.unfinished.is_some() {
                 return refused("the data directory is unfinished");
@@ -318,6 +359,9 @@ impl Job {
             match &agent.server.value {
                 Server::Primary(_) => return promoted_already(agent, self.stamp),
                 Server::Standby(standby) => {
+                    if floor.is_some_and(|floor| !standby.wal().contains(floor)) {
+                        return refused("it had more when it was declared: its disk went back in time");
+                    }
                     if let Some(why) = not_promotable(standby, self.stamp) {
                         return refused(why);
                     }
@@ -384,12 +428,20 @@ impl Job {
                         return refused("its end was attested under this stamp or a later one");
                     }
                     if r.pg.standby_signal {
-                        // Declared, and ended before it was promoted: it starts as it was left, cut from everybody.
-                        let its_own = agent.disk.recruited.is_some() || agent.disk.primary_since.is_some();
-                        if agent.disk.upstream.is_some() || !its_own {
-                            return refused("standby.signal is there: it is a standby's directory");
-                        }
+                        // Declared, and ended before it was promoted: it starts cut from everybody.
+                        (agent.disk.upstream, agent.disk.paused, r.pg.conninfo) = (None, None, None);
                     } else {
+                        let down = down.clone();
+                        let unasked = matches!(r.bug, Some(Bug::WentBackStarted | Bug::FloorsForgotten));
+                        let renewed =
+                            if down.watched || unasked { None } else { self.renewed_last(agent, r)? };
+                        match renewed.map(|renewed| down.wal().map(|wal| wal.contains(renewed))) {
+                            Some(None) => return failed("the end of its WAL is not read yet"),
+                            Some(Some(false)) => {
+                                return refused("it has less than it renewed: its disk went back in time");
+                            }
+                            None | Some(Some(true)) => {}
+                        }
                         match self.claim(agent, r) {
                             Some(Ok(())) => {}
                             other => return other,
@@ -519,6 +571,40 @@ impl Job {
         }
     }
 
+    /// Starts a stopped standby without an upstream, unless the server that it followed answers.
+    fn start_alone(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Done {
+        if self.phase == 0 {
+            if agent.disk.unfinished.is_some() {
+                return refused("the data directory is unfinished");
+            }
+            match &agent.server.value {
+                Server::Down(_) => {}
+                Server::Standby(_) => return DONE,
+                _ => return refused("the server is no stopped standby"),
+            }
+            if !r.pg.standby_signal {
+                return refused("standby.signal is not there: it is no standby's directory");
+            }
+            let upstream = agent.disk.upstream.as_ref().and_then(|upstream| host_of(&upstream.node));
+            let answers = |host: usize| r.linked[host] && r.other(host).is_some_and(|other| other.accepts());
+            if upstream.is_some_and(answers) {
+                return refused("the PostgreSQL that it followed answers");
+            }
+            if !r.pg.is_down() {
+                return failed("it runs already");
+            }
+            (agent.disk.upstream, agent.disk.paused, r.pg.conninfo) = (None, None, None);
+            r.pg.end_orphans();
+            r.pg.start(true, r.now, r.rng);
+            return self.wait(r, 1, 1);
+        }
+        match &agent.server.value {
+            Server::Standby(_) => DONE,
+            Server::Down(_) if r.now > self.until => failed("PostgreSQL ended after its start"),
+            _ => self.lasts(r, START).then(|| Err(Unable::Failed("does not accept connections".into()))),
+        }
+    }
+
     fn rewind(&mut self, agent: &mut Agent, r: &mut Reach<'_>, upstream: &Upstream) -> Done {
         match self.phase {
             0 if !matches!(agent.server.value, Server::Down(_)) => refused("the server runs: fence it first"),
@@ -535,7 +621,9 @@ impl Job {
                 };
                 if r.pg.control_timeline != source.control_timeline {
                     let (believed, truly) = (fork(r.pg, &source), common(r.pg, &source));
-                    if believed > truly {
+                    if believed > truly && r.checks.goes_on_unknowing() {
+                        r.checks.diverges();
+                    } else if believed > truly {
                         r.checks.violate(|| "a rewind leaves what it should have taken away".to_owned());
                     }
                     copy_of_upstream(r.pg, &source);

@@ -8,7 +8,9 @@
 mod agent;
 mod bug;
 mod checks;
+mod confirmed;
 mod controller;
+mod disks;
 mod faults;
 mod guard;
 mod host;
@@ -171,7 +173,13 @@ mod planted {
         a_forgotten_recruit_is_caught: RecruitForgotten within 8_000,
         a_promise_not_kept_is_caught: PromiseNotKept within 8_000,
         an_old_store_believed_is_caught: OldStoreBelieved within 8_000,
-        forgotten_positions_are_caught: PositionsForgotten within 8_000,
+        forgotten_floors_are_caught: FloorsForgotten within 8_000,
+        a_member_counted_below_its_floor_is_caught: CountedBelowFloor within 8_000,
+        a_promotion_below_what_was_declared_is_caught: PromotedBelowFloor within 8_000,
+        an_old_primary_that_went_back_and_is_started_is_caught: WentBackStarted within 8_000,
+        a_memory_believed_after_a_start_of_the_host_is_caught: MemoryBelieved within 8_000,
+        a_recruit_at_once_after_a_start_of_the_host_is_caught: RecruitedAtBoot within 8_000,
+        a_list_believed_after_a_start_of_the_host_is_caught: ListBelieved within 8_000,
         a_fence_that_leaves_processes_is_caught: FenceLeavesProcesses within 8_000,
         a_guard_in_async_only_is_caught: GuardOnlyAsync within 8_000,
         a_lease_counted_from_the_reply_is_caught: LeaseFromReply within 8_000,

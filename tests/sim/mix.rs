@@ -114,6 +114,12 @@ impl Mix {
             rebuild_fails: rng.pick(&[0, 0, 100, 300]),
             can_rewind: rng.chance(700),
         };
+        if rng.chance(333) {
+            // What takes disks back, and what makes that matter.
+            mix.kinds.extend([Kind::DiskBack, Kind::DiskBack]);
+            let with = [Kind::Crash, Kind::HostLost, Kind::KillMember, Kind::CopyStore, Kind::RestoreStore];
+            mix.kinds.extend(with.into_iter().filter(|_| rng.chance(300)));
+        }
         if let Some(bug) = bug {
             mix.lean_toward(bug, rng);
         }
@@ -152,7 +158,13 @@ impl Mix {
                 Kind::Crash,
                 Kind::KillMember,
             ],
-            Bug::PositionsForgotten => &[Kind::DiskBack, Kind::Crash, Kind::HostLost, Kind::Cut],
+            Bug::FloorsForgotten | Bug::CountedBelowFloor | Bug::WentBackStarted => {
+                &[Kind::DiskBack, Kind::DiskBack, Kind::Crash, Kind::HostLost, Kind::Cut, Kind::KillMember]
+            }
+            Bug::PromotedBelowFloor => &[Kind::DiskBack, Kind::DiskBack, Kind::Crash, Kind::HostLost],
+            Bug::MemoryBelieved | Bug::RecruitedAtBoot | Bug::ListBelieved => {
+                &[Kind::DiskBack, Kind::StoreAway, Kind::StoreAway, Kind::Isolated, Kind::KillMember]
+            }
             Bug::FenceLeavesProcesses => &[Kind::Hang, Kind::Deaf, Kind::Crash],
             Bug::GuardOnlyAsync => &[Kind::FreezeMember, Kind::KillMember, Kind::Isolated],
             Bug::LeaseFromReply => &[Kind::FreezeMember, Kind::FreezeMember, Kind::Isolated],
@@ -203,7 +215,19 @@ impl Mix {
             Bug::NamesShown => {
                 (self.policy.durability, self.slow_checkpointer, self.direct) = (Durability::Sync, 800, 300);
             }
-            Bug::PositionsForgotten => self.policy.durability = Durability::Sync,
+            Bug::FloorsForgotten
+            | Bug::CountedBelowFloor
+            | Bug::WentBackStarted
+            | Bug::PromotedBelowFloor => {
+                self.policy.durability = Durability::Sync;
+                (self.fault_every, self.fault_length, self.direct) = (100, 400, 300);
+            }
+            Bug::MemoryBelieved | Bug::RecruitedAtBoot | Bug::ListBelieved => {
+                (self.servers, self.hosts, self.policy.durability) = (2, 3, Durability::Async);
+                (self.policy.lease_ttl, self.policy.max_data_loss) = (Duration::from_secs(3), 1 << 20);
+                (self.policy.has_fence_command, self.direct) = (false, 300);
+                (self.fault_every, self.fault_length) = (40, 100);
+            }
             Bug::FenceLeavesProcesses => self.policy.durability = Durability::Async,
             Bug::LeaseFromReply
             | Bug::WordNotKept

@@ -1,7 +1,7 @@
 //! Mistakes of the planner, planted around it: in what it is shown, and in what it asks for.
 
 use locum::{
-    model::{Command, Intent, Lsn, Mono, NodeId, Server, Step, View},
+    model::{Command, Floors, Intent, Lsn, Mono, NodeId, Server, Step, View},
     planner::Plan,
 };
 
@@ -29,7 +29,44 @@ pub(crate) fn see(bug: Option<Bug>, view: &mut View) {
                 noted.dedup();
             }
         }
+        Some(Bug::FloorsForgotten) => {
+            forget_floors(view);
+            forget_primary_floor(view);
+        }
+        Some(Bug::CountedBelowFloor) => forget_floors(view),
+        Some(Bug::PromotedBelowFloor) => {
+            if let Some(intent) = &mut view.intent {
+                intent.primary_floor = None;
+            }
+        }
+        Some(Bug::WentBackStarted) => {
+            for agent in view.nodes.values_mut().filter_map(|seen| seen.agent.as_mut()) {
+                if let Server::Down(down) = &mut agent.server.value {
+                    down.watched = true;
+                }
+            }
+        }
         _ => {}
+    }
+}
+
+/// What standbys were seen to confirm is not known to the planner.
+fn forget_floors(view: &mut View) {
+    if let Some(intent) = &mut view.intent {
+        intent.floors = Floors::default();
+    }
+    if let Some(last) = &mut view.lease.last {
+        last.value.floors = Floors::default();
+    }
+}
+
+/// Nor is how far the primary was.
+fn forget_primary_floor(view: &mut View) {
+    if let Some(intent) = &mut view.intent {
+        intent.primary_floor = None;
+    }
+    if let Some(last) = &mut view.lease.last {
+        last.value.timeline = None;
     }
 }
 
@@ -94,7 +131,7 @@ fn declare_old(view: &View, intent: &Intent, plan: &mut Plan, now: Mono) {
         return;
     }
     let vacant = Intent { primary: None, ..intent.clone() };
-    if let Some(next) = vacant.reinstated() {
+    if let Some(next) = vacant.reinstated(None) {
         plan.steps = vec![Step::Declare(next)];
     }
 }

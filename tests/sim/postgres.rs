@@ -117,6 +117,8 @@ pub(crate) struct Pg {
     pub(crate) checkpointer_busy_until: Tick,
     pub(crate) slots: BTreeSet<String>,
     pub(crate) senders: BTreeMap<StandbyName, Sender>,
+    /// How far each slot has been confirmed, as long as this postmaster lives.
+    pub(crate) slot_at: BTreeMap<String, usize>,
     pub(crate) waiters: Vec<Waiter>,
 }
 
@@ -151,6 +153,7 @@ impl Pg {
             checkpointer_busy_until: 0,
             slots: super::NAMES.iter().map(|name| format!("locum_{name}")).collect(),
             senders: BTreeMap::new(),
+            slot_at: BTreeMap::new(),
             waiters: Vec::new(),
         }
     }
@@ -258,6 +261,7 @@ impl Pg {
         (self.frozen, self.held, self.deaf) = (false, false, false);
         self.receiver = None;
         self.received = None;
+        self.slot_at.clear();
     }
 
     fn forget_sessions(&mut self) {
@@ -396,6 +400,11 @@ impl Pg {
         self.waiters = wait;
         told
     }
+}
+
+/// The slot of the node that a standby of this name is on.
+pub(crate) fn slot_of(name: &StandbyName) -> String {
+    name.0.rsplit_once('_').map_or_else(|| name.0.clone(), |(slot, _)| slot.to_owned())
 }
 
 /// Whether `standby` can stream from `upstream`, as PostgreSQL judges it: by timeline numbers and positions.

@@ -7,7 +7,7 @@ use super::{
     log::Log,
     mix::Mix,
     network::Links,
-    postgres::{Pg, Proc, Receiver, Sender, common, fits},
+    postgres::{Pg, Proc, Receiver, Sender, common, fits, slot_of},
     rng::Rng,
 };
 
@@ -65,6 +65,10 @@ impl Stream<'_> {
     }
 
     fn connect(&mut self, standby: &mut Pg, upstream: &mut Pg, from: usize, name: locum::model::StandbyName) {
+        if common(standby, upstream) < standby.wal.len() && self.checks.goes_on_unknowing() {
+            // PostgreSQL cannot tell, and nobody else can.
+            return self.checks.diverges();
+        }
         if common(standby, upstream) < standby.wal.len() {
             return self.checks.violate(|| {
                 format!("host {} streams onto WAL that is not a beginning of its upstream's", self.host)
@@ -118,6 +122,7 @@ impl Stream<'_> {
         {
             (sender.flushed, sender.heard) = (standby.wal.len(), self.now);
             sender.streaming |= standby.wal.len() + 16 >= upstream.wal.len();
+            upstream.slot_at.insert(slot_of(&receiver.name), standby.wal.len());
         }
         if !(alive && hears) {
             return;
@@ -136,7 +141,11 @@ impl Stream<'_> {
             self.take_timeline(standby, upstream);
         }
         let has = standby.wal.len();
-        if has > upstream.wal.len() || standby.wal.last() != upstream.wal.get(has - 1) {
+        let differs = has > upstream.wal.len() || standby.wal.last() != upstream.wal.get(has - 1);
+        if differs && self.checks.goes_on_unknowing() {
+            return self.checks.diverges();
+        }
+        if differs {
             return self.checks.violate(|| format!("host {} holds WAL that its upstream has not", self.host));
         }
         let some = usize::try_from(self.rng.range(1, 24)).unwrap_or(1);

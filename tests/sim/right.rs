@@ -9,11 +9,10 @@ use super::{
     agent::{Agent, Reach},
     bug::Bug,
     host_of, node,
-    postgres::{Proc, lsn},
 };
 
 /// How long the store may take over one call, and others over their word.
-const CALL: Tick = 80;
+pub(crate) const CALL: Tick = 80;
 const ASK: Tick = 50;
 const TRIES: u32 = 3;
 
@@ -22,7 +21,13 @@ const TRIES: u32 = 3;
 pub(crate) enum Ask {
     Reign,
     Last,
-    Renew { reign: i64, last: Option<i64>, record: LeaseRecord },
+    /// `looked`: when the server was looked at whose WAL the record is about.
+    Renew {
+        reign: i64,
+        last: Option<i64>,
+        record: LeaseRecord,
+        looked: Option<Tick>,
+    },
 }
 
 /// What came back, from the store or from another member.
@@ -184,13 +189,15 @@ impl Round {
             self.call(agent, r, Ask::Last, None);
             return None;
         };
-        let flushed = (r.pg.proc == Proc::Primary).then(|| lsn(r.pg.wal.len()));
+        let known = agent.reached(r.pg);
+        let looked = known.as_ref().map(|_| agent.confirmed.looked_at);
         let before = last.as_ref().map(|(record, _)| record);
-        let record = LeaseRecord::next(before, me, self.stamp, r.mix.policy.lease_ttl, flushed);
+        let record = LeaseRecord::next(before, me, self.stamp, r.mix.policy.lease_ttl, known.as_ref());
         let ask = Ask::Renew {
             reign: reign_revision,
             last: last.map(|(_, revision)| revision),
             record: record.clone(),
+            looked,
         };
         self.call(agent, r, ask, Some(record));
         None
@@ -212,7 +219,7 @@ impl Round {
                 let from = if r.bug == Some(Bug::LeaseFromReply) { r.clock } else { asked };
                 let until = lease::holder_until(from, r.mix.policy.lease_ttl);
                 if self.lapsed && !self.claim && r.bug != Some(Bug::LapsedUnasked) {
-                    let waiting = self.ask(agent, Duration::ZERO).unwrap_or_default();
+                    let waiting = self.ask(agent, Duration::ZERO, r.bug).unwrap_or_default();
                     self.phase = Phase::Contradicted { until, began: r.now, waiting };
                     return None;
                 }
@@ -246,14 +253,18 @@ impl Round {
         let left = agent.serves_until.map_or(Duration::ZERO, |until| until.since(r.clock));
         let due = self.claim || left < r.mix.policy.lease_ttl / 2;
         let ttl = r.mix.policy.lease_ttl;
-        let Some(waiting) = due.then(|| self.ask(agent, ttl)).flatten() else { return Some(Verdict::Silent) };
+        let Some(waiting) = due.then(|| self.ask(agent, ttl, r.bug)).flatten() else {
+            return Some(Verdict::Silent);
+        };
         self.phase = Phase::Words { asked: r.clock, began: r.now, waiting, refused: false };
         self.step(agent, r)
     }
 
     /// Asks everybody who could be promoted for their word. None: nobody was noted in this epoch.
-    fn ask(&self, agent: &mut Agent, ttl: Duration) -> Option<Vec<u64>> {
-        let (_, nodes) = agent.disk.admitted.clone().filter(|(since, _)| since.same_epoch(self.stamp))?;
+    fn ask(&self, agent: &mut Agent, ttl: Duration, bug: Option<Bug>) -> Option<Vec<u64>> {
+        let confirmed = agent.list_confirmed || bug == Some(Bug::ListBelieved);
+        let noted = agent.disk.admitted.clone().filter(|_| confirmed);
+        let (_, nodes) = noted.filter(|(since, _)| since.same_epoch(self.stamp))?;
         let mut waiting = Vec::new();
         for to in nodes.iter().filter_map(host_of) {
             let id = agent.next_id();
@@ -266,8 +277,11 @@ impl Round {
 
 impl Agent {
     /// Gives the word, unless a higher epoch was promised; written down as a length first.
-    pub(crate) fn vouch(&mut self, stamp: Stamp, ttl: Duration, now: Mono) -> bool {
+    pub(crate) fn vouch(&mut self, stamp: Stamp, ttl: Duration, now: Mono, bug: Option<Bug>) -> bool {
         let length = ttl + ttl / 100;
+        if self.unproven && bug != Some(Bug::MemoryBelieved) {
+            return false;
+        }
         if self.disk.promise.is_some_and(|promise| promise > stamp && !promise.same_epoch(stamp)) {
             return false;
         }
@@ -283,6 +297,9 @@ impl Agent {
 
     /// True once a word given to a lower epoch has run out.
     pub(crate) fn word_is_kept(&mut self, stamp: Stamp, r: &mut Reach<'_>) -> bool {
+        if r.bug != Some(Bug::RecruitedAtBoot) && self.waits_until.is_some_and(|until| until > r.clock) {
+            return false;
+        }
         if self.disk.vouched.is_none_or(|(to, _)| to.same_epoch(stamp)) {
             return true;
         }

@@ -35,6 +35,10 @@ pub(crate) struct Outcome {
     /// It was believed by a member that could not know better; nothing more is judged then.
     blind: u64,
     longest_heal: u64,
+    /// Disks that went back, commits lost with one that no renewal could tell of, and runs in which nobody was left to serve.
+    disks_back: u64,
+    unrenewed: u64,
+    held: u64,
 }
 
 impl Outcome {
@@ -51,6 +55,9 @@ impl Outcome {
         self.amends += other.amends;
         self.disbelieved += other.disbelieved;
         self.blind += other.blind;
+        self.disks_back += other.disks_back;
+        self.unrenewed += other.unrenewed;
+        self.held += other.held;
         self.longest_heal = self.longest_heal.max(other.longest_heal);
     }
 }
@@ -60,7 +67,9 @@ impl fmt::Display for Outcome {
         write!(
             f,
             "{} s simulated, {} faults, {} failovers, {} switchovers, {} commits acknowledged, {} given up in async, \
-             {} that did not wait, {} unguarded, {} sets emptied without a leader, {} stores not believed, {} believed blindly, healed within {:.1} s",
+             {} that did not wait, {} unguarded, {} sets emptied without a leader, {} stores not believed, {} believed blindly, \
+             {} disks went back, {} commits lost with them that no renewal could tell of, {} runs held because nobody had everything, \
+             healed within {:.1} s",
             self.ticks / 100,
             self.faults,
             self.failovers,
@@ -72,6 +81,9 @@ impl fmt::Display for Outcome {
             self.amends,
             self.disbelieved,
             self.blind,
+            self.disks_back,
+            self.unrenewed,
+            self.held,
             self.longest_heal as f64 / 100.0
         )
     }
@@ -83,10 +95,10 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>, traced: bool) -> (Outcome, Vec<St
     let mut healed = Healing::default();
     settle(&mut world);
     let end = world.now + world.mix.fault_ticks;
-    while world.now < end && world.checks.violation.is_none() && !world.blind {
+    while world.now < end && world.checks.violation.is_none() && !world.is_blind() {
         world.tick(true);
     }
-    if world.checks.violation.is_none() && !world.blind {
+    if world.checks.violation.is_none() && !world.is_blind() {
         world.put_right();
         healed.heal(&mut world);
     }
@@ -112,8 +124,11 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>, traced: bool) -> (Outcome, Vec<St
         unguarded: checks.unguarded,
         amends: world.amends,
         disbelieved: u64::from(healed.disbelieved),
-        blind: u64::from(world.blind),
+        blind: u64::from(world.is_blind()),
         longest_heal: healed.took,
+        disks_back: world.disks_back,
+        unrenewed: checks.unrenewed,
+        held: u64::from(healed.held),
     };
     (outcome, std::mem::take(&mut world.log.lines))
 }
@@ -133,6 +148,8 @@ fn settle(world: &mut World) {
 struct Healing {
     took: Tick,
     disbelieved: bool,
+    /// Nobody serves, and rightly so.
+    held: bool,
 }
 
 impl Healing {
@@ -140,7 +157,7 @@ impl Healing {
     fn heal(&mut self, world: &mut World) {
         let began = world.now;
         let mut well = 0;
-        while world.checks.violation.is_none() && well < STAY && !world.blind {
+        while world.checks.violation.is_none() && well < STAY && !world.is_blind() {
             world.tick(false);
             if world.now.is_multiple_of(100) {
                 world.accept_if_disbelieved();
@@ -150,8 +167,15 @@ impl Healing {
             let ailment = world.ailment();
             well = if ailment.is_none() { well + 1 } else { 0 };
             let Some(ailment) = ailment.filter(|_| world.now - began > HEAL) else { continue };
+            if world.only_copy_went_back() && world.holds_with_reason() {
+                self.held = true;
+                return;
+            }
             if world.bug.is_none() {
-                world.checks.violate(|| format!("it does not heal: {ailment}"));
+                let (lacking, holds) = (world.only_copy_went_back(), world.holds());
+                world.checks.violate(|| {
+                    format!("it does not heal: {ailment}; somebody has everything: {}; {holds}", !lacking)
+                });
             }
             return;
         }
@@ -159,7 +183,7 @@ impl Healing {
         let primary = world.store.intent.as_ref().and_then(|(intent, _)| intent.primary.clone());
         if let Some(host) = primary.as_ref().and_then(super::host_of)
             && world.checks.violation.is_none()
-            && !world.blind
+            && !world.is_blind()
         {
             world.checks.finished(&world.hosts[host].pg);
         }

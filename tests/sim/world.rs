@@ -1,6 +1,8 @@
 //! The world: two or three hosts with their controllers, a store, a network, and one tick after the other.
 
-use locum::model::{Command, Intent, Mode, NodeId, Reply, Server, Stamp};
+use locum::model::{
+    Command, Durability, Hold, Intent, LeaseRecord, Mode, NodeId, Reply, Server, Stamp, Wal, WalPosition,
+};
 
 use super::{
     MOST, Tick,
@@ -10,13 +12,14 @@ use super::{
     controller::{
         Controller, Effect, LONG, Leading, LeaseRead, Pending, QUICK, SHORT, SIGN_OF_LIFE, Task, Work, member,
     },
-    faults::Faults,
+    disks::Copies,
+    faults::{Faults, Kind},
     host::{Host, HostClock, Life},
     log::Log,
     mix::Mix,
     network::{Envelope, FACTS_LATE, Message, Network},
     node,
-    postgres::{Conninfo, Proc},
+    postgres::{Conninfo, Proc, lsn},
     replication::Stream,
     right::{Ask, Out, Told},
     rng::Rng,
@@ -49,6 +52,8 @@ pub(crate) struct World {
     pub(crate) checks: Checks,
     pub(crate) log: Log,
     calls: Vec<Call>,
+    pub(crate) copies: [Copies; MOST],
+    pub(crate) disks_back: u64,
     pub(crate) amends: u64,
     /// A store that was put back was believed by who could not know better.
     pub(crate) blind: bool,
@@ -108,11 +113,18 @@ impl World {
             checks,
             log,
             calls: Vec::new(),
+            copies: Default::default(),
+            disks_back: 0,
             amends: 0,
             blind: false,
             next_record: 1,
             next_message: 0,
         }
+    }
+
+    /// Nothing more can be judged: somebody believed what was put back, and could not know better.
+    pub(crate) const fn is_blind(&self) -> bool {
+        self.blind || self.checks.diverged
     }
 
     /// One tick of everything.
@@ -122,6 +134,9 @@ impl World {
         self.network.unreliable = faults;
         if faults {
             self.go_wrong();
+        }
+        if self.mix.kinds.contains(&Kind::DiskBack) {
+            self.copy_disks();
         }
         self.store.sweep(self.now);
         self.live_or_die();
@@ -138,7 +153,8 @@ impl World {
                 self.run_controller(host);
             }
         }
-        for (host, it) in self.hosts.iter().enumerate() {
+        for (host, it) in self.hosts.iter_mut().enumerate() {
+            it.served = it.served.max(it.agent.disk.primary_since);
             self.checks.promise(host, it.agent.disk.promise);
             self.checks.guard_knows(host, it.guard.stamp);
             self.checks.promised_is_in_force(host, it.term(), &it.pg, self.now);
@@ -195,7 +211,9 @@ impl World {
                     (it.life, it.lives) = (Life::Up, it.lives + 1);
                     it.table = locum::endpoint::routing::Table::new(locum::model::EndpointKind::Primary);
                     let clock = it.clock.at(self.now);
-                    it.agent.restart(&mut it.pg, clock, self.bug);
+                    let ttl = self.mix.policy.lease_ttl;
+                    let boot = std::mem::take(&mut it.boots).then(|| clock.plus(ttl + ttl / 100));
+                    it.agent.restart(&mut it.pg, clock, boot, self.bug);
                     it.remembered = it.remembered_on_disk;
                     self.checks.endpoint_restarted(host);
                     self.controllers[host] = Controller::new(host, self.mix.hosts, it.clock, self.now);
@@ -301,8 +319,12 @@ impl World {
                     match &call.ask {
                         Ask::Reign => Told::Reign(self.store.reign.clone()),
                         Ask::Last => Told::Last(self.store.lease.clone()),
-                        Ask::Renew { reign, last, record } => {
-                            Told::Renewed(self.store.renew_primary(*reign, *last, record, self.bug))
+                        Ask::Renew { reign, last, record, looked } => {
+                            let renewed = self.store.renew_primary(*reign, *last, record, self.bug);
+                            if let Some(looked) = looked.filter(|_| renewed.is_some()) {
+                                self.checks.renewed(call.host, looked, &self.hosts[call.host].pg, record);
+                            }
+                            Told::Renewed(renewed)
                         }
                     }
                 } else {
@@ -393,7 +415,7 @@ impl World {
             }
             Message::Vouch { id, stamp, ttl } => {
                 let it = &mut self.hosts[to];
-                let given = it.serves && it.agent.vouch(stamp, ttl, it.clock.at(self.now));
+                let given = it.serves && it.agent.vouch(stamp, ttl, it.clock.at(self.now), self.bug);
                 self.log.say(|| format!("agent {to}: its word to {from} ({stamp}): {given}"));
                 self.send(to, from, Message::Told { id, told: Told::Word(given) });
             }
@@ -452,6 +474,10 @@ impl World {
             return;
         }
         if self.hosts[host].serves {
+            // What its controller knows it has read in this life.
+            if let Some((intent, _)) = &self.controllers[host].intent {
+                self.hosts[host].agent.learns(intent.stamp());
+            }
             let replies = self.with_agent(host, Agent::step);
             for (asker, reply) in replies {
                 self.reply(host, asker, reply);
@@ -661,6 +687,10 @@ impl World {
             self.checks.violate(|| "the store takes a write of a leader that was deposed".to_owned());
         }
         let before = basis.map(|(intent, _)| intent);
+        // A person accepts a store that was put back, while memories or data went back, too: nobody can tell them.
+        self.blind |= self.bug.is_none()
+            && self.disks_back > 0
+            && before.as_ref().is_some_and(|before| before.incarnation != next.incarnation);
         self.blind |= self.leads_blindly(host);
         let lease = self.store.lease.as_ref().map(|(record, _)| record);
         self.checks.declared(before.as_ref(), stood.as_ref(), &next, rpo, lease);
@@ -706,6 +736,7 @@ impl World {
         self.hosts[host].pg.kill(self.now);
         let it = &mut self.hosts[host];
         it.guard.disarm(&mut it.pg);
+        it.boots = true;
         self.kill_member(host, until);
     }
 
@@ -812,7 +843,7 @@ impl World {
             return Some("unattended, or not everybody is promotable".into());
         }
         let synced = intent.sync.len() == standbys.len() && intent.sync == intent.sync_next;
-        if intent.durability != locum::model::Durability::Async && !synced {
+        if intent.durability != Durability::Async && !synced {
             return Some("the sync set is not full".into());
         }
         let leads = |host: &Host| {
@@ -827,11 +858,81 @@ impl World {
             controller.leads(self.now) && controller.well_since.is_some_and(|since| since + 30 < self.now)
         };
         if !self.controllers.iter().any(well) {
-            let holds: Vec<String> =
-                self.controllers.iter().flat_map(|c| c.holds.iter().map(ToString::to_string)).collect();
-            return Some(format!("the planner is not content: {}", holds.join(" | ")));
+            let holds = self.holds();
+            return Some(format!("the planner is not content: {}", holds));
         }
         None
+    }
+
+    /// A disk went back, and nobody is left who has everything that is known to have been there. Then nobody may serve.
+    pub(crate) fn only_copy_went_back(&self) -> bool {
+        let Some((intent, _)) = self.store.intent.as_ref().filter(|_| self.disks_back > 0) else {
+            return false;
+        };
+        if self.controllers.iter().any(|c| c.leads(self.now) && c.holds.contains(&Hold::StoreNotBelieved)) {
+            // It cannot be accepted where nobody remembers that it was primary.
+            return true;
+        }
+        let of_term = |record: &&LeaseRecord| match &intent.primary {
+            Some(primary) => record.node == *primary && record.epoch == intent.epoch,
+            None => intent.previous.as_ref() == Some(&record.node) && record.epoch < intent.epoch,
+        };
+        let renewal = self.store.lease.as_ref().map(|(record, _)| record).filter(of_term);
+        let promised = !intent.sync.is_empty() && !intent.sync_next.is_empty();
+        let of_primary = [intent.primary_floor, renewal.and_then(LeaseRecord::position)];
+        let members = intent.sync.iter().chain(&intent.sync_next).map(|member| &member.name);
+        let of_members =
+            members.flat_map(|name| [intent.floors.get(name), renewal.and_then(|it| it.floors.get(name))]);
+        let of_members: Vec<WalPosition> = of_members.flatten().collect();
+        // Others than the old primary count only where a set promised that they have everything; in async, what would be lost
+        // decides.
+        let old = intent.primary.as_ref().or(intent.previous.as_ref()).map(member);
+        // A member whose memory says that it was primary, which it was long ago, is not started as a standby.
+        let stopped = |of: &locum::model::Member| {
+            let host = &self.hosts[member(&of.node)];
+            host.pg.is_down() && host.agent.disk.primary_since.is_some()
+        };
+        let stuck = intent.sync.iter().chain(&intent.sync_next).any(stopped);
+        let others = !stuck
+            && intent.attended
+            && intent.settled
+            && (promised || intent.durability == Durability::Async);
+        let whole = |host: &Host| {
+            let may = others
+                && !(host.pg.is_down() && host.agent.disk.primary_since.is_some())
+                && intent.promotable.contains(&node(host.agent.host));
+            if !may && old != Some(host.agent.host) {
+                return false;
+            }
+            let pg = &host.pg;
+            let (timeline, end) = (pg.tli(), lsn(pg.wal.len()));
+            let wal = Wal { timeline, switches: &pg.history, end, unfinished_until: None };
+            let is_old = old == Some(host.agent.host);
+            let of_primary = of_primary.into_iter().filter(|_| is_old || !promised).flatten();
+            of_primary.chain(of_members.iter().copied()).all(|floor| wal.contains(floor))
+                && self.checks.is_whole(pg)
+        };
+        !self.hosts[..self.mix.servers].iter().any(whole)
+    }
+
+    pub(crate) fn holds(&self) -> String {
+        let holds = self.controllers.iter().flat_map(|c| c.holds.iter().map(ToString::to_string));
+        holds.collect::<Vec<_>>().join(" | ")
+    }
+
+    /// The reason why nobody serves is told, and a disk that went back may be it.
+    pub(crate) fn holds_with_reason(&self) -> bool {
+        let told = |hold: &Hold| {
+            matches!(
+                hold,
+                Hold::DiskWentBack { .. }
+                    | Hold::NoCandidate { .. }
+                    | Hold::Pen { .. }
+                    | Hold::SilenceIsNoProof { .. }
+                    | Hold::StoreNotBelieved
+            )
+        };
+        self.controllers.iter().any(|c| c.leads(self.now) && c.holds.iter().any(told))
     }
 
     /// Servers that run as primaries.
