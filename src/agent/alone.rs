@@ -6,7 +6,7 @@ use super::{inner::Inner, orders::Unable};
 use crate::model::{Server, Stamp};
 
 impl Inner {
-    /// Starts the standby, cut from its upstream on disk first. Refused where the PostgreSQL that it followed still answers:
+    /// Starts the standby, cut from its upstream on disk first. Refused where the primary that it followed still answers:
     /// whoever ordered this took it for dead.
     pub(super) async fn start_alone(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
         let held = self.held().await;
@@ -24,10 +24,10 @@ impl Inner {
             return Err(Unable::Refused("standby.signal is not there: it is no standby's directory".into()));
         }
         if let Some(upstream) = held.upstream
-            && self.instance.history_of(&self.source(&upstream.address)?).await.is_ok()
+            && self.instance.is_primary(&self.source(&upstream.address)?).await.unwrap_or(false)
         {
             return Err(Unable::Refused(format!(
-                "the PostgreSQL of {} answers at {}",
+                "the primary {} answers at {}",
                 upstream.node, upstream.address
             )));
         }

@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) checkpointed: Option<Version>,
     /// This postmaster was seen cut and quiet under this stamp.
     pub(super) recruited: Option<Stamp>,
+    /// A server of this directory has answered in this life.
+    pub(super) answered: bool,
     /// The list of who may be promoted was confirmed in this life, or the server outlived the last one.
     pub(super) memory_is_whole: bool,
     /// A record begins where this recruit's replay stands, and is unfinished: it would end here.
@@ -82,6 +84,7 @@ impl Board {
             checkpointed: None,
             recruited: None,
             unfinished_until: None,
+            answered: false,
             memory_is_whole: false,
             history: None,
             promise,
@@ -172,8 +175,7 @@ impl State {
     pub(super) fn down(&mut self, at: Mono, since: Option<Mono>, crashed: bool) -> bool {
         let news = !matches!(self.facts.server.value, Server::Down(_));
         if news {
-            let watched = matches!(self.facts.server.value, Server::Primary(_) | Server::Standby(_));
-            let down = Down { watched, ..Down::seen(since, crashed) };
+            let down = Down { watched: self.answered, ..Down::seen(since, crashed) };
             self.facts.server = Seen { value: Server::Down(down), at };
             self.facts.access = AccessFacts::default();
             self.generation += 1;
@@ -219,6 +221,7 @@ impl State {
 
     /// A look was taken at `at`.
     pub(super) fn looked(&mut self, at: Mono, look: Look) {
+        self.answered = true;
         self.facts.server.value = match look {
             Look::Primary(quick, more) => {
                 self.standby = None;
@@ -320,7 +323,8 @@ impl State {
     /// Reports who may be promoted as noted, unless the list may be an old one.
     pub(super) fn refresh_memory(&mut self) {
         let noted = self.promise.admitted.as_ref().filter(|_| self.memory_is_whole);
-        let of_term = noted.filter(|(under, _)| self.promise.primary_since.is_some_and(|s| s.same_epoch(*under)));
+        let of_term =
+            noted.filter(|(under, _)| self.promise.primary_since.is_some_and(|s| s.same_epoch(*under)));
         self.facts.admitted = of_term.map(|(_, nodes)| nodes.clone());
     }
 

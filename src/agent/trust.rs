@@ -47,13 +47,14 @@ impl Trust {
 
 impl Inner {
     /// The first look for a postmaster in this life was taken. Where none runs, failsafe time that an earlier life granted may
-    /// be forgotten: it is kept for as long as it can last.
+    /// be forgotten: it is kept for as long as it can last. A node that has promised nothing has granted nothing.
     pub(super) fn looked_first(&self, runs: bool) {
         if self.trust.get().outlived.is_some() {
             return;
         }
         let longest = self.serving.ttl + self.serving.ttl / 100;
-        let granted_until = (!runs).then(|| self.now().plus(longest));
+        let promised = self.board.read(|s| s.facts.promise.is_some());
+        let granted_until = (!runs && promised).then(|| self.now().plus(longest));
         self.trust.set(|shown| (shown.outlived, shown.granted_until) = (Some(runs), granted_until));
         self.board.update(|s| {
             s.memory_is_whole |= runs;
@@ -87,7 +88,9 @@ impl Inner {
             return Ok(());
         }
         let silent = |why: String| {
-            Unable::Failed(format!("this agent has not read the store since it started, and its memory may be old: {why}"))
+            Unable::Failed(format!(
+                "this agent has not read the store since it started, and its memory may be old: {why}"
+            ))
         };
         let read = timeout(CALL, self.serving.lease.reign()).await;
         let read = read.map_err(|_| silent(format!("no answer within {CALL:?}")))?;
@@ -97,7 +100,10 @@ impl Inner {
             version: Version(0),
         });
         // Without a promise file it goes on to have promised nothing: that is not a promise of zero.
-        self.remember(move |p| p.promise = p.promise.map(|promise| term.map_or(promise, |term| promise.max(term)))).await?;
+        self.remember(move |p| {
+            p.promise = p.promise.map(|promise| term.map_or(promise, |term| promise.max(term)))
+        })
+        .await?;
         self.trust.set(|shown| shown.term = Some(term));
         Ok(())
     }

@@ -57,7 +57,10 @@ impl Inner {
     pub(super) async fn keep_word(self: &Arc<Self>, stamp: Stamp) -> Result<(), super::orders::Unable> {
         let forgotten = self.forgotten_grant();
         if !forgotten.is_zero() {
-            tracing::info!(?forgotten, "failsafe time that was granted before this host started may still run");
+            tracing::info!(
+                ?forgotten,
+                "failsafe time that was granted before this host started may still run"
+            );
             tokio::time::sleep(forgotten).await;
         }
         let Some((to, _)) = self.held().await.vouched.filter(|(to, _)| !to.same_epoch(stamp)) else {

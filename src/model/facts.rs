@@ -178,7 +178,7 @@ pub struct Down {
     /// A record begins at the end of valid WAL and is unfinished: it would end here.
     #[serde(default)]
     pub unfinished_until: Option<Lsn>,
-    /// The agent saw this server answer, and end: its disk cannot have gone back since.
+    /// The agent saw a server of this directory answer in its present life: the disk cannot have gone back since.
     #[serde(default)]
     pub watched: bool,
 }

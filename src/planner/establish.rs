@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    access, app, candidate, case::Case, crash, cut_off, floors, floors::Disk, health, health::Health, rejoin, slots,
-    switchover, sync_set, vacancy,
+    access, app, candidate, case::Case, crash, cut_off, floors, floors::Disk, health, health::Health, rejoin,
+    slots, switchover, sync_set, vacancy,
 };
 use crate::model::{
     Cause, Command, Durability, EndpointFacts, EndpointKind, Finding, Hold, Intent, LeaseRecord, Lsn, Member,
@@ -108,11 +108,11 @@ fn install(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
 /// Whether the stopped primary is known to have all of its WAL: its last renewal says what it had. One that went back was
 /// replaced before this is asked.
 fn is_known_whole(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
-    if !vacancy::lease_is_read(case, intent) {
-        return false;
-    }
     match case.heard(node).map(|agent| &agent.server.value) {
-        Some(Server::Down(down)) => floors::of_disk(case, intent, node, down) == Disk::Whole,
+        Some(Server::Down(down)) if down.watched => true,
+        Some(Server::Down(down)) => {
+            vacancy::lease_is_read(case, intent) && floors::of_disk(case, intent, node, down) == Disk::Whole
+        }
         _ => true,
     }
 }

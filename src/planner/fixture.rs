@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::model::{
     AccessFacts, AgentFacts, AppFacts, Control, ControlState, Down, Driver, Durability, EndpointFacts,
-    EndpointKind, EndpointName, Epoch, Floors, GuardFacts, GuardMethod, GuardState, Incarnation, Intent, LeaseRecord,
-    LeaseSeen, LiveRpo, Lsn, Member, Mode, Mono, NodeId, NodeView, Primary, Probe, ReplayEffort, ReplayState,
-    Seen, Server, Slot, Stamp, Standby, StandbyName, Switch, SystemId, Timeline, Upstream, Version, View,
-    WalSender,
+    EndpointKind, EndpointName, Epoch, Floors, GuardFacts, GuardMethod, GuardState, Incarnation, Intent,
+    LeaseRecord, LeaseSeen, LiveRpo, Lsn, Member, Mode, Mono, NodeId, NodeView, Primary, Probe, ReplayEffort,
+    ReplayState, Seen, Server, Slot, Stamp, Standby, StandbyName, Switch, SystemId, Timeline, Upstream,
+    Version, View, WalSender,
 };
 
 pub(super) const NOW: Mono = Mono(100_000_000_000);

@@ -3,6 +3,10 @@
 use super::{Instance, PgError, Source, disk, instance::QUICK, run};
 use crate::model::{Switch, Timeline};
 
+/// How long a server on another host may take to say whether it is a primary. Shorter: one that is busy is taken for dead.
+/// Longer: a standby that is all that is left is started later by so much.
+const ANSWER: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A line that does not belong in a history file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a line of a timeline history: {0:?}")]
@@ -34,6 +38,18 @@ pub(super) fn file_name(timeline: Timeline) -> String {
 }
 
 impl Instance {
+    /// Whether a server takes writes, as it says by the replication protocol.
+    ///
+    /// # Errors
+    /// [`PgError`]: it does not answer.
+    pub async fn is_primary(&self, source: &Source) -> Result<bool, PgError> {
+        let session = source.walsender();
+        let mut command = self.command("psql");
+        command.args(["-X", "-A", "-t", "-w", "-c", "SHOW in_hot_standby", "-d", &session]);
+        let limit = run::Limit::Total(ANSWER);
+        Ok(run::text("psql", command, limit).await?.trim() == "off")
+    }
+
     /// The switches that led to the timeline a running server is on, as it says by the replication protocol.
     ///
     /// # Errors

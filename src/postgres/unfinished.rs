@@ -196,11 +196,7 @@ mod tests {
         let mut made = Made::new();
         made.record(u32::try_from(PAGE - 40 - 8).unwrap());
         let end = made.record(24);
-        assert_eq!(
-            made.unfinished(dir.path(), SEGMENT + PAGE - 8),
-            None,
-            "the first record of all has no other before it"
-        );
+        assert_eq!(made.unfinished(dir.path(), SEGMENT + PAGE - 8), Some(end));
         let torn = made.record(500);
         assert_eq!(made.unfinished(dir.path(), end), Some(torn));
     }

@@ -271,7 +271,8 @@ fn start_with(
     let folder = state_dir.parent().unwrap_or(state_dir).to_owned();
     let granting = Arc::new(Granting { node: id.clone(), folder: folder.clone(), agent: OnceLock::new() });
     let serving = Serving {
-        ttl: Duration::from_secs(60),
+        // After a start beside no server a recruit waits for so long.
+        ttl: Duration::from_secs(5),
         hang: Duration::from_secs(60),
         lease: granting.clone(),
         peers: granting.clone(),

@@ -68,6 +68,8 @@ pub(crate) struct Agent {
     pub(crate) host: usize,
     pub(crate) disk: Disk,
     pub(crate) server: Seen<Server>,
+    /// A server of its directory has answered in this life.
+    pub(crate) answered: bool,
     /// The postmaster it is attached to.
     pub(crate) attached: u64,
     /// The agent itself is ending the server.
@@ -172,6 +174,7 @@ impl Agent {
             host,
             disk,
             server: Seen { value: Server::Unknown, at: Mono(0) },
+            answered: false,
             attached: 0,
             expected: false,
             probe: Probe::default(),
@@ -552,8 +555,7 @@ impl Agent {
     /// Notes that nothing runs any more, if that is news.
     pub(crate) fn down(&mut self, since: Option<Mono>, crashed: bool, reach: &mut Reach<'_>) {
         if !matches!(self.server.value, Server::Down(_)) {
-            let watched = matches!(self.server.value, Server::Primary(_) | Server::Standby(_));
-            let down = Down { watched, ..Down::seen(since, crashed) };
+            let down = Down { watched: self.answered, ..Down::seen(since, crashed) };
             self.server = Seen { value: Server::Down(down), at: reach.clock };
             self.remains_at = Some(reach.now + reach.rng.range(1, 15));
             self.changed = true;
@@ -611,6 +613,7 @@ impl Agent {
             self.failed.clear();
         }
         let value = self.attest_again(value, reach);
+        self.answered |= matches!(value, Server::Primary(_) | Server::Standby(_));
         self.changed |= std::mem::discriminant(&value) != std::mem::discriminant(&self.server.value);
         self.server = Seen { value, at: reach.clock };
     }

@@ -47,10 +47,12 @@ bugs! {
     /// A stopped primary is taken for one that its agent saw end: its disk cannot have gone back.
     WentBackStarted,
     /// After a start of its host an agent gives its word, and attests what it remembers, before it knows the present term.
+    /// The exhaustive model shows what comes of it; no seed of this simulation has so far.
     MemoryBelieved,
     /// After a start of its host an agent is recruited at once, whatever word it may have given and forgotten.
     RecruitedAtBoot,
     /// After a start of its host a primary asks those for their word whom its disk lists.
+    /// As the one before: shown by the exhaustive model.
     ListBelieved,
     /// A fence is attested while processes of the server are left.
     FenceLeavesProcesses,

@@ -586,9 +586,12 @@ impl Job {
                 return refused("standby.signal is not there: it is no standby's directory");
             }
             let upstream = agent.disk.upstream.as_ref().and_then(|upstream| host_of(&upstream.node));
-            let answers = |host: usize| r.linked[host] && r.other(host).is_some_and(|other| other.accepts());
+            let answers = |host: usize| {
+                r.linked[host]
+                    && r.other(host).is_some_and(|other| other.accepts() && other.proc == Proc::Primary)
+            };
             if upstream.is_some_and(answers) {
-                return refused("the PostgreSQL that it followed answers");
+                return refused("the primary that it followed answers");
             }
             if !r.pg.is_down() {
                 return failed("it runs already");

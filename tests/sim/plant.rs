@@ -115,6 +115,11 @@ fn choose_worst(step: &mut Step, view: &View, intent: &Intent) {
     let standing = view.nodes.keys().filter_map(|node| Some((recruited(view, intent, node)?, node)));
     if let (Some(_), Some((_, worst))) = (&next.primary, standing.min()) {
         next.primary = Some(worst.clone());
+        // What it has is asked of it then, or its agent would not let itself be promoted.
+        next.primary_floor = match view.agent(worst).map(|agent| &agent.server.value) {
+            Some(Server::Standby(standby)) => Some(standby.applied()),
+            _ => None,
+        };
     }
 }
 

@@ -27,6 +27,8 @@ use crate::{
 const LOOK: std::time::Duration = std::time::Duration::from_millis(100);
 /// How long a stop may take before it is forced.
 const STOP: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long files may still come to a copy that is being removed.
+const REMOVAL: std::time::Duration = std::time::Duration::from_secs(2);
 /// The folder of its socket, and the file of its own access rules.
 const SOCKETS: &str = "run";
 const HBA: &str = "hba.conf";
@@ -198,6 +200,21 @@ fn conninfo_user(postgres: &Postgres) -> String {
     own.and_then(|info| info.get("user").map(str::to_owned)).unwrap_or_else(|| "postgres".into())
 }
 
+/// Removes the copy. Which servers ran there is noted in it behind the stop, and a file may come while the folder is emptied.
+async fn remove(place: &Path) -> std::io::Result<()> {
+    let deadline = Instant::now() + REMOVAL;
+    loop {
+        match fs::remove_dir_all(place) {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::DirectoryNotEmpty && Instant::now() < deadline =>
+            {
+                sleep(LOOK).await;
+            }
+            removed => return removed,
+        }
+    }
+}
+
 async fn stop(args: &SalvageOpenArgs, copy: &Copy<'_>) -> Result<Exit, Failure> {
     if !copy.place.exists() {
         return Err(Failure::refused(format!("{} is not open", args.id), &["Nothing was changed."]));
@@ -206,7 +223,7 @@ async fn stop(args: &SalvageOpenArgs, copy: &Copy<'_>) -> Result<Exit, Failure> 
     if let Some(postmaster) = instance.find().await.map_err(anyhow::Error::from)? {
         instance.stop_fast(&postmaster, STOP).await.map_err(anyhow::Error::from)?;
     }
-    fs::remove_dir_all(copy.place).map_err(|error| {
+    remove(copy.place).await.map_err(|error| {
         Failure::refused(
             format!("{} cannot be removed: {error}", copy.place.display()),
             &["The salvage is as it was."],

@@ -4,12 +4,7 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Result, ensure};
 
-use super::{
-    fault::Part,
-    plan::Plan,
-    processes,
-    run::command_output,
-};
+use super::{fault::Part, plan::Plan, processes, run::command_output};
 
 fn place(plan: &Plan, host: &str) -> PathBuf {
     plan.folder_of(host).join("copy")
