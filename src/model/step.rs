@@ -62,8 +62,8 @@ pub enum Command {
     Stop,
     /// Stream from the upstream: by reload where that is enough, else by a start.
     Follow(Upstream),
-    /// Start a stopped standby without an upstream, to see how far it has come. Refused where the server that it followed
-    /// answers.
+    /// Start a stopped standby without an upstream, to see how far it has come. Refused where the primary that it
+    /// followed answers.
     StartAlone,
     /// Rewind the data directory to the upstream's history, then follow. What it has beyond the switch is saved first.
     Rewind(Upstream, Option<Switch>),

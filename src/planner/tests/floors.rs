@@ -73,15 +73,7 @@ fn a_floor_on_another_timeline_is_missing_at_any_position() {
 
 #[test]
 fn a_member_that_has_less_than_it_confirmed_counts_only_where_the_candidate_has_that() {
-    let osaka = node("osaka");
-    let mut view = vacant();
-    let third = view.nodes[&tokyo()].clone();
-    view.nodes.insert(osaka.clone(), third);
-    view.agent_mut(&osaka).standby_name = name_of(&osaka);
-    let both = set(&[osaka.clone(), tokyo()]);
-    let intent = view.intent_mut();
-    (intent.sync, intent.sync_next) = (both.clone(), both);
-    intent.promotable = vec![osaka.clone(), tokyo()];
+    let (mut view, osaka) = vacant_trio();
     recruit(&mut view);
     let stamp = view.intent_mut().stamp();
     let standby = view.standby_mut(&osaka);

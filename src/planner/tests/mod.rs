@@ -72,6 +72,20 @@ fn vacant() -> View {
     view
 }
 
+/// The same with a third node, osaka, that is in the sync set, too: a commit is on one of the two at least.
+fn vacant_trio() -> (View, NodeId) {
+    let osaka = node("osaka");
+    let mut view = vacant();
+    let third = view.nodes[&tokyo()].clone();
+    view.nodes.insert(osaka.clone(), third);
+    view.agent_mut(&osaka).standby_name = name_of(&osaka);
+    let both = set(&[osaka.clone(), tokyo()]);
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next) = (both.clone(), both);
+    intent.promotable = vec![osaka.clone(), tokyo()];
+    (view, osaka)
+}
+
 fn recruit(view: &mut View) {
     let stamp = view.intent_mut().stamp();
     view.agent_mut(&tokyo()).promise = Some(stamp);

@@ -383,15 +383,7 @@ fn it_leaves_the_set_alone_where_a_leader_is_heard_or_writes_do_not_wait() {
 
 #[test]
 fn of_several_recruits_only_one_that_holds_all_is_declared() {
-    let osaka = node("osaka");
-    let mut view = vacant();
-    let third = view.nodes[&tokyo()].clone();
-    view.nodes.insert(osaka.clone(), third);
-    view.agent_mut(&osaka).standby_name = name_of(&osaka);
-    let both = set(&[osaka.clone(), tokyo()]);
-    let intent = view.intent_mut();
-    (intent.sync, intent.sync_next) = (both.clone(), both);
-    intent.promotable = vec![osaka.clone(), tokyo()];
+    let (mut view, osaka) = vacant_trio();
     recruit(&mut view);
     assert_eq!(declared(&decide(&view)), None, "one of two recruited: the other may still acknowledge");
 
@@ -408,15 +400,7 @@ fn of_several_recruits_only_one_that_holds_all_is_declared() {
 
 #[test]
 fn between_equals_the_higher_priority_is_declared_and_never_before_a_further_position() {
-    let osaka = node("osaka");
-    let mut view = vacant();
-    let third = view.nodes[&tokyo()].clone();
-    view.nodes.insert(osaka.clone(), third);
-    view.agent_mut(&osaka).standby_name = name_of(&osaka);
-    let both = set(&[osaka.clone(), tokyo()]);
-    let intent = view.intent_mut();
-    (intent.sync, intent.sync_next) = (both.clone(), both);
-    intent.promotable = vec![osaka.clone(), tokyo()];
+    let (mut view, osaka) = vacant_trio();
     recruit(&mut view);
     let stamp = view.intent_mut().stamp();
     view.standby_mut(&osaka).recruited = Some(stamp);

@@ -168,15 +168,7 @@ fn the_most_advanced_is_rescued() {
 
 #[test]
 fn nobody_else_is_declared_while_one_is_being_rescued_however_the_pen_was_taken() {
-    let osaka = node("osaka");
-    let mut view = vacant();
-    let third = view.nodes[&tokyo()].clone();
-    view.nodes.insert(osaka.clone(), third);
-    view.agent_mut(&osaka).standby_name = name_of(&osaka);
-    let both = set(&[osaka.clone(), tokyo()]);
-    let intent = view.intent_mut();
-    (intent.sync, intent.sync_next) = (both.clone(), both);
-    intent.promotable = vec![osaka.clone(), tokyo()];
+    let (mut view, osaka) = vacant_trio();
     recruit(&mut view);
     let stamp = view.intent_mut().stamp();
     view.standby_mut(&osaka).recruited = Some(stamp);
