@@ -130,7 +130,12 @@ impl Lab {
                 if status.node == *primary {
                     status.role == Role::Primary && status.serving
                 } else {
-                    status.role == Role::Standby && status.streaming && status.lag_bytes.is_some()
+                    let may_be_promoted =
+                        intent.durability != Durability::Async || intent.promotable.contains(&status.node);
+                    status.role == Role::Standby
+                        && status.streaming
+                        && status.lag_bytes.is_some()
+                        && may_be_promoted
                 }
             });
             need(well, format!("{} well: {:?}", host.name, status.map(|s| (s.role, s.serving, s.streaming))));
