@@ -214,12 +214,11 @@ impl Inner {
         let Some(control) = self.read_control(generation).await else { return false };
         let end = async {
             let timeline = self.instance.wal_timeline().await?;
-            let end = self.instance.wal_end(timeline, control.redo).await?;
+            let (end, unfinished) = self.instance.wal_end_and_unfinished(timeline, control.redo).await?;
             let history = self.instance.history(timeline).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the timeline history of the stopped server");
                 Vec::new()
             });
-            let unfinished = self.instance.unfinished_at_end(timeline, end).await?;
             Ok((timeline, end, history, unfinished))
         };
         match end.await {

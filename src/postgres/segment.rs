@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{PgError, record::Record};
+use super::{PgError, pages::WalPlace, record::Record};
 use crate::model::{Lsn, Timeline};
 
 /// Bytes of a WAL page as everybody builds PostgreSQL.
@@ -49,6 +49,11 @@ impl Present {
             names.iter().filter_map(|name| parse_name(name).and_then(number)).collect();
         numbers.sort_unstable();
         Self { timeline, size, numbers }
+    }
+
+    /// What the names of their files are made of.
+    pub(super) const fn place(&self) -> WalPlace {
+        WalPlace { timeline: self.timeline, segment: self.size }
     }
 
     /// From that position on; None if its segment is not there.

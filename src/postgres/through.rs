@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::task::AbortHandle;
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 
-use super::who::Who;
+use super::who::{WHO, Who};
 use crate::{
     model::{ClientLook, ServerIdentity},
     ports::Client,
@@ -128,10 +128,7 @@ impl Session {
 
     /// Makes sure that the server is the one that is meant.
     async fn is_of(&self, server: Option<&ServerIdentity>) -> Result<(), Failure> {
-        let seen = Who::ask(&self.client).await?.identity;
-        server
-            .and_then(|server| server.differs_from(&seen))
-            .map_or(Ok(()), |why| Err(Failure::Elsewhere(why)))
+        is_meant(&Who::ask(&self.client).await?, server)
     }
 
     /// Connects to the server that is meant.
@@ -151,6 +148,18 @@ impl Session {
             _ => None,
         });
         Ok(row.unwrap_or_default())
+    }
+
+    /// What the server that is meant says of a transaction. One round trip: it is on the road to service.
+    async fn status_of(&self, xid: &str, server: Option<&ServerIdentity>) -> Result<Option<String>, Failure> {
+        let asked = format!("{WHO}; SELECT pg_catalog.pg_xact_status('{xid}'::pg_catalog.xid8)");
+        let answer = self.client.simple_query(&asked).await?;
+        is_meant(&Who::read(&answer), server)?;
+        let last = answer.iter().rev().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row.get(0).map(str::to_owned)),
+            _ => None,
+        });
+        Ok(last.flatten())
     }
 
     /// What makes this session's transactions read-only; None: they may write.
@@ -182,6 +191,12 @@ impl Session {
         // It ends by itself when the wait does.
         let _too_late = tokio::time::timeout(CANCEL, cancel.cancel_query(NoTls)).await;
     }
+}
+
+fn is_meant(seen: &Who, server: Option<&ServerIdentity>) -> Result<(), Failure> {
+    server
+        .and_then(|server| server.differs_from(&seen.identity))
+        .map_or(Ok(()), |why| Err(Failure::Elsewhere(why)))
 }
 
 /// Why a client is not served.
@@ -242,7 +257,7 @@ fn is_passing(error: &tokio_postgres::Error) -> bool {
 }
 
 /// Commits on one connection and asks for the outcome on the other.
-async fn commit(first: &Session, second: &Session) -> Result<(), Failure> {
+async fn commit(first: &Session, second: &Session, server: Option<&ServerIdentity>) -> Result<(), Failure> {
     let row = first.row(COMMIT).await?;
     let column = |at: usize| row.get(at).and_then(Option::as_deref);
     if column(0) != Some("off") {
@@ -253,8 +268,7 @@ async fn commit(first: &Session, second: &Session) -> Result<(), Failure> {
     let Some(xid) = column(1).filter(|xid| xid.chars().all(|c| c.is_ascii_digit())) else {
         return Err(Failure::NotCommitted("the server gave no transaction id".into()));
     };
-    let status = second.row(&format!("SELECT pg_catalog.pg_xact_status('{xid}'::pg_catalog.xid8)")).await?;
-    match status.first().and_then(Option::as_deref) {
+    match second.status_of(xid, server).await?.as_deref() {
         Some("committed") => Ok(()),
         other => Err(Failure::NotCommitted(format!(
             "a second session sees the transaction as {}",
@@ -271,13 +285,12 @@ impl Client for ThroughEndpoint {
         let until = tokio::time::Instant::now() + DEADLINE;
         let late = || failed(format!("no answer within {DEADLINE:?}"));
         // At the same time: the second is on the road to service, too.
-        let opened =
-            async { tokio::try_join!(Session::open(&config, server), Session::open(&config, server)) };
+        let opened = async { tokio::try_join!(Session::open(&config, server), Session::connect(&config)) };
         let (first, second) = match tokio::time::timeout_at(until, opened).await {
             Ok(opened) => opened.map_err(|failure| failed(failure.in_words()))?,
             Err(_) => return Err(late()),
         };
-        match tokio::time::timeout_at(until, commit(&first, &second)).await {
+        match tokio::time::timeout_at(until, commit(&first, &second, server)).await {
             Ok(done) => done.map_err(|failure| failed(failure.in_words())),
             Err(_) => {
                 first.give_up().await;

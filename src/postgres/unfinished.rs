@@ -12,7 +12,7 @@ use super::{
     pages::{WalPlace, read_at},
     segment::{PAGE, after, header},
 };
-use crate::model::{Lsn, Timeline};
+use crate::model::Lsn;
 
 /// Bytes of a record's header.
 const RECORD: u64 = 24;
@@ -29,15 +29,6 @@ impl Instance {
         let folder = self.file("pg_wal");
         let look = move || disk::io("read", &folder, Pages { folder: &folder, place }.unfinished(end));
         self.disk.run("read WAL", disk::SMALL, look).await
-    }
-
-    /// The same for a server of which no process is left, whose control file says how long its segments are.
-    ///
-    /// # Errors
-    /// [`PgError`]
-    pub async fn unfinished_at_end(&self, timeline: Timeline, end: Lsn) -> Result<Option<Lsn>, PgError> {
-        let segment = self.control_file().await?.segment;
-        self.unfinished_record(WalPlace { timeline, segment }, end).await
     }
 }
 
@@ -132,6 +123,7 @@ mod tests {
     use std::{fs, path::Path};
 
     use super::*;
+    use crate::model::Timeline;
 
     const SEGMENT: u64 = 1 << 20;
     const PLACE: WalPlace = WalPlace { timeline: Timeline(2), segment: SEGMENT };

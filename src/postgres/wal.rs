@@ -94,7 +94,25 @@ impl Instance {
     /// # Errors
     /// [`PgError`].
     pub async fn wal_end(&self, timeline: Timeline, from: Lsn) -> Result<Lsn, PgError> {
+        self.end_in(&self.segments(timeline).await?, from).await
+    }
+
+    /// As [`Instance::wal_end`], and where the record would end that begins there and is not whole
+    /// ([`Instance::unfinished_record`]).
+    ///
+    /// # Errors
+    /// [`PgError`].
+    pub async fn wal_end_and_unfinished(
+        &self,
+        timeline: Timeline,
+        from: Lsn,
+    ) -> Result<(Lsn, Option<Lsn>), PgError> {
         let all = self.segments(timeline).await?;
+        let end = self.end_in(&all, from).await?;
+        Ok((end, self.unfinished_record(all.place(), end).await?))
+    }
+
+    async fn end_in(&self, all: &Present, from: Lsn) -> Result<Lsn, PgError> {
         let Some(part) = all.run_from(from).or_else(|| all.run_after(from)) else {
             return all.nothing_from(from);
         };
@@ -283,9 +301,9 @@ impl Instance {
     }
 
     /// The segments of a timeline that are there.
-    async fn segments(&self, timeline: Timeline) -> Result<super::segment::Present, PgError> {
+    async fn segments(&self, timeline: Timeline) -> Result<Present, PgError> {
         let size = self.control_file().await?.segment;
-        Ok(super::segment::Present::new(timeline, size, &self.wal_names().await?))
+        Ok(Present::new(timeline, size, &self.wal_names().await?))
     }
 
     pub(super) async fn wal_names(&self) -> Result<Vec<String>, PgError> {

@@ -8,7 +8,7 @@ use crate::model::{ServerIdentity, SystemId};
 pub const NONCE: &str = "locum.server";
 
 /// Needs no privilege, and nothing of the session's settings.
-const WHO: &str = "SELECT pg_catalog.pg_backend_pid(), \
+pub(super) const WHO: &str = "SELECT pg_catalog.pg_backend_pid(), \
      (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
      (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8, \
      pg_catalog.current_setting('locum.server', true)";
@@ -29,8 +29,8 @@ impl Who {
         Ok(Self::read(&answer))
     }
 
-    /// Reads the four columns of [`WHO`]. What is not there is 0, which nobody is.
-    fn read(answer: &[SimpleQueryMessage]) -> Self {
+    /// Reads the four columns of [`WHO`] in the first row. What is not there is 0, which nobody is.
+    pub(super) fn read(answer: &[SimpleQueryMessage]) -> Self {
         let row = answer.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
