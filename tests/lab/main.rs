@@ -116,6 +116,7 @@ impl Shape {
             claim_after: None,
             app: false,
             clocks: self.clocks,
+            archives: true,
             stays,
         }
     }
@@ -137,7 +138,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.verb {
         Verb::Up(shape) => person::up(&shape.wish(true)).await?,
         Verb::Fault { folder, words } => person::fault(folder.as_deref(), &words)?,
-        Verb::Heal { folder } => person::heal(folder.as_deref())?,
+        Verb::Heal { folder } => person::heal(folder.as_deref()).await?,
         Verb::Status { folder } => person::status(folder.as_deref()).await?,
         Verb::Down => person::down()?,
         Verb::Soak(options) => return soak::run(&options).await,

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 
 use crate::lab::{
-    Fault, Lab, Plan, Store, Wish, cuts, fault, place,
+    Fault, Lab, Plan, Store, Wish, begun, cuts, fault_words, place,
     plan::{API_PORT, CLIENTS, ENDPOINT_PORT},
     processes,
     status::SOON,
@@ -68,7 +68,7 @@ fn open(folder: Option<&Path>) -> Result<Lab> {
 /// Breaks it.
 pub(crate) fn fault(folder: Option<&Path>, words: &[String]) -> Result<()> {
     if words.is_empty() {
-        println!("{}", fault::USAGE);
+        println!("{}", fault_words::USAGE);
         return Ok(());
     }
     let lab = open(folder)?;
@@ -79,8 +79,22 @@ pub(crate) fn fault(folder: Option<&Path>, words: &[String]) -> Result<()> {
 }
 
 /// Puts everything right.
-pub(crate) fn heal(folder: Option<&Path>) -> Result<()> {
-    open(folder)?.heal_all()?;
+pub(crate) async fn heal(folder: Option<&Path>) -> Result<()> {
+    let lab = open(folder)?;
+    for fault in begun::all(&lab.plan)? {
+        let (last, before) =
+            fault.in_turn().split_last().map(|(last, before)| (last.clone(), before.to_vec())).unzip();
+        for part in before.into_iter().flatten() {
+            lab.heal(&part)?;
+            ensure!(
+                lab.shows_within(SOON, |seen| lab.is_whole(seen)).await.is_ok(),
+                "healed: {}; it is not whole after {SOON:?}, so nothing more is healed",
+                part.text()
+            );
+        }
+        last.iter().try_for_each(|part| lab.heal(part))?;
+    }
+    lab.heal_all()?;
     println!("healed: all packets pass, nothing is stopped, every host has booted");
     Ok(())
 }

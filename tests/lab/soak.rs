@@ -10,18 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
-use clap::Args;
-use locum::model::Snapshot;
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+use locum::model::{Epoch, Incident, IncidentKind, Snapshot};
 
 use crate::{
     Shape,
     checker::{Clients, Load, Survivor, judge, judge::Row, outage},
     lab::{
-        Fault, Lab, Store, Wish,
-        dice::{Dice, Means, draw},
+        Deed, Fault, Lab, Store, Wish, deed,
+        dice::{Deck, Dice, Kinds, Means, draw},
         etcd, place,
-        status::primary_of,
+        status::{finds, primary_of},
     },
 };
 
@@ -33,6 +33,8 @@ const SERVED: Duration = Duration::from_secs(30);
 const WRITERS: u32 = 100;
 /// The leader leaves the primary's host within this, if somebody else can lead.
 const SETTLED: Duration = Duration::from_secs(6);
+/// What Locum has to find or to tell, it does within this.
+const FOUND: Duration = Duration::from_secs(20);
 /// Waits that are cancelled.
 const PATIENCE: Duration = Duration::from_millis(700);
 
@@ -53,6 +55,10 @@ pub(crate) struct Options {
     /// Faults of the guard, too.
     #[arg(long)]
     guard: bool,
+    /// Which kinds: those of processes, hosts and networks, those that nobody expects (disks that go back, directories that vanish,
+    /// what people do to a server), or all. Each kind comes once before any comes again.
+    #[arg(long, default_value = "all")]
+    kinds: Drawing,
     /// No faults that kill or freeze a member beside a living PostgreSQL.
     #[arg(long)]
     spare_members: bool,
@@ -74,6 +80,26 @@ pub(crate) struct Options {
     keep: PathBuf,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Drawing {
+    /// Processes, hosts, networks, the store.
+    Old,
+    /// What nobody expects.
+    New,
+    /// Both.
+    All,
+}
+
+impl From<Drawing> for Kinds {
+    fn from(drawing: Drawing) -> Self {
+        match drawing {
+            Drawing::Old => Self::Plain,
+            Drawing::New => Self::Odd,
+            Drawing::All => Self::All,
+        }
+    }
+}
+
 struct Soak<'a> {
     options: &'a Options,
     lab: Lab,
@@ -85,6 +111,7 @@ struct Soak<'a> {
     warned: usize,
     unknown: usize,
     lost: usize,
+    strays: Vec<usize>,
 }
 
 /// Runs it. The exit code is 1 when something was wrong.
@@ -105,6 +132,8 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
         clocks: wish.clocks,
         guard: options.guard,
         members: !options.spare_members,
+        archives: wish.archives,
+        triggers: deed::needs(Deed::LeftoverTrigger, &lab.plan),
     };
     let mut soak = Soak {
         options,
@@ -117,13 +146,14 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
         warned: 0,
         unknown: 0,
         lost: 0,
+        strays: Vec::new(),
     };
     let mut result = soak.whole().await;
     if result.is_ok() {
         let mut dice = Dice::new(seed);
         // However it ends, the laboratory is cleared away.
         result = tokio::select! {
-            result = soak.rounds(&mut dice, means) => result,
+            result = soak.rounds(&mut dice, Deck::new(means, options.kinds.into())) => result,
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted.context("listen for Ctrl-C")?;
                 println!("interrupted; what was done until now:");
@@ -156,7 +186,7 @@ struct Measured {
 }
 
 impl Soak<'_> {
-    async fn rounds(&mut self, dice: &mut Dice, means: Means) -> Result<()> {
+    async fn rounds(&mut self, dice: &mut Dice, mut deck: Deck) -> Result<()> {
         let began = Instant::now();
         let until = Duration::from_secs_f64(self.options.minutes * 60.0);
         while began.elapsed() < until && self.options.faults.is_none_or(|most| self.done < most) {
@@ -165,7 +195,7 @@ impl Soak<'_> {
                 self.done += 1;
                 continue;
             }
-            let drawn = draw(dice, means);
+            let drawn = draw(dice, &mut deck);
             self.round(&drawn).await.with_context(|| format!("fault {}", self.done + 1))?;
             self.done += 1;
         }
@@ -189,6 +219,8 @@ impl Soak<'_> {
         let all: Vec<_> = self.lab.plan.hosts.iter().map(|host| host.name.clone()).collect();
         let fault = drawn.fault(&primary, &standbys, &all).context("a host for it")?;
         self.settled().await;
+        // What struck last may have been noticed late.
+        self.whole().await?;
         let text = fault.text();
         self.broken(drawn.hold, &fault, &primary)
             .await
@@ -215,6 +247,35 @@ impl Soak<'_> {
         self.broken(Duration::from_millis(self.options.hold_ms), &fault, &primary).await
     }
 
+    /// What Locum must find while it lasts, and what it must have told.
+    async fn is_found(&self, fault: &Fault) -> Result<()> {
+        let Some(tag) = fault.finding() else { return Ok(()) };
+        match self.lab.shows_within(FOUND, |seen| finds(seen, tag)).await {
+            Ok(_) => Ok(()),
+            Err(last) => bail!("no finding {tag} within {FOUND:?}: {:?}", last.map(|seen| seen.findings)),
+        }
+    }
+
+    /// The primary stays where a finding is all that is wanted; a server that left recovery is an incident.
+    async fn is_told(&self, fault: &Fault, before: Option<Epoch>) -> Result<()> {
+        if fault.finding().is_some() {
+            let after = self.lab.leader().await.and_then(|seen| seen.intent).map(|intent| intent.epoch);
+            ensure!(after == before, "it failed over: the epoch was {before:?} and is {after:?}");
+        }
+        let Some(host) = fault.ends_recovery_of() else { return Ok(()) };
+        let is_it = |incident: &Incident| {
+            incident.kind == IncidentKind::LeftRecovery
+                && incident.from.as_ref().is_some_and(|node| node.as_str() == host)
+        };
+        let seen = self.lab.shows_within(FOUND, |seen| seen.last_incident.as_ref().is_some_and(is_it)).await;
+        match seen {
+            Ok(_) => Ok(()),
+            Err(last) => {
+                bail!("that {host} left recovery is not told: {:?}", last.map(|seen| seen.last_incident))
+            }
+        }
+    }
+
     /// Waits for the leader to be where it goes by itself; if it does not, then that is part of the test.
     async fn settled(&self) {
         let apart = |seen: &Snapshot| primary_of(seen).is_some_and(|primary| primary != seen.node.as_str());
@@ -222,14 +283,23 @@ impl Soak<'_> {
     }
 
     async fn broken(&mut self, hold: Duration, fault: &Fault, primary: &str) -> Result<()> {
-        let load = Load { first: self.first, impatient: Some(PATIENCE), ..Load::default() };
+        let load = Load { first: self.first, impatient: Some(PATIENCE), eager: 1, ..Load::default() };
         self.first += WRITERS;
         let clients = Clients::start(&self.lab, &load).await;
+        let before = self.lab.leader().await.and_then(|seen| seen.intent).map(|intent| intent.epoch);
         let begun = clients.begin(&self.lab, fault)?;
         tokio::time::sleep(hold).await;
-        clients.heal(&self.lab, fault)?;
-        let healing = Instant::now();
-        let whole = self.whole().await;
+        let found = self.is_found(fault).await;
+        let mut healing = Instant::now();
+        let mut whole = Ok(());
+        for part in fault.in_turn() {
+            clients.heal(&self.lab, &part)?;
+            healing = Instant::now();
+            whole = self.whole().await;
+            if whole.is_err() {
+                break;
+            }
+        }
         let home = healing.elapsed().as_secs_f64() * 1000.0;
         // What the clients saw is judged even if it did not become whole.
         let endpoints: Vec<_> = self.lab.plan.members().map(|host| host.name.as_str()).collect();
@@ -237,12 +307,14 @@ impl Soak<'_> {
         let served = clients.is_served_within(SERVED, healed, &endpoints).await;
         let until = clients.now_us();
         let history = clients.finish().await;
+        found?;
         whole?;
+        let told = self.is_told(fault, before).await;
         let survivor = Survivor::read(&self.lab, load.first).await?;
         let verdict = judge(&history, &survivor);
         let lasted = outage::longest_elsewhere_ms(&history, begun, until, fault_host(fault));
         println!(
-            "{:>4}  {:<28} {:>5} ms  outage {:>6} ms  whole {:>5.0} ms after  {} acknowledged, {} warned, {} unknown, primary {} -> {}",
+            "{:>4}  {:<32} {:>5} ms  outage {:>6} ms  whole {:>5.0} ms after  {} acknowledged, {} warned, {} unknown, primary {} -> {}",
             self.done + 1,
             fault.text(),
             hold.as_millis(),
@@ -258,6 +330,15 @@ impl Soak<'_> {
         self.warned += verdict.warned;
         self.unknown += verdict.unknown;
         self.lost += verdict.lost.len();
+        if fault.ends_recovery_of().is_some() {
+            self.strays.push(verdict.stray.len());
+            println!(
+                "      {} acknowledged there within {} ms, of which {} are not there",
+                verdict.stray.len(),
+                verdict.stray_ms().unwrap_or_default(),
+                verdict.stray_missing
+            );
+        }
         // What strikes the primary is another matter than what strikes somebody else.
         let role = if fault.hosts().contains(&primary) { " of the primary" } else { "" };
         let of_kind = self.measured.entry(format!("{}{role}", fault.kind())).or_default();
@@ -271,8 +352,12 @@ impl Soak<'_> {
             history.write(&survivor, &mut BufWriter::new(File::create(&path)?))?;
             bail!("{verdict}the history is in {}", path.display());
         }
+        told?;
         let lost: std::collections::BTreeSet<_> = verdict.lost.iter().collect();
-        let told = history.attempts.iter().filter(|a| a.outcome == crate::checker::Outcome::Acknowledged);
+        let told = history
+            .attempts
+            .iter()
+            .filter(|a| a.outcome == crate::checker::Outcome::Acknowledged && !history.is_stray(a));
         self.kept.extend(told.map(|a| (a.writer, a.seq)).filter(|row| !lost.contains(row)));
         if !served {
             bail!(
@@ -302,6 +387,13 @@ impl Soak<'_> {
             "\n{} faults; {} commits acknowledged, {} with a warning, {} unknown, {} acknowledged and lost",
             self.done, self.acknowledged, self.warned, self.unknown, self.lost
         );
+        if !self.strays.is_empty() {
+            println!(
+                "{} acknowledged by servers that were promoted by hand, until they were frozen ({:?})",
+                self.strays.iter().sum::<usize>(),
+                self.strays
+            );
+        }
         println!(
             "{:<36} {:>5}  {:<26} whole again after it was healed",
             "fault (ms: min, median, max)", "count", "outage of clients elsewhere"

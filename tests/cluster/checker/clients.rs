@@ -16,12 +16,13 @@ use tokio::{
 
 use super::{
     Attempt, History, Outcome, Read, Via,
-    history::Broken,
-    session::{Address, Session},
+    history::{Broken, Server},
+    session::{Address, BEGAN, Session},
 };
 use crate::lab::{
     Fault, Lab,
     plan::{ENDPOINT_PORT, POSTGRES_PORT},
+    postgres,
     status::SOON,
 };
 
@@ -31,6 +32,8 @@ const PACE: Duration = Duration::from_millis(4);
 const RETRY: Duration = Duration::from_millis(20);
 /// Between two attempts at a node directly: most of the nodes are standbys, which refuse.
 const DIRECT: Duration = Duration::from_millis(40);
+/// Between two attempts of those who wait for a standby to take writes: its guard freezes it within some milliseconds.
+const EAGER: Duration = Duration::from_millis(2);
 /// Between two reads.
 const READ: Duration = Duration::from_millis(25);
 /// How long the last attempts may take.
@@ -45,6 +48,9 @@ pub(crate) struct Load {
     pub(crate) at_endpoints: u32,
     /// Writers at each node's own socket.
     pub(crate) at_nodes: u32,
+    /// Writers at each node's own socket that keep their connection when they are refused, and try again at once: they are there
+    /// when a standby begins to take writes.
+    pub(crate) eager: u32,
     /// Writers at each node's own socket that cancel what takes longer than this.
     pub(crate) impatient: Option<Duration>,
     /// Readers at each endpoint.
@@ -55,8 +61,27 @@ pub(crate) struct Load {
 
 impl Default for Load {
     fn default() -> Self {
-        Self { at_endpoints: 2, at_nodes: 1, impatient: None, readers: 1, first: 1 }
+        Self { at_endpoints: 2, at_nodes: 1, eager: 0, impatient: None, readers: 1, first: 1 }
     }
+}
+
+/// How one writer goes about it.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// Between two attempts.
+    pace: Duration,
+    /// After one that failed.
+    retry: Duration,
+    /// A commit is cancelled after this.
+    patience: Option<Duration>,
+    /// It keeps a connection on which it was refused.
+    stays: bool,
+}
+
+impl Manner {
+    const AT_ENDPOINT: Self = Self { pace: PACE, retry: RETRY, patience: None, stays: false };
+    const DIRECT: Self = Self { pace: DIRECT, retry: DIRECT, patience: None, stays: false };
+    const EAGER: Self = Self { pace: DIRECT, retry: EAGER, patience: None, stays: true };
 }
 
 struct Log {
@@ -97,7 +122,7 @@ impl Clients {
             let via = Arc::new(Via::Endpoint(host.name.clone()));
             let address = Address::Tcp(host.ip.to_string(), ENDPOINT_PORT);
             for _ in 0..load.at_endpoints {
-                clients.write(lab, &via, &address, number, PACE, None);
+                clients.write(lab, &via, &address, number, Manner::AT_ENDPOINT);
                 number += 1;
             }
             for _ in 0..load.readers {
@@ -109,11 +134,16 @@ impl Clients {
             let via = Arc::new(Via::Node(host.name.clone()));
             let address = Address::Socket(lab.plan.socket_of(&host.name), POSTGRES_PORT);
             for _ in 0..load.at_nodes {
-                clients.write(lab, &via, &address, number, DIRECT, None);
+                clients.write(lab, &via, &address, number, Manner::DIRECT);
+                number += 1;
+            }
+            for _ in 0..load.eager {
+                clients.write(lab, &via, &address, number, Manner::EAGER);
                 number += 1;
             }
             if load.impatient.is_some() {
-                clients.write(lab, &via, &address, number, DIRECT, load.impatient);
+                let manner = Manner { patience: load.impatient, ..Manner::DIRECT };
+                clients.write(lab, &via, &address, number, manner);
                 number += 1;
             }
         }
@@ -121,15 +151,8 @@ impl Clients {
         clients
     }
 
-    fn write(
-        &mut self,
-        lab: &Lab,
-        via: &Arc<Via>,
-        address: &Address,
-        writer: u32,
-        pace: Duration,
-        patience: Option<Duration>,
-    ) {
+    fn write(&mut self, lab: &Lab, via: &Arc<Via>, address: &Address, writer: u32, manner: Manner) {
+        let Manner { pace, retry, patience, stays } = manner;
         self.names.insert(writer, Arc::clone(via));
         let (log, via, address) = (Arc::clone(&self.log), Arc::clone(via), address.clone());
         self.tasks.push(lab.clients().spawn(async move {
@@ -147,12 +170,14 @@ impl Clients {
                         outcome: Outcome::Failed,
                         node: None,
                         timeline: None,
+                        server: None,
                         error: Some(error.clone()),
                     },
                 };
                 let well = matches!(told.outcome, Outcome::Acknowledged | Outcome::Warned);
                 // What refused may be a standby for long, or an old primary: the next one may not be.
-                session = open.ok().filter(|_| well);
+                let refused = stays && told.outcome == Outcome::Failed;
+                session = open.ok().filter(|_| well || refused);
                 let attempt = Attempt {
                     writer,
                     seq,
@@ -162,10 +187,11 @@ impl Clients {
                     outcome: told.outcome,
                     node: told.node.map(Into::into),
                     timeline: told.timeline,
+                    server: told.server.map(Into::into),
                     error: told.error.map(Into::into),
                 };
                 log.lock().attempts.push(attempt);
-                sleep(if well { pace } else { pace.max(RETRY) }).await;
+                sleep(if well { pace } else { retry }).await;
             }
         }));
     }
@@ -207,6 +233,13 @@ impl Clients {
     pub(crate) fn begin(&self, lab: &Lab, fault: &Fault) -> anyhow::Result<u64> {
         let begin_us = self.now_us();
         self.log.lock().faults.push(Broken { text: fault.text(), begin_us, heal_us: None });
+        if let Some(host) = fault.ends_recovery_of() {
+            // Before it is ended: what this server acknowledges, it acknowledges because of the fault.
+            let sql = format!("SELECT {BEGAN} WHERE pg_is_in_recovery()");
+            let began = postgres::keep(&lab.plan, host, &sql)?;
+            anyhow::ensure!(!began.is_empty(), "{host} is not in recovery");
+            self.log.lock().strays.push(Server { node: host.into(), began: began.into() });
+        }
         lab.begin(fault)?;
         Ok(begin_us)
     }

@@ -8,6 +8,8 @@
 //!   `timeline`: who served it, as it said itself, where it said so. `error`: what was said otherwise.
 //! * `read`: the highest `seq` of `writer` that was read through an endpoint; `seen` 0: none. Times as above.
 //! * `fault`: `text`, `begin_us`, `heal_us`.
+//! * `stray`: `node`, `began`: a server that was in recovery when that was ended by hand. `server` of an attempt says which run of a
+//!   server acknowledged it.
 //! * `row`: `writer`, `seq`, `count`: what the surviving primary holds in the end.
 
 use std::{
@@ -65,6 +67,9 @@ pub(crate) struct Attempt {
     pub(crate) node: Option<Arc<str>>,
     /// On which timeline.
     pub(crate) timeline: Option<u32>,
+    /// When the server began that acknowledged it, as it said itself: one server leaves recovery once at most.
+    #[serde(serialize_with = "shared_if_any")]
+    pub(crate) server: Option<Arc<str>>,
     /// Why not.
     #[serde(serialize_with = "shared_if_any")]
     pub(crate) error: Option<Arc<str>>,
@@ -117,6 +122,19 @@ pub(crate) struct History {
     pub(crate) reads: Vec<Read>,
     /// Faults.
     pub(crate) faults: Vec<Broken>,
+    /// Servers that were in recovery when it was ended by hand.
+    pub(crate) strays: Vec<Server>,
+}
+
+/// One run of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Server {
+    /// Its node.
+    #[serde(serialize_with = "shared")]
+    pub(crate) node: Arc<str>,
+    /// When it began, in its own words.
+    #[serde(serialize_with = "shared")]
+    pub(crate) began: Arc<str>,
 }
 
 #[derive(Serialize)]
@@ -125,6 +143,7 @@ enum Line<'a> {
     Attempt(&'a Attempt),
     Read(&'a Read),
     Fault(&'a Broken),
+    Stray(&'a Server),
     Row { writer: u32, seq: u64, count: u32 },
 }
 
@@ -147,10 +166,20 @@ impl History {
             out.write_all(b"\n")
         };
         self.faults.iter().try_for_each(|fault| line(&Line::Fault(fault)))?;
+        self.strays.iter().try_for_each(|stray| line(&Line::Stray(stray)))?;
         self.attempts.iter().try_for_each(|attempt| line(&Line::Attempt(attempt)))?;
         self.reads.iter().try_for_each(|read| line(&Line::Read(read)))?;
         let rows: BTreeMap<_, _> = survivor.rows.iter().collect();
         rows.into_iter().try_for_each(|(&(writer, seq), &count)| line(&Line::Row { writer, seq, count }))
+    }
+
+    /// It was acknowledged by a server that had left recovery by hand.
+    #[must_use]
+    pub(crate) fn is_stray(&self, attempt: &Attempt) -> bool {
+        let by = |stray: &Server| {
+            attempt.node.as_ref() == Some(&stray.node) && attempt.server.as_ref() == Some(&stray.began)
+        };
+        self.strays.iter().any(by)
     }
 
     /// How often each error was met, most frequent first.

@@ -57,6 +57,11 @@ pub(crate) struct Verdict {
     pub(crate) foreign: Vec<Row>,
     /// Two nodes acknowledged on one timeline.
     pub(crate) split: Vec<Split>,
+    /// Told committed by a server that had left recovery by hand, until it was frozen: the one exception. It judges nothing
+    /// else.
+    pub(crate) stray: Vec<Attempt>,
+    /// Of these, rows that are not there.
+    pub(crate) stray_missing: usize,
     /// Sent to the old node after the new one had acknowledged, and acknowledged by the old one without a warning.
     pub(crate) after_fence: Vec<Attempt>,
     /// The same with the warning that nobody waited for a standby: the client was told that it may be lost. An isolated
@@ -97,6 +102,15 @@ impl Verdict {
         self.warned_after_fence.iter().map(|(_, after_us)| after_us / 1000).max()
     }
 
+    /// For how long a server that was promoted by hand acknowledged, in milliseconds: from when the first of these was sent to when
+    /// the last was told. None: it acknowledged nothing.
+    #[must_use]
+    pub(crate) fn stray_ms(&self) -> Option<u64> {
+        let first = self.stray.iter().map(|attempt| attempt.start_us).min()?;
+        let last = self.stray.iter().map(|attempt| attempt.end_us).max()?;
+        Some((last - first) / 1000)
+    }
+
     /// The age of the oldest state that was read, in milliseconds.
     #[must_use]
     pub(crate) fn stalest_ms(&self) -> Option<u64> {
@@ -113,6 +127,11 @@ pub(crate) fn judge(history: &History, survivor: &Survivor) -> Verdict {
         let row = (attempt.writer, attempt.seq);
         attempted.insert(row);
         let there = survivor.rows.contains_key(&row);
+        if attempt.is_told_committed() && history.is_stray(attempt) {
+            verdict.stray.push(attempt.clone());
+            verdict.stray_missing += usize::from(!there);
+            continue;
+        }
         match attempt.outcome {
             Outcome::Acknowledged => {
                 verdict.acknowledged += 1;
@@ -136,14 +155,15 @@ pub(crate) fn judge(history: &History, survivor: &Survivor) -> Verdict {
     verdict.foreign = survivor.rows.keys().filter(|row| !attempted.contains(row)).copied().collect();
     verdict.duplicated.sort_unstable();
     verdict.foreign.sort_unstable();
-    verdict.split = split(&history.attempts);
-    after_fence(&history.attempts, &mut verdict);
+    let lawful: Vec<_> = history.attempts.iter().filter(|attempt| !history.is_stray(attempt)).collect();
+    verdict.split = split(&lawful);
+    after_fence(&lawful, &mut verdict);
     verdict.stale = stale(history);
     verdict
 }
 
 /// A promotion begins a timeline, and one node alone writes on it.
-fn split(attempts: &[Attempt]) -> Vec<Split> {
+fn split(attempts: &[&Attempt]) -> Vec<Split> {
     let mut by_timeline: BTreeMap<u32, BTreeSet<Arc<str>>> = BTreeMap::new();
     for attempt in attempts.iter().filter(|attempt| attempt.is_told_committed()) {
         if let (Some(timeline), Some(node)) = (attempt.timeline, &attempt.node) {
@@ -155,7 +175,7 @@ fn split(attempts: &[Attempt]) -> Vec<Split> {
 }
 
 /// What was told committed on a timeline after a later one had its first acknowledgement.
-fn after_fence(attempts: &[Attempt], verdict: &mut Verdict) {
+fn after_fence(attempts: &[&Attempt], verdict: &mut Verdict) {
     let told = || attempts.iter().filter(|attempt| attempt.is_told_committed());
     let mut first: BTreeMap<u32, u64> = BTreeMap::new();
     for attempt in told() {
@@ -170,9 +190,9 @@ fn after_fence(attempts: &[Attempt], verdict: &mut Verdict) {
         if attempt.start_us < fence {
             verdict.late += usize::from(attempt.end_us > fence);
         } else if attempt.outcome == Outcome::Warned {
-            verdict.warned_after_fence.push((attempt.clone(), attempt.end_us - fence));
+            verdict.warned_after_fence.push(((*attempt).clone(), attempt.end_us - fence));
         } else {
-            verdict.after_fence.push(attempt.clone());
+            verdict.after_fence.push((*attempt).clone());
         }
     }
 }
@@ -180,7 +200,8 @@ fn after_fence(attempts: &[Attempt], verdict: &mut Verdict) {
 fn stale(history: &History) -> Vec<Stale> {
     // Per writer, ascending: a writer sends one row after the other.
     let mut acknowledged: HashMap<u32, Vec<(u64, u64)>> = HashMap::new();
-    for attempt in history.attempts.iter().filter(|attempt| attempt.outcome == Outcome::Acknowledged) {
+    let told = |attempt: &&Attempt| attempt.outcome == Outcome::Acknowledged && !history.is_stray(attempt);
+    for attempt in history.attempts.iter().filter(told) {
         acknowledged.entry(attempt.writer).or_default().push((attempt.seq, attempt.end_us));
     }
     acknowledged.values_mut().for_each(|all| all.sort_unstable());
@@ -229,6 +250,13 @@ impl fmt::Display for Verdict {
                 "told with a warning by the old node after the fence: {count}, the last {ms} ms after it"
             )?;
         }
+        if let Some(ms) = self.stray_ms() {
+            let (count, missing) = (self.stray.len(), self.stray_missing);
+            writeln!(
+                f,
+                "acknowledged by a server that was promoted by hand: {count}, within {ms} ms; {missing} of these are not there"
+            )?;
+        }
         if let Some(ms) = self.stalest_ms() {
             writeln!(f, "stale reads: {}, the stalest by {ms} ms", self.stale.len())?;
         }
@@ -251,6 +279,7 @@ mod tests {
             outcome: Outcome::Acknowledged,
             node: Some(node.into()),
             timeline: Some(timeline),
+            server: None,
             error: None,
         }
     }
@@ -302,6 +331,30 @@ mod tests {
         let verdict = judge(&seen, &holds(&[((1, 9), 1), ((2, 1), 1)]));
         assert_eq!(verdict.after_fence, [stray]);
         assert!(!verdict.is_sound());
+    }
+
+    #[test]
+    fn what_a_server_acknowledged_that_was_promoted_by_hand_is_counted_apart_and_nothing_else_is_excused() {
+        use crate::checker::history::Server;
+        let by = |began: &str, attempt: Attempt| Attempt { server: Some(began.into()), ..attempt };
+        let attempts = vec![
+            by("10", ack(1, 1, "seoul", 1, 0)),
+            by("20", ack(2, 1, "tokyo", 2, 100)),
+            by("10", ack(1, 2, "seoul", 1, 200)),
+            // A later run of the same node, on the same timeline: nobody promoted that one by hand.
+            by("30", ack(2, 2, "tokyo", 2, 300)),
+        ];
+        let strays = vec![Server { node: "tokyo".into(), began: "20".into() }];
+        let seen = History { strays, attempts: attempts[..3].to_vec(), ..History::default() };
+        let verdict = judge(&seen, &holds(&[((1, 1), 1), ((1, 2), 1)]));
+        assert!(verdict.is_lossless(), "{verdict}");
+        assert_eq!((verdict.acknowledged, verdict.stray.len(), verdict.stray_missing), (2, 1, 1));
+        assert_eq!(verdict.stray_ms(), Some(0));
+        let verdict =
+            judge(&History { strays: Vec::new(), ..seen.clone() }, &holds(&[((1, 1), 1), ((1, 2), 1)]));
+        assert_eq!((verdict.lost.as_slice(), verdict.after_fence.len()), ([(2, 1)].as_slice(), 1));
+        let verdict = judge(&History { attempts, ..seen }, &holds(&[((1, 1), 1), ((1, 2), 1)]));
+        assert_eq!(verdict.lost, [(2, 2)]);
     }
 
     #[test]

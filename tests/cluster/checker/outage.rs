@@ -61,6 +61,7 @@ mod tests {
             outcome: Outcome::Acknowledged,
             node: None,
             timeline: None,
+            server: None,
             error: None,
         }
     }

@@ -27,6 +27,9 @@ const NOT_WAITED: &str = "canceling wait for synchronous replication";
 const WHO: &str = "current_setting('cluster_name'), \
                    ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int";
 
+/// When the server began. Since 1970, so that no setting changes its form.
+pub(crate) const BEGAN: &str = "extract(epoch FROM pg_postmaster_start_time())";
+
 /// Where to connect.
 #[derive(Clone, Debug)]
 pub(crate) enum Address {
@@ -45,13 +48,15 @@ pub(crate) struct Told {
     pub(crate) node: Option<String>,
     /// On which timeline.
     pub(crate) timeline: Option<u32>,
+    /// When that server began.
+    pub(crate) server: Option<String>,
     /// What was said otherwise.
     pub(crate) error: Option<String>,
 }
 
 impl Told {
     fn not(outcome: Outcome, error: impl Into<String>) -> Self {
-        Self { outcome, node: None, timeline: None, error: Some(error.into()) }
+        Self { outcome, node: None, timeline: None, server: None, error: Some(error.into()) }
     }
 }
 
@@ -92,7 +97,8 @@ impl Session {
     /// was acknowledged or refused.
     pub(crate) async fn commit(&self, writer: u32, seq: u64, patience: Option<Duration>) -> Told {
         self.warned.store(false, Ordering::SeqCst);
-        let sql = format!("INSERT INTO journal SELECT {writer}, {seq}, {WHO} RETURNING node, timeline");
+        let sql =
+            format!("INSERT INTO journal SELECT {writer}, {seq}, {WHO} RETURNING node, timeline, {BEGAN}");
         // The simple protocol: it returns at ReadyForQuery, which is the acknowledgement.
         let mut commit = std::pin::pin!(timeout(GIVE_UP, self.client.simple_query(&sql)));
         let done = match patience {
@@ -121,6 +127,7 @@ impl Session {
                     outcome: if warned { Outcome::Warned } else { Outcome::Acknowledged },
                     node: column(0),
                     timeline: column(1).and_then(|text| text.parse().ok()),
+                    server: column(2),
                     error: None,
                 }
             }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use super::{fault::Part, plan::Plan, processes, run::command_output};
+use super::{Back, fault::Part, plan::Plan, processes, run::command_output};
 
 fn place(plan: &Plan, host: &str) -> PathBuf {
     plan.folder_of(host).join("copy")
@@ -86,9 +86,22 @@ fn remove(path: &Path) -> Result<()> {
 /// # Errors
 /// There is no copy, something runs, or it could not be put back.
 pub(crate) fn put_back(plan: &Plan, host: &str) -> Result<()> {
+    put_back_of(plan, host, Back::Disk)
+}
+
+/// The same for a part of it.
+///
+/// # Errors
+/// As [`put_back`].
+pub(crate) fn put_back_of(plan: &Plan, host: &str, back: Back) -> Result<()> {
+    let goes_back = |name: &str| match back {
+        Back::Disk | Back::Unknown => true,
+        Back::Data => name == "data",
+        Back::Memory => name == "state",
+    };
     let running = Part::Everything.of(plan, host);
     ensure!(running.is_empty(), "{host} is not off");
-    parts(plan, host).iter().try_for_each(|(to, name)| {
+    parts(plan, host).iter().filter(|(_, name)| goes_back(name)).try_for_each(|(to, name)| {
         fs::remove_dir_all(to)?;
         copy(&place(plan, host).join(name), to)
     })

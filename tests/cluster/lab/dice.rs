@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fault, Part};
+use super::{Back, Deed, Fate, Fault, Order, Part};
 
 /// `splitmix64`: small, and the same on every machine.
 #[derive(Clone, Debug)]
@@ -53,6 +53,21 @@ pub(crate) struct Means {
     pub(crate) guard: bool,
     /// A killed or frozen member beside a living PostgreSQL is survived in this mode.
     pub(crate) members: bool,
+    /// Its servers have archivers.
+    pub(crate) archives: bool,
+    /// Its PostgreSQL has `promote_trigger_file`.
+    pub(crate) triggers: bool,
+}
+
+/// Which kinds are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kinds {
+    /// What a data centre does: processes, hosts, networks, the store, clocks, full and slow disks.
+    Plain,
+    /// What nobody expects: disks that go back, directories that vanish, what people do to a server.
+    Odd,
+    /// Both.
+    All,
 }
 
 /// Whom a fault is about; who that is, is seen when it begins.
@@ -79,8 +94,55 @@ pub(crate) struct Drawn {
     pub(crate) ahead: i64,
 }
 
-/// The kinds, and how often each is drawn.
-fn kinds(means: Means) -> Vec<&'static str> {
+/// What is drawn from: each kind comes once, or as often as it is in there, before any comes again.
+#[derive(Clone, Debug)]
+pub(crate) struct Deck {
+    all: Vec<&'static str>,
+    left: Vec<&'static str>,
+}
+
+impl Deck {
+    /// Of all that this laboratory can do.
+    #[must_use]
+    pub(crate) fn new(means: Means, which: Kinds) -> Self {
+        let all = match which {
+            Kinds::Plain => plain(means),
+            Kinds::Odd => odd(means),
+            Kinds::All => [plain(means), odd(means)].concat(),
+        };
+        Self { all, left: Vec::new() }
+    }
+
+    fn next(&mut self, dice: &mut Dice) -> &'static str {
+        if self.left.is_empty() {
+            self.left.clone_from(&self.all);
+        }
+        self.left.swap_remove(dice.below(self.left.len()))
+    }
+}
+
+fn odd(means: Means) -> Vec<&'static str> {
+    let mut kinds: Vec<_> = Back::ALL.into_iter().map(Back::as_str).collect();
+    kinds.extend([BOTH_BACK, Back::Disk.as_str()]);
+    kinds.extend(Order::ALL.map(Order::as_str));
+    kinds.extend(Fate::ALL.map(Fate::as_str));
+    kinds.extend(Deed::ALL.map(Deed::as_str));
+    let can = |kind: &&str| match *kind {
+        "disk-back-new-leader" => means.members,
+        "directory-parent-moved" => !means.disks,
+        "busy-archiver" => means.archives,
+        "leftover-trigger" => means.triggers,
+        _ => true,
+    };
+    kinds.retain(can);
+    kinds
+}
+
+/// The disks of a standby and of the primary, one after the other.
+const BOTH_BACK: &str = "disk-back-both";
+
+/// The plain kinds, and how often each is drawn.
+fn plain(means: Means) -> Vec<&'static str> {
     let mut kinds = vec![
         "kill-postmaster",
         "kill-postmaster",
@@ -126,15 +188,17 @@ fn kinds(means: Means) -> Vec<&'static str> {
 }
 
 /// Draws one.
-pub(crate) fn draw(dice: &mut Dice, means: Means) -> Drawn {
-    let kind = dice.one(&kinds(means));
+pub(crate) fn draw(dice: &mut Dice, deck: &mut Deck) -> Drawn {
+    let kind = deck.next(dice);
     // The primary is where it hurts.
     let who = match dice.below(10) {
         0..=5 => Who::Primary,
         6..=8 => Who::Standby(dice.below(2)),
         _ => Who::Any(dice.below(4)),
     };
-    let hold = dice.between(Duration::from_millis(100), Duration::from_secs(8));
+    // What goes back goes back by a second of writes or more.
+    let least = if kind.contains("-back") { 1_500 } else { 100 };
+    let hold = dice.between(Duration::from_millis(least), Duration::from_secs(8));
     let ahead = dice.one(&[-86_400, -3_600, -30, 30, 3_600, 86_400]);
     Drawn { kind, who, hold, ahead }
 }
@@ -182,8 +246,20 @@ impl Drawn {
             "clock-set" => Fault::ClockSet(server, self.ahead),
             "disk-hangs" => Fault::DiskHangs(server),
             "starved" => Fault::Starved(12),
-            other => unreachable!("{other}"),
+            BOTH_BACK => Fault::DiskBack(Back::Disk, vec![standby, primary.to_owned()]),
+            other => self.odd(primary, &server, &standby).unwrap_or_else(|| unreachable!("{other}")),
         })
+    }
+
+    fn odd(&self, primary: &str, server: &str, standby: &str) -> Option<Fault> {
+        let about = |host: &str| Fault::of_hosts(self.kind, &[host.to_owned()]);
+        let deed = Deed::ALL.into_iter().find(|deed| deed.as_str() == self.kind);
+        match deed {
+            Some(deed) if deed.is_of_standby() => about(standby),
+            Some(deed) if deed.is_of_primary() => about(primary),
+            _ => about(server)
+                .or_else(|| Fault::of_hosts(self.kind, &[primary.to_owned(), standby.to_owned()])),
+        }
     }
 }
 
@@ -191,18 +267,40 @@ impl Drawn {
 mod tests {
     use super::*;
 
-    const ALL: Means = Means { etcd: true, disks: true, clocks: true, guard: true, members: true };
+    const ALL: Means = Means {
+        etcd: true,
+        disks: true,
+        clocks: true,
+        guard: true,
+        members: true,
+        archives: true,
+        triggers: true,
+    };
 
     #[test]
     fn a_seed_draws_the_same_faults_again_and_every_kind_becomes_a_fault() {
-        let drawn = || {
-            let mut dice = Dice::new(7);
-            let hosts = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
-            let one = |_| draw(&mut dice, ALL).fault("a", &hosts[1..], &hosts).expect("a fault").text();
-            (0..500).map(one).collect::<Vec<_>>()
-        };
-        assert_eq!(drawn(), drawn());
-        let kinds: std::collections::BTreeSet<_> = kinds(ALL).into_iter().collect();
-        assert!(kinds.iter().all(|kind| drawn().iter().any(|text| text.starts_with(kind))));
+        for means in [ALL, Means { disks: false, ..ALL }] {
+            let drawn = || {
+                let (mut dice, mut deck) = (Dice::new(7), Deck::new(means, Kinds::All));
+                let hosts = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
+                let one =
+                    |_| draw(&mut dice, &mut deck).fault("a", &hosts[1..], &hosts).expect("a fault").text();
+                (0..500).map(one).collect::<Vec<_>>()
+            };
+            assert_eq!(drawn(), drawn());
+            let kinds = [plain(means), odd(means)].concat();
+            let is_drawn = |kind: &str| drawn().iter().any(|text| text.split(' ').next() == Some(kind));
+            assert!(kinds.iter().all(|kind| is_drawn(kind)), "{kinds:?}");
+        }
+    }
+
+    #[test]
+    fn no_kind_comes_again_before_every_kind_has_come() {
+        let (mut dice, mut deck) = (Dice::new(3), Deck::new(ALL, Kinds::Odd));
+        let mut once: Vec<_> = odd(ALL);
+        let mut first: Vec<_> = once.iter().map(|_| draw(&mut dice, &mut deck).kind).collect();
+        once.sort_unstable();
+        first.sort_unstable();
+        assert_eq!(first, once);
     }
 }

@@ -1,11 +1,11 @@
-//! What can go wrong, as values: each can be begun and healed, by this process or by another one.
+//! What can go wrong, as values: each can be begun and healed, by this process or by another one. Their words are in `fault_words`.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Lab, clock,
+    Back, Deed, Fate, Lab, Order, begun, clock, copies,
     cuts::{self, Cut},
     disk, etcd, helper, member,
     plan::{HUB, Plan, Store},
@@ -129,91 +129,17 @@ pub(crate) enum Fault {
     ClockSet(String, i64),
     /// So many processes that do nothing but load the processors, of all hosts, for these share one machine.
     Starved(u32),
+    /// Disks are copied; healed, each host in turn loses power and boots with what was copied.
+    DiskBack(Back, Vec<String>),
+    /// The hosts of the primary and of a standby lose power; healed, they boot in that order.
+    BothLost(Order, String, String),
+    /// Something befalls the data directory of a server that runs.
+    Directory(Fate, String),
+    /// Somebody does something to a server.
+    Deed(Deed, String),
 }
 
 impl Fault {
-    /// Its kind, for counting.
-    #[must_use]
-    pub(crate) fn kind(&self) -> String {
-        match self {
-            Self::Kill(part, _) => format!("kill-{}", part.as_str()),
-            Self::Freeze(part, _) => format!("freeze-{}", part.as_str()),
-            Self::Isolated(_) => "isolated".into(),
-            Self::HostLost(_) => "host-lost".into(),
-            Self::LinkCut(..) => "link-cut".into(),
-            Self::OneWayCut(..) => "one-way-cut".into(),
-            Self::StoreCut(_) => "store-cut".into(),
-            Self::Bursts(..) => "bursts".into(),
-            Self::StoreStopped => "store-stopped".into(),
-            Self::StoreKilled => "store-killed".into(),
-            Self::StoreSlow(..) => "store-slow".into(),
-            Self::DiskFull(_) => "disk-full".into(),
-            Self::DiskHangs(_) => "disk-hangs".into(),
-            Self::ClockSet(..) => "clock-set".into(),
-            Self::Starved(_) => "starved".into(),
-        }
-    }
-
-    /// The hosts it is about.
-    #[must_use]
-    pub(crate) fn hosts(&self) -> Vec<&str> {
-        match self {
-            Self::Kill(_, host) | Self::Freeze(_, host) => vec![host],
-            Self::Isolated(host) | Self::HostLost(host) | Self::StoreCut(host) => vec![host],
-            Self::Bursts(host, ..) | Self::DiskFull(host) | Self::DiskHangs(host) => vec![host],
-            Self::ClockSet(host, _) => vec![host],
-            Self::LinkCut(one, other) | Self::OneWayCut(one, other) => vec![one, other],
-            Self::StoreStopped | Self::StoreKilled | Self::StoreSlow(..) | Self::Starved(_) => Vec::new(),
-        }
-    }
-
-    /// As one sentence reads it.
-    #[must_use]
-    pub(crate) fn text(&self) -> String {
-        let hosts = self.hosts().join(" ");
-        format!("{} {hosts}", self.kind()).trim_end().to_owned()
-    }
-
-    /// From words, as on the command line: `kill postmaster seoul`, `host-lost seoul`, `link-cut seoul tokyo`.
-    ///
-    /// # Errors
-    /// The words name no fault, or a host that is not there.
-    pub(crate) fn parse(words: &[String], plan: &Plan) -> Result<Self> {
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let host = |name: &str| -> Result<String> {
-            ensure!(plan.hosts.iter().any(|host| host.name == name), "there is no host {name}");
-            Ok(name.to_owned())
-        };
-        let part = |name: &str| {
-            Part::ALL
-                .into_iter()
-                .find(|part| part.as_str() == name)
-                .with_context(|| format!("{name} is none of {}", Part::ALL.map(Part::as_str).join(", ")))
-        };
-        let fault = match words.as_slice() {
-            ["kill", what, at] => Self::Kill(part(what)?, host(at)?),
-            ["freeze", what, at] => Self::Freeze(part(what)?, host(at)?),
-            ["isolated", at] => Self::Isolated(host(at)?),
-            ["host-lost", at] => Self::HostLost(host(at)?),
-            ["link-cut", one, other] => Self::LinkCut(host(one)?, host(other)?),
-            ["one-way-cut", from, to] => Self::OneWayCut(host(from)?, host(to)?),
-            ["store-cut", at] => Self::StoreCut(host(at)?),
-            ["bursts", at] => Self::Bursts(host(at)?, 300, 1000),
-            ["bursts", at, silent, of] => Self::Bursts(host(at)?, silent.parse()?, of.parse()?),
-            ["store-stopped"] => Self::StoreStopped,
-            ["store-killed"] => Self::StoreKilled,
-            ["store-slow"] => Self::StoreSlow(50, 250),
-            ["store-slow", runs, of] => Self::StoreSlow(runs.parse()?, of.parse()?),
-            ["disk-full", at] => Self::DiskFull(host(at)?),
-            ["disk-hangs", at] => Self::DiskHangs(host(at)?),
-            ["clock-set", at, ahead] => Self::ClockSet(host(at)?, ahead.parse()?),
-            ["starved"] => Self::Starved(16),
-            ["starved", busy] => Self::Starved(busy.parse()?),
-            other => bail!("no such fault: {}; the faults are\n{USAGE}", other.join(" ")),
-        };
-        Ok(fault)
-    }
-
     fn cuts(&self) -> Vec<Cut> {
         match self {
             Self::Isolated(host) | Self::HostLost(host) => vec![Cut::Host(host.clone())],
@@ -222,26 +148,11 @@ impl Fault {
             }
             Self::OneWayCut(from, to) => vec![Cut::OneWay(from.clone(), to.clone())],
             Self::StoreCut(host) => vec![Cut::Store(host.clone())],
+            Self::BothLost(_, one, other) => vec![Cut::Host(one.clone()), Cut::Host(other.clone())],
             _ => Vec::new(),
         }
     }
 }
-
-/// The faults, as on the command line.
-pub(crate) const USAGE: &str =
-    "  kill PART HOST           PART: postmaster postgres backend wal-receiver startup wal-sender member
-                           guard locum etcd everything
-  freeze PART HOST
-  isolated HOST            its network is silent, its processes go on
-  host-lost HOST           silent and killed; healed it boots
-  link-cut HOST HOST
-  one-way-cut FROM TO
-  store-cut HOST           it reaches no member of etcd
-  bursts HOST [MS OF-MS]   silent for 300 of every 1000 ms
-  store-stopped | store-killed | store-slow [MS OF-MS]
-  disk-full HOST | disk-hangs HOST      with --disks
-  clock-set HOST SECONDS                ahead, or back; with --clocks
-  starved [PROCESSES]";
 
 impl Lab {
     /// Begins a fault.
@@ -253,6 +164,7 @@ impl Lab {
         if !fault.cuts().is_empty() {
             cuts::add(plan, &fault.cuts())?;
         }
+        begun::note(plan, fault)?;
         match fault {
             Fault::Kill(part, host) => kill(plan, *part, host),
             Fault::Freeze(part, host) => {
@@ -285,6 +197,12 @@ impl Lab {
             Fault::Starved(busy) => (0..*busy).try_for_each(|number| {
                 helper::start(plan, &format!("busy-{number}"), "while :; do :; done\n")
             }),
+            Fault::DiskBack(_, hosts) => hosts.iter().try_for_each(|host| copies::take(plan, host)),
+            Fault::BothLost(_, one, other) => [one, other]
+                .into_iter()
+                .try_for_each(|host| processes::end(|| Part::Everything.of(plan, host))),
+            Fault::Directory(fate, host) => fate.begin(plan, host),
+            Fault::Deed(deed, host) => deed.begin(plan, host),
         }
     }
 
@@ -294,9 +212,10 @@ impl Lab {
     /// Something could not be put right.
     pub(crate) fn heal(&self, fault: &Fault) -> Result<()> {
         let plan = &self.plan;
-        if !fault.cuts().is_empty() {
+        if !matches!(fault, Fault::BothLost(..)) && !fault.cuts().is_empty() {
             cuts::remove(plan, &fault.cuts())?;
         }
+        begun::forget(plan, fault)?;
         match fault {
             Fault::Kill(_, host) | Fault::HostLost(host) => boot(plan, host),
             Fault::Freeze(part, host) => {
@@ -320,6 +239,10 @@ impl Lab {
             Fault::DiskHangs(host) => disk::thaw(plan, host),
             Fault::ClockSet(host, _) => clock::set(plan, host, 0),
             Fault::Starved(_) => helper::end(plan, "busy"),
+            Fault::DiskBack(back, hosts) => hosts.iter().try_for_each(|host| self.sets_back(*back, host)),
+            Fault::BothLost(order, primary, standby) => self.boot_in(*order, primary, standby),
+            Fault::Directory(fate, host) => fate.heal(plan, host),
+            Fault::Deed(deed, host) => deed.heal(plan, host),
         }
     }
 
@@ -329,6 +252,9 @@ impl Lab {
     /// Something could not be put right.
     pub(crate) fn heal_all(&self) -> Result<()> {
         let plan = &self.plan;
+        for fault in begun::all(plan)? {
+            self.heal(&fault)?;
+        }
         helper::end_all(plan)?;
         cuts::apply(plan, &[])?;
         clock::make(plan)?;
@@ -369,7 +295,7 @@ fn go_on(processes: &[Process]) {
 }
 
 /// Starts what an operating system starts: PostgreSQL is the member's to start.
-fn boot(plan: &Plan, host: &str) -> Result<()> {
+pub(super) fn boot(plan: &Plan, host: &str) -> Result<()> {
     boot_etcd(plan, host)?;
     let host = plan.host(host);
     if host.member && !member::runs(plan, &host.name) { member::start(plan, host) } else { Ok(()) }

@@ -6,13 +6,18 @@
 //! process (`scripts/lab`) can go on with a laboratory, and clear one away whose owner was killed.
 #![allow(dead_code, reason = "the tests, the tool and the soak each use a part")]
 
+pub(crate) mod back;
+pub(crate) mod begun;
 pub(crate) mod clock;
 pub(crate) mod copies;
 pub(crate) mod cuts;
+pub(crate) mod deed;
 pub(crate) mod dice;
+pub(crate) mod directory;
 pub(crate) mod disk;
 pub(crate) mod etcd;
 pub(crate) mod fault;
+pub(crate) mod fault_words;
 pub(crate) mod helper;
 pub(crate) mod member;
 pub(crate) mod network;
@@ -33,6 +38,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+pub(crate) use back::{Back, Order};
+pub(crate) use deed::Deed;
+pub(crate) use directory::Fate;
 pub(crate) use fault::{Fault, Part};
 pub(crate) use place::available;
 pub(crate) use plan::{HostPlan, Plan, Store, Wish};

@@ -77,6 +77,9 @@ pub(crate) struct Wish {
     /// The wall clocks of its hosts can be set.
     #[serde(default)]
     pub(crate) clocks: bool,
+    /// Every server has an archiver.
+    #[serde(default)]
+    pub(crate) archives: bool,
     /// It outlives the process that built it.
     pub(crate) stays: bool,
 }
@@ -96,6 +99,7 @@ impl Default for Wish {
             claim_after: None,
             app: false,
             clocks: false,
+            archives: false,
             stays: false,
         }
     }

@@ -15,6 +15,8 @@ use super::{
 
 /// How long a server may take until it answers on a busy machine.
 const START: Duration = Duration::from_secs(30);
+/// How long an answer may take, in seconds.
+const ANSWER: &str = "60";
 
 /// What all share. Durability is at PostgreSQL's defaults.
 ///
@@ -41,12 +43,20 @@ host  replication all  0.0.0.0/0 trust
 /// One command a line, as the single-user mode wants it. `journal` is what the checker's clients write.
 const CONTENT: &str = "\
 CREATE ROLE replicator LOGIN REPLICATION
+CREATE ROLE keeper LOGIN SUPERUSER
 GRANT EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean), pg_read_binary_file(text), pg_read_binary_file(text, bigint, bigint, boolean) TO replicator
 CREATE TABLE journal (writer int NOT NULL, seq bigint NOT NULL, node text NOT NULL, timeline int NOT NULL)
 CREATE INDEX ON journal (writer, seq)
 CREATE ROLE writer LOGIN
+ALTER ROLE writer SET log_min_messages = fatal
 GRANT SELECT, INSERT ON journal TO writer
 ";
+
+/// A superuser that neither Locum nor the clients log in as: what is done to theirs is undone by it.
+pub(crate) const KEEPER: &str = "keeper";
+
+/// What every server's own archiver does, where one is wished.
+const ARCHIVES: &str = "archive_mode = on\narchive_command = 'true'\n";
 
 /// The arguments that tell one from the others.
 #[must_use]
@@ -61,14 +71,14 @@ pub(crate) fn options(plan: &Plan, host: &HostPlan) -> Vec<String> {
 }
 
 /// A program as PostgreSQL's user.
-fn program(plan: &Plan, name: &str) -> Command {
+pub(crate) fn program(plan: &Plan, name: &str) -> Command {
     let mut command = Command::new("setpriv");
     as_postgres(&mut command);
     command.arg(plan.bin.join(name)).current_dir(&plan.folder);
     command
 }
 
-fn as_postgres(command: &mut Command) {
+pub(crate) fn as_postgres(command: &mut Command) {
     command.arg(format!("--reuid={USER}")).arg(format!("--regid={USER}")).args(["--init-groups", "--"]);
     command.env_remove("HOME").env("LC_ALL", "C");
 }
@@ -87,7 +97,8 @@ pub(crate) fn make(plan: &Plan) -> Result<()> {
     run::command_output(command, None)?;
     let conf = data.join("postgresql.conf");
     let given = fs::read_to_string(&conf).context("read postgresql.conf")?;
-    fs::write(&conf, given + SETTINGS).context("write postgresql.conf")?;
+    let archives = if plan.wish.archives { ARCHIVES } else { "" };
+    fs::write(&conf, given + SETTINGS + archives).context("write postgresql.conf")?;
     fs::write(data.join("pg_hba.conf"), HBA).context("write pg_hba.conf")?;
     let mut single = program(plan, "postgres");
     single.args(["--single", "-D"]).arg(&data).arg("postgres");
@@ -152,9 +163,26 @@ pub(crate) fn start(plan: &Plan, host: &HostPlan) -> Result<()> {
 /// # Errors
 /// It does not answer, or refuses.
 pub(crate) fn ask(plan: &Plan, host: &str, sql: &str) -> Result<String> {
-    let mut command = Command::new("psql");
-    command.args(["-XAtq", "-U", "postgres", "-d", "postgres", "-p", &POSTGRES_PORT.to_string()]);
+    ask_as(plan, host, "postgres", sql)
+}
+
+/// The same as [`KEEPER`], who may always write.
+///
+/// # Errors
+/// As [`ask`].
+pub(crate) fn keep(plan: &Plan, host: &str, sql: &str) -> Result<String> {
+    ask_as(plan, host, KEEPER, sql)
+}
+
+fn ask_as(plan: &Plan, host: &str, role: &str, sql: &str) -> Result<String> {
+    // A server that is stopped answers nobody.
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", ANSWER, "psql", "-XAtq", "-U", role, "-d", "postgres"]);
+    command.args(["-p", &POSTGRES_PORT.to_string()]);
     command.arg("-h").arg(plan.socket_of(host)).args(["-c", sql]).env("PGCONNECT_TIMEOUT", "5");
+    if role == KEEPER {
+        command.env("PGOPTIONS", "-c default_transaction_read_only=off");
+    }
     Ok(run::command_output(command, None)?.trim().to_owned())
 }
 
