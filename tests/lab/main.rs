@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "what is timed here are real processes")]
 #![allow(clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "a tool for tests")]
 
+mod amid;
 #[path = "../../tests/cluster/checker/mod.rs"]
 mod checker;
 #[path = "../../tests/cluster/lab/mod.rs"]

@@ -16,10 +16,11 @@ use locum::model::{Epoch, Incident, IncidentKind, Snapshot};
 
 use crate::{
     Shape,
+    amid::Amid,
     checker::{Clients, Load, Survivor, judge, judge::Row, outage},
     lab::{
         Deed, Fault, Lab, Store, Wish, deed,
-        dice::{Deck, Dice, Kinds, Means, draw},
+        dice::{Deck, Dice, Drawn, Kinds, Means, draw},
         etcd, place,
         status::{finds, primary_of},
     },
@@ -35,6 +36,8 @@ const WRITERS: u32 = 100;
 const SETTLED: Duration = Duration::from_secs(6);
 /// What Locum has to find or to tell, it does within this.
 const FOUND: Duration = Duration::from_secs(20);
+/// What goes on while a disk is put back lasts so much longer.
+const GOES_ON: Duration = Duration::from_secs(2);
 /// Waits that are cancelled.
 const PATIENCE: Duration = Duration::from_millis(700);
 
@@ -59,6 +62,10 @@ pub(crate) struct Options {
     /// what people do to a server), or all. Each kind comes once before any comes again.
     #[arg(long, default_value = "all")]
     kinds: Drawing,
+    /// Each fault strikes while something else goes on, or in peace, as is drawn: in mid-promotion, in mid-rewind, without a leader,
+    /// without the store.
+    #[arg(long, conflicts_with = "only")]
+    amid: bool,
     /// No faults that kill or freeze a member beside a living PostgreSQL.
     #[arg(long)]
     spare_members: bool,
@@ -153,7 +160,7 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
         let mut dice = Dice::new(seed);
         // However it ends, the laboratory is cleared away.
         result = tokio::select! {
-            result = soak.rounds(&mut dice, Deck::new(means, options.kinds.into())) => result,
+            result = soak.rounds(&mut dice, means) => result,
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted.context("listen for Ctrl-C")?;
                 println!("interrupted; what was done until now:");
@@ -176,6 +183,26 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     }
 }
 
+/// What strikes, before anybody knows who is who.
+enum Choice<'a> {
+    Drawn(&'a Drawn, Amid),
+    Only(&'a Fault),
+}
+
+impl Choice<'_> {
+    const fn amid(&self) -> Amid {
+        match self {
+            Self::Drawn(_, amid) => *amid,
+            Self::Only(_) => Amid::Peace,
+        }
+    }
+
+    /// A disk that goes back strikes when it is put back; before that it is only copied.
+    fn strikes_at_the_end(&self) -> bool {
+        matches!(self, Self::Drawn(drawn, _) if drawn.goes_back())
+    }
+}
+
 /// What was measured of one kind of fault, in milliseconds.
 #[derive(Default)]
 struct Measured {
@@ -186,7 +213,9 @@ struct Measured {
 }
 
 impl Soak<'_> {
-    async fn rounds(&mut self, dice: &mut Dice, mut deck: Deck) -> Result<()> {
+    async fn rounds(&mut self, dice: &mut Dice, means: Means) -> Result<()> {
+        let mut deck = Deck::new(means, self.options.kinds.into());
+        let days = if self.options.amid { Amid::all(means.etcd, means.members) } else { vec![Amid::Peace] };
         let began = Instant::now();
         let until = Duration::from_secs_f64(self.options.minutes * 60.0);
         while began.elapsed() < until && self.options.faults.is_none_or(|most| self.done < most) {
@@ -196,7 +225,9 @@ impl Soak<'_> {
                 continue;
             }
             let drawn = draw(dice, &mut deck);
-            self.round(&drawn).await.with_context(|| format!("fault {}", self.done + 1))?;
+            let amid = dice.one(&days);
+            let amid = if amid.leaves_one() && drawn.takes_data() { Amid::Peace } else { amid };
+            self.round(&drawn, amid).await.with_context(|| format!("fault {}", self.done + 1))?;
             self.done += 1;
         }
         self.all_kept().await
@@ -214,17 +245,27 @@ impl Soak<'_> {
         }
     }
 
-    async fn round(&mut self, drawn: &crate::lab::dice::Drawn) -> Result<()> {
-        let (primary, standbys) = (self.lab.primary().await, self.lab.standbys().await);
-        let all: Vec<_> = self.lab.plan.hosts.iter().map(|host| host.name.clone()).collect();
-        let fault = drawn.fault(&primary, &standbys, &all).context("a host for it")?;
+    async fn round(&mut self, drawn: &Drawn, amid: Amid) -> Result<()> {
         self.settled().await;
         // What struck last may have been noticed late.
         self.whole().await?;
-        let text = fault.text();
-        self.broken(drawn.hold, &fault, &primary)
+        let text = format!("{}{}", drawn.kind, amid.text());
+        self.broken(drawn.hold, &Choice::Drawn(drawn, amid))
             .await
             .with_context(|| format!("{text}, {} ms", drawn.hold.as_millis()))
+    }
+
+    /// The fault itself, now that it is known who is who, and the primary it is about.
+    async fn fault(&self, choice: &Choice<'_>) -> Result<(Fault, String)> {
+        let (primary, standbys) = (self.lab.primary().await, self.lab.standbys().await);
+        let fault = match choice {
+            Choice::Drawn(drawn, _) => {
+                let all: Vec<_> = self.lab.plan.hosts.iter().map(|host| host.name.clone()).collect();
+                drawn.fault(&primary, &standbys, &all).context("a host for it")?
+            }
+            Choice::Only(fault) => (*fault).clone(),
+        };
+        Ok((fault, primary))
     }
 
     /// The one fault that is measured.
@@ -244,7 +285,7 @@ impl Soak<'_> {
         if self.options.etcd_leads_there {
             etcd::lead_from(&self.lab.plan, &primary)?;
         }
-        self.broken(Duration::from_millis(self.options.hold_ms), &fault, &primary).await
+        self.broken(Duration::from_millis(self.options.hold_ms), &Choice::Only(&fault)).await
     }
 
     /// What Locum must find while it lasts, and what it must have told.
@@ -258,7 +299,7 @@ impl Soak<'_> {
 
     /// The primary stays where a finding is all that is wanted; a server that left recovery is an incident.
     async fn is_told(&self, fault: &Fault, before: Option<Epoch>) -> Result<()> {
-        if fault.finding().is_some() {
+        if fault.finding().is_some() && before.is_some() {
             let after = self.lab.leader().await.and_then(|seen| seen.intent).map(|intent| intent.epoch);
             ensure!(after == before, "it failed over: the epoch was {before:?} and is {after:?}");
         }
@@ -282,19 +323,50 @@ impl Soak<'_> {
         let _as_it_comes = self.lab.shows_within(SETTLED, apart).await;
     }
 
-    async fn broken(&mut self, hold: Duration, fault: &Fault, primary: &str) -> Result<()> {
+    async fn broken(&mut self, hold: Duration, choice: &Choice<'_>) -> Result<()> {
         let load = Load { first: self.first, impatient: Some(PATIENCE), eager: 1, ..Load::default() };
         self.first += WRITERS;
         let clients = Clients::start(&self.lab, &load).await;
         let before = self.lab.leader().await.and_then(|seen| seen.intent).map(|intent| intent.epoch);
-        let begun = clients.begin(&self.lab, fault)?;
+        let amid = choice.amid();
+        let began = clients.now_us();
+        let mut going_on = Vec::new();
+        if !choice.strikes_at_the_end() {
+            going_on = amid.begin(&self.lab, &clients).await?;
+        }
+        let (fault, primary) = self.fault(choice).await?;
+        let begun = match clients.begin(&self.lab, &fault) {
+            Ok(begun) => begun,
+            // Whom it is about may have just been killed.
+            Err(error) if amid != Amid::Peace => {
+                println!("      {}{} could not begin: {error:#}", fault.text(), amid.text());
+                began
+            }
+            Err(error) => return Err(error),
+        };
         tokio::time::sleep(hold).await;
-        let found = self.is_found(fault).await;
+        for broken in going_on {
+            clients.heal(&self.lab, &broken)?;
+        }
+        let found = self.is_found(&fault).await;
         let mut healing = Instant::now();
         let mut whole = Ok(());
+        if matches!(fault, Fault::DiskBack(..)) {
+            // A server that was copied stood still, and may have been taken over from: a disk that goes back before the other one
+            // has everything takes with it what only it had.
+            self.whole().await.context("before the disk goes back")?;
+        }
         for part in fault.in_turn() {
+            let going_on =
+                if choice.strikes_at_the_end() { amid.begin(&self.lab, &clients).await? } else { Vec::new() };
             clients.heal(&self.lab, &part)?;
             healing = Instant::now();
+            if !going_on.is_empty() {
+                tokio::time::sleep(GOES_ON).await;
+            }
+            for broken in going_on {
+                clients.heal(&self.lab, &broken)?;
+            }
             whole = self.whole().await;
             if whole.is_err() {
                 break;
@@ -309,14 +381,14 @@ impl Soak<'_> {
         let history = clients.finish().await;
         found?;
         whole?;
-        let told = self.is_told(fault, before).await;
+        let told = self.is_told(&fault, before.filter(|_| amid == Amid::Peace)).await;
         let survivor = Survivor::read(&self.lab, load.first).await?;
         let verdict = judge(&history, &survivor);
-        let lasted = outage::longest_elsewhere_ms(&history, begun, until, fault_host(fault));
+        let lasted = outage::longest_elsewhere_ms(&history, begun, until, fault_host(&fault));
         println!(
             "{:>4}  {:<32} {:>5} ms  outage {:>6} ms  whole {:>5.0} ms after  {} acknowledged, {} warned, {} unknown, primary {} -> {}",
             self.done + 1,
-            fault.text(),
+            fault.text() + amid.text(),
             hold.as_millis(),
             lasted.map_or_else(|| "?".into(), |ms| format!("{ms:.0}")),
             home,
@@ -340,8 +412,8 @@ impl Soak<'_> {
             );
         }
         // What strikes the primary is another matter than what strikes somebody else.
-        let role = if fault.hosts().contains(&primary) { " of the primary" } else { "" };
-        let of_kind = self.measured.entry(format!("{}{role}", fault.kind())).or_default();
+        let role = if fault.hosts().contains(&primary.as_str()) { " of the primary" } else { "" };
+        let of_kind = self.measured.entry(format!("{}{role}{}", fault.kind(), amid.text())).or_default();
         of_kind.outages.extend(lasted);
         of_kind.homes.push(home);
         let may_lose = self.options.shape.durability == "async";

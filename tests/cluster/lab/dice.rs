@@ -187,6 +187,10 @@ fn plain(means: Means) -> Vec<&'static str> {
     kinds
 }
 
+fn goes_back(kind: &str) -> bool {
+    kind == BOTH_BACK || Back::ALL.into_iter().any(|back| back.as_str() == kind)
+}
+
 /// Draws one.
 pub(crate) fn draw(dice: &mut Dice, deck: &mut Deck) -> Drawn {
     let kind = deck.next(dice);
@@ -197,13 +201,25 @@ pub(crate) fn draw(dice: &mut Dice, deck: &mut Deck) -> Drawn {
         _ => Who::Any(dice.below(4)),
     };
     // What goes back goes back by a second of writes or more.
-    let least = if kind.contains("-back") { 1_500 } else { 100 };
+    let least = if goes_back(kind) { 1_500 } else { 100 };
     let hold = dice.between(Duration::from_millis(least), Duration::from_secs(8));
     let ahead = dice.one(&[-86_400, -3_600, -30, 30, 3_600, 86_400]);
     Drawn { kind, who, hold, ahead }
 }
 
 impl Drawn {
+    /// Something on a disk goes back in time.
+    #[must_use]
+    pub(crate) fn goes_back(&self) -> bool {
+        goes_back(self.kind)
+    }
+
+    /// What a server had is not there any more.
+    #[must_use]
+    pub(crate) fn takes_data(&self) -> bool {
+        self.goes_back() || self.kind == Fate::Removed.as_str()
+    }
+
     /// The fault itself, now that it is known who is who. None: there is no such host.
     #[must_use]
     pub(crate) fn fault(&self, primary: &str, standbys: &[String], all: &[String]) -> Option<Fault> {
