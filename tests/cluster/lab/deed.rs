@@ -333,12 +333,13 @@ fn crowd(plan: &Plan, host: &str) -> Result<()> {
     let (name, pipe) = (crowded(host), plan.folder_of(host).join("crowd"));
     let client = psql(plan, host, &name);
     let pipe = pipe.display();
-    // Clients that wait for a line that never comes: each ends its session when it is ended.
+    // Clients that wait for a line that never comes: each ends its session when it is ended. One that is refused tries again, for
+    // a place that somebody else gives back.
     helper::start(
         plan,
         &name,
         &format!(
-            "rm -f {pipe}; mkfifo {pipe}; exec 3<>{pipe}\nfor i in $(seq {CROWD}); do {client} <&3 & done\nwait\n"
+            "rm -f {pipe}; mkfifo {pipe}; exec 3<>{pipe}\nfor i in $(seq {CROWD}); do\n    until {client} <&3; do sleep 0.2; done &\ndone\nwait\n"
         ),
     )?;
     let full = || {
