@@ -24,6 +24,9 @@ pub(super) async fn execute(args: &StoreArgs) -> Result<Exit, Failure> {
     if args.dry_run {
         return dry_run(args.json, wanted, &answer);
     }
+    if before.findings.iter().any(|found| found.finding == Finding::StoreLost) {
+        return Err(Failure::refused("the store does not answer", &["Nothing was changed."]));
+    }
     if !wanted {
         return Err(Failure::refused("the store is believed already", &["Nothing was changed."]));
     }

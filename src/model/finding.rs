@@ -242,6 +242,8 @@ pub enum Hold {
     Paused,
     /// The store is not believed until a person accepts it.
     StoreNotBelieved,
+    /// The store has not answered since this member began: what is declared is not known.
+    StoreLost,
     /// A suspicion must last this much longer before it counts.
     Grace { finding: Finding, left: Duration },
     /// Too many failovers within the flap window.
@@ -298,6 +300,10 @@ impl fmt::Display for Hold {
                     "the store is older than what the agents remember; `locum store accept` believes it all the same",
                 )
             }
+            Self::StoreLost => f.write_str(
+                "the store has not answered since this member began, so who is primary is not known and nobody is started or \
+                 promoted; bring back a majority of the store's members",
+            ),
             Self::Grace { finding, left } => write!(f, "{finding}; acts in {left:.1?} unless it passes"),
             Self::Flapping => f.write_str("too many failovers in a short time; a person must look"),
             Self::CrashLoop { node, left } => {

@@ -10,8 +10,13 @@ use crate::model::{Command, Epoch, Finding, Hold, Intent, NodeId, RequestKind, S
 /// A store is accepted on facts no older than this.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// True if the store is not believed: nothing else is decided then.
+/// True if the store is not believed, or was never read: nothing else is decided then.
 pub(super) fn plan(case: &mut Case<'_>, intent: Option<&Intent>) -> bool {
+    if intent.is_none() && case.view.store_error.is_some() {
+        // Nothing is known of it yet, so nothing can be older.
+        case.hold(Hold::StoreLost);
+        return true;
+    }
     let Some(remembered) = remembered(case).filter(|stamp| *stamp > known(intent)) else { return false };
     case.find(Finding::StoreNotBelieved);
     case.hold(Hold::StoreNotBelieved);

@@ -7,10 +7,7 @@ use locum::model::Snapshot;
 
 use crate::{
     checker::Clients,
-    lab::{
-        Fault, Lab, Part,
-        status::{primary_of, status_of},
-    },
+    lab::{Fault, Lab, Part, status::primary_of},
 };
 
 /// How long it may take until that goes on; if it does not, the fault comes all the same.
@@ -82,9 +79,12 @@ impl Amid {
                 let serves = |seen: &Snapshot| primary_of(seen).is_some() && moved(seen);
                 let _as_it_comes = lab.shows_within(GOES_ON, serves).await;
                 clients.heal(lab, &broken)?;
+                // A leader that has just begun may not show it yet.
                 let comes_home = |seen: &Snapshot| {
-                    let status = status_of(seen, &primary);
-                    status.job.is_some() || status.streaming
+                    let mut nodes = seen.nodes.iter();
+                    nodes.any(|status| {
+                        status.node.as_str() == primary && (status.job.is_some() || status.streaming)
+                    })
                 };
                 let _as_it_comes = lab.shows_within(GOES_ON, comes_home).await;
                 return Ok(Vec::new());

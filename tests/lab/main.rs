@@ -6,6 +6,7 @@
 mod amid;
 #[path = "../../tests/cluster/checker/mod.rs"]
 mod checker;
+mod comes_back;
 #[path = "../../tests/cluster/lab/mod.rs"]
 mod lab;
 mod person;
@@ -54,6 +55,8 @@ enum Verb {
     },
     /// End it, and whatever killed test runs left.
     Down,
+    /// Both hosts of a pair are off, and come back in every order: a table of what was expected and what was seen.
+    ComesBack(comes_back::Options),
     /// Random faults under load, healed and judged, one after the other.
     Soak(soak::Options),
 }
@@ -142,6 +145,9 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Heal { folder } => person::heal(folder.as_deref()).await?,
         Verb::Status { folder } => person::status(folder.as_deref()).await?,
         Verb::Down => person::down()?,
+        Verb::ComesBack(options) => {
+            return Ok(if comes_back::run(&options).await? { ExitCode::SUCCESS } else { ExitCode::from(1) });
+        }
         Verb::Soak(options) => return soak::run(&options).await,
     }
     Ok(ExitCode::SUCCESS)

@@ -19,7 +19,7 @@ use crate::{
     amid::Amid,
     checker::{Clients, Load, Survivor, judge, judge::Row, outage},
     lab::{
-        Deed, Fault, Lab, Store, Wish, deed,
+        Fault, Lab, Store, Wish, deed,
         dice::{Deck, Dice, Drawn, Kinds, Means, draw},
         etcd, place,
         status::{finds, primary_of},
@@ -140,7 +140,7 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
         guard: options.guard,
         members: !options.spare_members,
         archives: wish.archives,
-        triggers: deed::needs(Deed::LeftoverTrigger, &lab.plan),
+        triggers: deed::has_trigger_files(&lab.plan),
     };
     let mut soak = Soak {
         options,

@@ -545,3 +545,16 @@ fn a_store_that_does_not_answer_is_a_finding() {
     view.store_error = Some("no answer".into());
     assert!(decide(&view).findings.contains(&Finding::StoreLost));
 }
+
+#[test]
+fn a_store_that_was_never_read_is_lost_and_not_older_than_what_is_remembered() {
+    let mut view = healthy();
+    view.store_error = Some("no answer".into());
+    view.intent = None;
+    let plan = decide(&view);
+    assert_eq!((plan.steps, plan.holds), (vec![], vec![Hold::StoreLost]));
+    assert_eq!(plan.findings, vec![Finding::StoreLost]);
+    // It answers, and knows nothing: that is another matter.
+    view.store_error = None;
+    assert_eq!(decide(&view).holds, vec![Hold::StoreNotBelieved]);
+}

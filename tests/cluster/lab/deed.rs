@@ -125,6 +125,7 @@ impl Deed {
         match self {
             Self::ReadOnlySystem | Self::ReadOnlyRole => Some("read_only"),
             Self::LoginRejected | Self::LoginForbidden | Self::ConnectionsFull => Some("login_refused"),
+            Self::LeftoverDelay => Some("recovery_hindered"),
             _ => None,
         }
     }
@@ -404,17 +405,11 @@ fn at_primary(plan: &Plan, sql: &str) -> Result<()> {
     Ok(())
 }
 
-/// An orphan's program, too, is found by its words.
+/// Its PostgreSQL has `promote_trigger_file`.
 #[must_use]
-pub(crate) fn needs(deed: Deed, plan: &Plan) -> bool {
-    let version = || {
-        let mut command = Command::new(plan.bin.join("postgres"));
-        command.arg("--version");
-        run::command_output(command, None).unwrap_or_default()
-    };
-    match deed {
-        Deed::BusyArchiver => plan.wish.archives,
-        Deed::LeftoverTrigger => [" 14.", " 15."].iter().any(|number| version().contains(number)),
-        _ => true,
-    }
+pub(crate) fn has_trigger_files(plan: &Plan) -> bool {
+    let mut command = Command::new(plan.bin.join("postgres"));
+    command.arg("--version");
+    let version = run::command_output(command, None).unwrap_or_default();
+    [" 14.", " 15."].iter().any(|number| version.contains(number))
 }
