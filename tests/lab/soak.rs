@@ -335,12 +335,12 @@ impl Soak<'_> {
             going_on = amid.begin(&self.lab, &clients).await?;
         }
         let (fault, primary) = self.fault(choice).await?;
-        let begun = match clients.begin(&self.lab, &fault) {
-            Ok(begun) => begun,
+        let (begun, struck) = match clients.begin(&self.lab, &fault) {
+            Ok(begun) => (begun, true),
             // Whom it is about may have just been killed.
             Err(error) if amid != Amid::Peace => {
                 println!("      {}{} could not begin: {error:#}", fault.text(), amid.text());
-                began
+                (began, false)
             }
             Err(error) => return Err(error),
         };
@@ -348,7 +348,7 @@ impl Soak<'_> {
         for broken in going_on {
             clients.heal(&self.lab, &broken)?;
         }
-        let found = self.is_found(&fault).await;
+        let found = if struck { self.is_found(&fault).await } else { Ok(()) };
         let mut healing = Instant::now();
         let mut whole = Ok(());
         if matches!(fault, Fault::DiskBack(..)) {
@@ -359,7 +359,11 @@ impl Soak<'_> {
         for part in fault.in_turn() {
             let going_on =
                 if choice.strikes_at_the_end() { amid.begin(&self.lab, &clients).await? } else { Vec::new() };
-            clients.heal(&self.lab, &part)?;
+            // What could not begin may have begun in part.
+            clients
+                .heal(&self.lab, &part)
+                .map(drop)
+                .or_else(|error| if struck { Err(error) } else { Ok(()) })?;
             healing = Instant::now();
             if !going_on.is_empty() {
                 tokio::time::sleep(GOES_ON).await;
@@ -381,7 +385,10 @@ impl Soak<'_> {
         let history = clients.finish().await;
         found?;
         whole?;
-        let told = self.is_told(&fault, before.filter(|_| amid == Amid::Peace)).await;
+        let told = match struck {
+            true => self.is_told(&fault, before.filter(|_| amid == Amid::Peace)).await,
+            false => Ok(()),
+        };
         let survivor = Survivor::read(&self.lab, load.first).await?;
         let verdict = judge(&history, &survivor);
         let lasted = outage::longest_elsewhere_ms(&history, begun, until, fault_host(&fault));
@@ -402,7 +409,7 @@ impl Soak<'_> {
         self.warned += verdict.warned;
         self.unknown += verdict.unknown;
         self.lost += verdict.lost.len();
-        if fault.ends_recovery_of().is_some() {
+        if struck && fault.ends_recovery_of().is_some() {
             self.strays.push(verdict.stray.len());
             println!(
                 "      {} acknowledged there within {} ms, of which {} are not there",
@@ -413,7 +420,9 @@ impl Soak<'_> {
         }
         // What strikes the primary is another matter than what strikes somebody else.
         let role = if fault.hosts().contains(&primary.as_str()) { " of the primary" } else { "" };
-        let of_kind = self.measured.entry(format!("{}{role}{}", fault.kind(), amid.text())).or_default();
+        let missed = if struck { "" } else { ", not begun" };
+        let of_kind =
+            self.measured.entry(format!("{}{role}{}{missed}", fault.kind(), amid.text())).or_default();
         of_kind.outages.extend(lasted);
         of_kind.homes.push(home);
         let may_lose = self.options.shape.durability == "async";
