@@ -20,6 +20,8 @@ use rustix::{
 const NAME: usize = 64;
 /// Of a `stat` file, what comes before the time of the start fits in this.
 const STAT: usize = 512;
+/// Of a title, the part that is looked at: the cluster's name, of at most 63 bytes, and what the process is.
+const TITLE: usize = 128;
 
 /// `/proc`, held open.
 pub(super) struct Proc {
@@ -37,6 +39,17 @@ pub(super) enum Standing {
     Moves,
     /// There is no such process.
     Gone,
+}
+
+/// What a child of a postmaster does for the end of recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The startup process, which ends it.
+    Startup,
+    /// The startup process waits for it.
+    Helper,
+    /// Anything else, every session among it.
+    Other,
 }
 
 impl Proc {
@@ -83,6 +96,13 @@ impl Proc {
         self.owner(pid) == Some(uid)
     }
 
+    /// What it does for the end of recovery, by its title.
+    pub(super) fn role(&self, pid: u32) -> Role {
+        let mut buffer = [0_u8; TITLE];
+        let read = self.file(pid, "/cmdline").and_then(|file| pread(&file, &mut buffer, 0));
+        read.map_or(Role::Other, |length| role(&buffer[..length]))
+    }
+
     /// Its parent; 0: there is no such process.
     pub(super) fn parent(&self, pid: u32) -> u32 {
         self.stat(pid).1
@@ -113,6 +133,21 @@ fn standing(stat: &[u8]) -> (Standing, u32) {
         None => Standing::Gone,
     };
     (state, fields.next().map_or(0, number))
+}
+
+/// Of a title: `postgres: startup recovering …`, or with a cluster's name `postgres: NAME: startup …`.
+fn role(title: &[u8]) -> Role {
+    let Some(title) = title.strip_prefix(b"postgres: ") else { return Role::Other };
+    let is = |name: &[u8]| {
+        title.starts_with(name)
+            || title.windows(2).enumerate().any(|(at, two)| two == b": " && title[at + 2..].starts_with(name))
+    };
+    match () {
+        () if is(b"startup") => Role::Startup,
+        // The latter from version 18 on.
+        () if is(b"checkpointer") || is(b"io worker") => Role::Helper,
+        () => Role::Other,
+    }
 }
 
 /// The 22nd field, of which the first two are the number and the name.
@@ -235,6 +270,17 @@ mod tests {
         assert_eq!(standing(b""), (Standing::Gone, 0));
         let whole = b"12 (a) T (b) S 34 12 12 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 4711 8 9";
         assert_eq!((started(whole), started(b"12 (a) S 34")), (Some(4_711), None));
+    }
+
+    #[test]
+    fn the_processes_that_end_recovery_are_told_from_sessions() {
+        assert_eq!(role(b"postgres: startup recovering 000000010000000000000003"), Role::Startup);
+        assert_eq!(role(b"postgres: main: startup waiting for 000000010000000000000003"), Role::Startup);
+        assert_eq!(role(b"postgres: 18/main: checkpointer \0"), Role::Helper);
+        assert_eq!(role(b"postgres: io worker 2"), Role::Helper);
+        assert_eq!(role(b"postgres: app shop [local] startup"), Role::Other);
+        assert_eq!(role(b"/usr/lib/postgresql/15/bin/postgres\0-D\0/data"), Role::Other);
+        assert_eq!(role(b""), Role::Other);
     }
 
     #[test]

@@ -1,10 +1,14 @@
-//! The moment a server leaves recovery, as its control file says it.
+//! The moment a server leaves recovery, as its control file says it, and the sign that comes before.
 //!
 //! PostgreSQL 14 to 18 end recovery in one place (`StartupXLOG`): the state in shared memory is set, so that backends may
 //! write, and the control file is written with `DB_IN_PRODUCTION` right after, before it is synced. The write wakes the
 //! guard through inotify: earlier than the end of the startup process, which comes after the sync, and whichever process
 //! the startup process is by now. It is the *change* from archive recovery to production that counts: the file of a
 //! server that is being started shows what its last run, or the server it was copied from, left there.
+//!
+//! Before that the startup process removes `standby.signal`, whatever ended recovery: between the two it syncs the data
+//! directory, the first WAL of the new timeline and the control file, and runs `recovery_end_command`. A person may
+//! remove the file as well, so it is a sign only.
 //!
 //! Nothing here waits for a disk: the file is read only where the page cache has it, and what was just written is there.
 
@@ -17,7 +21,7 @@ use std::{
 
 use rustix::{
     fs::{CWD, Mode, OFlags, inotify, openat},
-    io::{Errno, ReadWriteFlags, preadv2, read},
+    io::{Errno, ReadWriteFlags, preadv2},
 };
 
 /// `ControlFileData` begins with the system identifier, two versions and the state, since PostgreSQL 11 (`pg_control.h`).
@@ -31,11 +35,24 @@ const IN_PRODUCTION: u32 = 6;
 /// The file is looked at so often where the kernel has no inotify left for this user, or could not read it from memory.
 /// Longer: more is acknowledged until the server is frozen. Shorter: a core is kept busy by looking.
 const POLL: Duration = Duration::from_millis(2);
+/// What makes a server a standby, in its data directory.
+const SIGNAL: &[u8] = b"standby.signal";
+
+/// What a look at a server has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// Nothing new.
+    Nothing,
+    /// It is in recovery, and `standby.signal` was removed since the last look.
+    Leaving,
+    /// It was in recovery, and is not any more. Told once.
+    Left,
+}
 
 /// The control file of a server that runs.
 pub(super) struct Recovery {
     control: OwnedFd,
-    /// Readable when the file was written to. None: the kernel gave none.
+    /// Readable when the file was written to, or a file of the data directory was removed. None: the kernel gave none.
     written: Option<OwnedFd>,
     /// It was seen in recovery.
     seen: bool,
@@ -51,9 +68,17 @@ impl Recovery {
         let path = format!("/proc/{postmaster}/cwd/global/pg_control");
         let control = openat(CWD, path.as_str(), flags, Mode::empty()).ok()?;
         let written = watch(&control).ok();
+        if let Some(written) = &written {
+            // Without it the moment itself is still seen.
+            let (path, flags) = (
+                format!("/proc/{postmaster}/cwd"),
+                inotify::WatchFlags::DELETE | inotify::WatchFlags::ONLYDIR,
+            );
+            let _ = inotify::add_watch(written, path.as_str(), flags);
+        }
         let mut recovery = Self { control, written, seen: false, unread: false };
         // Once here, so that every page of it is in memory when it matters.
-        recovery.has_ended();
+        recovery.look();
         Some(recovery)
     }
 
@@ -72,17 +97,17 @@ impl Recovery {
         (self.unread || self.written.is_none()).then_some(POLL)
     }
 
-    /// Looks. True, once: the server was in recovery and is not any more.
-    pub(super) fn has_ended(&mut self) -> bool {
-        self.drain();
+    /// Looks at what has happened.
+    pub(super) fn look(&mut self) -> Sight {
+        let removed = self.drain();
         let state = self.state();
         self.unread = state.is_err_and(|error| error == Errno::AGAIN);
         match state {
             Ok(IN_RECOVERY) => self.seen = true,
-            Ok(IN_PRODUCTION) => return std::mem::take(&mut self.seen),
+            Ok(IN_PRODUCTION) if std::mem::take(&mut self.seen) => return Sight::Left,
             _ => {}
         }
-        false
+        if removed && self.seen { Sight::Leaving } else { Sight::Nothing }
     }
 
     fn state(&self) -> Result<u32, Errno> {
@@ -99,11 +124,16 @@ impl Recovery {
         Ok(u32::from_ne_bytes([head[STATE], head[STATE + 1], head[STATE + 2], head[STATE + 3]]))
     }
 
-    /// Takes the events, which only say that something was written.
-    fn drain(&self) {
-        let Some(written) = &self.written else { return };
-        let mut events = [MaybeUninit::<u8>::uninit(); 1024];
-        while read(written, &mut events).is_ok_and(|(read, _)| !read.is_empty()) {}
+    /// Takes the events. True: `standby.signal` was removed; the others only say that something was written.
+    fn drain(&self) -> bool {
+        let Some(written) = &self.written else { return false };
+        let mut buffer = [MaybeUninit::<u8>::uninit(); 1024];
+        let mut events = inotify::Reader::new(written, &mut buffer);
+        let mut removed = false;
+        while let Ok(event) = events.next() {
+            removed |= event.file_name().is_some_and(|name| name.to_bytes() == SIGNAL);
+        }
+        removed
     }
 }
 
@@ -157,9 +187,11 @@ mod tests {
         with(dir.path(), |recovery| {
             assert!(recovery.is_seen() && !woken(recovery));
             put(&file, IN_RECOVERY);
-            assert!(woken(recovery) && !recovery.has_ended() && !woken(recovery), "a restartpoint");
+            assert!(woken(recovery));
+            assert!(recovery.look() == Sight::Nothing && !woken(recovery), "a restartpoint");
             put(&file, IN_PRODUCTION);
-            assert!(woken(recovery) && recovery.has_ended() && !recovery.has_ended());
+            assert!(woken(recovery));
+            assert_eq!((recovery.look(), recovery.look()), (Sight::Left, Sight::Nothing));
         });
     }
 
@@ -168,12 +200,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let file = control(dir.path(), IN_PRODUCTION);
         with(dir.path(), |recovery| {
-            assert!(!recovery.is_seen() && !recovery.has_ended());
+            assert!(!recovery.is_seen() && recovery.look() == Sight::Nothing);
             // Crash recovery of a primary, and then its service.
             put(&file, 4);
-            assert!(!recovery.has_ended());
+            assert_eq!(recovery.look(), Sight::Nothing);
             put(&file, IN_PRODUCTION);
-            assert!(!recovery.has_ended());
+            assert_eq!(recovery.look(), Sight::Nothing);
         });
     }
 
@@ -183,7 +215,7 @@ mod tests {
         let file = control(dir.path(), IN_RECOVERY);
         with(dir.path(), |recovery| {
             put(&file, 2);
-            assert!(!recovery.has_ended());
+            assert_eq!(recovery.look(), Sight::Nothing);
         });
     }
 
@@ -198,9 +230,29 @@ mod tests {
         fs::rename(&before, &after).expect("a move");
         let mut recovery = Recovery::of(process.id()).expect("a control file");
         put(&file, IN_PRODUCTION);
-        let ended = recovery.has_ended();
+        let ended = recovery.look();
         process.kill().expect("kill");
         process.wait().expect("wait");
-        assert!(ended);
+        assert_eq!(ended, Sight::Left);
+    }
+
+    #[test]
+    fn the_removal_of_the_signal_is_told_once_and_only_of_a_server_in_recovery() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (file, signal) = (control(dir.path(), IN_RECOVERY), dir.path().join("standby.signal"));
+        fs::write(&signal, "").expect("a file");
+        fs::write(dir.path().join("backup_label.old"), "").expect("a file");
+        with(dir.path(), |recovery| {
+            fs::remove_file(dir.path().join("backup_label.old")).expect("removed");
+            assert_eq!(recovery.look(), Sight::Nothing, "another file");
+            fs::remove_file(&signal).expect("removed");
+            assert!(woken(recovery));
+            assert_eq!((recovery.look(), recovery.look()), (Sight::Leaving, Sight::Nothing));
+            put(&file, IN_PRODUCTION);
+            assert_eq!(recovery.look(), Sight::Left);
+            fs::write(&signal, "").expect("a file");
+            fs::remove_file(&signal).expect("removed");
+            assert_eq!(recovery.look(), Sight::Nothing, "it has left recovery");
+        });
     }
 }

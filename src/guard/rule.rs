@@ -41,6 +41,11 @@ pub(super) enum Effect {
     Kill,
 }
 
+/// How long the sessions of a server stand still that seems to leave recovery. Longer: a `standby.signal` that a person
+/// removed is felt for longer. Shorter: recovery ends after it on a slow disk, or behind a slow `recovery_end_command`, and
+/// sessions write until that is seen.
+const HELD_MAX: Duration = Duration::from_secs(1);
+
 /// What the guard knows, and the rules for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rule {
@@ -59,6 +64,8 @@ pub(super) struct Rule {
     pub(super) kept: bool,
     /// The server left recovery without a deadline that ran: nothing lets it go on.
     pub(super) strayed: bool,
+    /// Since when its sessions stand still because it seems to leave recovery without such a deadline.
+    pub(super) held: Option<Mono>,
     pub(super) freeze_max: Duration,
     pub(super) enforce: bool,
 }
@@ -75,6 +82,7 @@ impl Rule {
             watching: false,
             kept: false,
             strayed: false,
+            held: None,
             freeze_max,
             enforce,
         }
@@ -111,6 +119,9 @@ impl Rule {
         if self.state == GuardState::Off || was_killed {
             self.enter(GuardState::Armed, now);
         }
+        if self.is_ordered(now) {
+            self.held = None;
+        }
         if self.fencing.is_some() && deadline > now {
             self.fencing = None;
             self.enter(GuardState::Armed, now);
@@ -128,15 +139,33 @@ impl Rule {
     /// The server was in recovery, and is not any more. With a deadline that runs it was promoted as it was ordered; without
     /// one nobody who may said so, whatever did it.
     pub(super) fn left_recovery(&mut self, now: Mono) -> Option<Effect> {
-        let ordered = self.state == GuardState::Armed && self.deadline.is_some_and(|deadline| now < deadline);
-        let stops = self.fencing.is_some() || self.state == GuardState::Killed;
-        if !self.kept || !self.watching || ordered || stops {
+        self.held = None;
+        if !self.minds_recovery(now) {
             return None;
         }
         self.strayed = true;
         self.fencing = Some(now);
         self.enter(GuardState::Armed, now);
         Some(Effect::Freeze)
+    }
+
+    /// The server seems to leave recovery. True: without a right to do so, and its sessions are to stand still meanwhile.
+    pub(super) fn leaving_recovery(&mut self, now: Mono) -> bool {
+        if self.enforce && self.minds_recovery(now) {
+            self.held = Some(now);
+        }
+        self.held.is_some()
+    }
+
+    /// The end of its recovery would be nobody's order, and it does not stand still already.
+    fn minds_recovery(&self, now: Mono) -> bool {
+        let stops = self.fencing.is_some() || self.state == GuardState::Killed;
+        self.kept && self.watching && !self.is_ordered(now) && !stops
+    }
+
+    /// A deadline runs: the server may serve.
+    fn is_ordered(&self, now: Mono) -> bool {
+        self.state == GuardState::Armed && self.deadline.is_some_and(|deadline| now < deadline)
     }
 
     /// The server needs no right to serve any more, or a person answers for it: also for its recovery.
@@ -163,11 +192,13 @@ impl Rule {
 
     /// What is due by the clock, if anything.
     pub(super) fn due(&mut self, now: Mono) -> Option<Effect> {
+        self.held = self.held.filter(|since| now < since.plus(HELD_MAX));
         match (self.state, self.fencing, self.deadline) {
             (GuardState::Armed | GuardState::Frozen, Some(since), _) => {
                 (now >= since.plus(self.freeze_max)).then(|| self.killed(now))
             }
             (GuardState::Armed, None, Some(deadline)) if now >= deadline => {
+                self.held = None;
                 self.fencing = Some(now);
                 Some(Effect::Freeze)
             }
@@ -216,9 +247,9 @@ impl Rule {
         }
     }
 
-    /// True if the server needs somebody's hand: it is armed, or was frozen.
+    /// True if the server needs somebody's hand: it is armed, or was frozen, or its sessions are held.
     pub(super) fn is_engaged(&self) -> bool {
-        matches!(self.state, GuardState::Armed | GuardState::Frozen)
+        matches!(self.state, GuardState::Armed | GuardState::Frozen) || self.held.is_some()
     }
 
     fn admits(&self, stamp: Stamp) -> Result<(), Refused> {
@@ -226,13 +257,13 @@ impl Rule {
     }
 
     fn killed(&mut self, now: Mono) -> Effect {
-        self.fencing = None;
+        (self.fencing, self.held) = (None, None);
         self.enter(GuardState::Killed, now);
         Effect::Kill
     }
 
     fn clear(&mut self) {
-        (self.deadline, self.armed, self.fencing) = (None, None, None);
+        (self.deadline, self.armed, self.fencing, self.held) = (None, None, None, None);
     }
 
     fn enter(&mut self, state: GuardState, now: Mono) {
@@ -422,6 +453,39 @@ mod tests {
         assert_eq!(unknown.keep(), Err(Refused::NoServer));
         unknown.watch(false, Mono(0));
         assert_eq!(unknown.left_recovery(Mono(50)), None, "nobody said that it is Locum's");
+    }
+
+    #[test]
+    fn sessions_are_held_from_the_first_sign_until_recovery_has_ended_or_for_a_second() {
+        let mut rule = kept();
+        assert!(rule.leaving_recovery(Mono(50)) && rule.is_engaged() && !rule.strayed);
+        let mut ends = rule;
+        assert_eq!(ends.left_recovery(Mono(60)), Some(Effect::Freeze));
+        assert!(ends.strayed && ends.held.is_none());
+        let over = Mono(50).plus(HELD_MAX);
+        assert_eq!((rule.due(Mono(over.0 - 1)), rule.held), (None, Some(Mono(50))));
+        assert_eq!((rule.due(over), rule.held, rule.strayed), (None, None, false));
+        assert_eq!(rule.left_recovery(over), Some(Effect::Freeze), "it took longer");
+    }
+
+    #[test]
+    fn an_ordered_promotion_holds_nobody_and_an_order_lets_go() {
+        let mut rule = kept();
+        rule.arm(Mono(100), stamp(5, 1), Mono(1)).expect("a lease");
+        assert!(!rule.leaving_recovery(Mono(99)));
+        let mut late = kept();
+        assert!(late.leaving_recovery(Mono(50)));
+        late.arm(Mono(40), stamp(5, 1), Mono(51)).expect("a lease that has run out");
+        assert!(late.held.is_some());
+        late.arm(Mono(100), stamp(5, 1), Mono(52)).expect("a lease");
+        assert!(late.held.is_none());
+        let mut persons = kept();
+        assert!(persons.leaving_recovery(Mono(50)));
+        persons.disarm(stamp(5, 1), Mono(51)).expect("a person answers for it");
+        assert!(persons.held.is_none() && !persons.leaving_recovery(Mono(52)));
+        let mut observed = kept();
+        observed.enforce = false;
+        assert!(!observed.leaving_recovery(Mono(50)));
     }
 
     #[test]

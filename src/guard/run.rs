@@ -17,9 +17,10 @@ use rustix::{
 use super::{
     cgroup::{self, Cgroup},
     family::Proc,
+    hold::TURN,
     peers::{Heard, PEERS, Peer},
     posture::Posture,
-    recovery::Recovery,
+    recovery::{Recovery, Sight},
     rule::{Effect, Refused, Rule},
     target::Target,
     watchdog::Watchdog,
@@ -172,6 +173,7 @@ impl Guard {
         while let Some(effect) = self.rule.due(SystemClock.now()) {
             self.act(effect);
         }
+        self.mind_held();
         if let Some(target) = &mut self.target
             && self.rule.enforce
         {
@@ -210,20 +212,42 @@ impl Guard {
         }
     }
 
-    /// A server that has left recovery without a right to do so is frozen.
+    /// A server that has left recovery without a right to do so is frozen, and its sessions stand still before.
     fn mind_recovery(&mut self) {
-        if !self.recovery.as_mut().is_some_and(Recovery::has_ended) {
-            return;
+        match self.recovery.as_mut().map(Recovery::look) {
+            None | Some(Sight::Nothing) => {}
+            Some(Sight::Leaving) => {
+                if self.rule.leaving_recovery(SystemClock.now())
+                    && let Some(target) = &mut self.target
+                {
+                    target.hold_sessions(&self.proc);
+                }
+            }
+            Some(Sight::Left) => {
+                self.recovery = None;
+                if let Some(effect) = self.rule.left_recovery(SystemClock.now()) {
+                    self.act(effect);
+                }
+            }
         }
-        self.recovery = None;
-        if let Some(effect) = self.rule.left_recovery(SystemClock.now()) {
-            self.act(effect);
+    }
+
+    /// Lets the sessions that are held have their turn, or go on.
+    fn mind_held(&mut self) {
+        let Some(target) = self.target.as_mut().filter(|target| target.held) else { return };
+        match (self.rule.held, self.rule.state) {
+            (Some(_), _) => target.take_turn(&self.proc, SystemClock.now()),
+            (None, GuardState::Off) => target.thaw(&self.proc),
+            (None, GuardState::Armed) if !self.rule.is_freezing() => target.thaw(&self.proc),
+            (None, _) => {}
         }
     }
 
     fn ended(&mut self) {
         self.recovery = None;
-        let kill = self.rule.enforce && self.rule.state != GuardState::Off;
+        let held = self.target.as_ref().is_some_and(|target| target.held);
+        // Nobody but this guard would let those go on that are held.
+        let kill = self.rule.enforce && (self.rule.state != GuardState::Off || held);
         if let Some(group) = self.target.take().and_then(|target| target.bury(&self.proc, kill)) {
             self.grave = Some((group, 0));
         }
@@ -329,6 +353,7 @@ impl Guard {
             GuardState::Frozen if self.rule.enforce => Some(HOLD),
             GuardState::Armed if self.rule.enforce && self.rule.is_freezing() => Some(LOOK),
             GuardState::Killed if self.rule.enforce && self.target.is_some() => Some(LOOK),
+            _ if self.rule.held.is_some() => Some(TURN),
             _ => self.grave.is_some().then_some(LOOK),
         };
         let looks = self.recovery.as_ref().filter(|_| self.rule.kept);

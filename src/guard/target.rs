@@ -13,7 +13,7 @@ use super::{
     rule::Refused,
     segments::Segments,
 };
-use crate::model::GuardMethod;
+use crate::model::{GuardMethod, Mono};
 
 /// How often it is looked whether all stand still before the guard turns to its messages again; with [`PAUSE`] 20 ms.
 const LOOKS: usize = 20;
@@ -30,8 +30,8 @@ pub(super) struct Target {
     /// The agent's name for it.
     pub(super) generation: u64,
     /// Never somebody else who got the number.
-    pidfd: OwnedFd,
-    children: Children,
+    pub(super) pidfd: OwnedFd,
+    pub(super) children: Children,
     /// Whose processes these are.
     uid: u32,
     /// Whoever maps one of these is of this server, also as an orphan.
@@ -41,6 +41,10 @@ pub(super) struct Target {
     stopped: Vec<(u32, u64)>,
     /// Every process was seen standing still at the last look.
     still: bool,
+    /// Its sessions were told to stand still: see `hold.rs`.
+    pub(super) held: bool,
+    /// When they have their turn.
+    pub(super) turn_ends: Option<Mono>,
 }
 
 impl Target {
@@ -60,7 +64,19 @@ impl Target {
         segments.look(proc, postmaster);
         let cgroup = if group { Cgroup::enclose(proc, postmaster, &children).ok() } else { None };
         let stopped = Vec::with_capacity(REMEMBERED);
-        Ok(Self { postmaster, generation, pidfd, children, uid, segments, cgroup, stopped, still: false })
+        Ok(Self {
+            postmaster,
+            generation,
+            pidfd,
+            children,
+            uid,
+            segments,
+            cgroup,
+            stopped,
+            still: false,
+            held: false,
+            turn_ends: None,
+        })
     }
 
     /// Notes the segment that its postmaster has now: it makes another one when it recovers.
@@ -99,6 +115,7 @@ impl Target {
         self.children.each(proc, |pid| {
             proc.parent(pid);
             proc.standing(pid);
+            proc.role(pid);
         });
         self.segments.are_mapped_by(proc, self.postmaster);
         proc.standing(self.postmaster);
@@ -177,10 +194,13 @@ impl Target {
     pub(super) fn thaw(&mut self, proc: &Proc) {
         if let Some(group) = &self.cgroup {
             let _ = group.set_frozen(false);
-            return;
+            if !self.held {
+                return;
+            }
         }
         self.children.each(proc, |pid| signal(pid, Signal::CONT, || proc.parent(pid) == self.postmaster));
         let _ = pidfd_send_signal(&self.pidfd, Signal::CONT);
+        self.held = false;
         self.stopped.clear();
     }
 
