@@ -135,19 +135,26 @@ fn standing(stat: &[u8]) -> (Standing, u32) {
     (state, fields.next().map_or(0, number))
 }
 
-/// Of a title: `postgres: startup recovering …`, or with a cluster's name `postgres: NAME: startup …`.
+/// Of a title: `postgres: startup recovering …`, or with a cluster's name `postgres: NAME: startup …`. A session's title begins with
+/// its role and its database, which may be called anything, so what follows counts as well.
 fn role(title: &[u8]) -> Role {
     let Some(title) = title.strip_prefix(b"postgres: ") else { return Role::Other };
-    let is = |name: &[u8]| {
-        title.starts_with(name)
-            || title.windows(2).enumerate().any(|(at, two)| two == b": " && title[at + 2..].starts_with(name))
+    let end = title.iter().rposition(|byte| !matches!(byte, 0 | b' ')).map_or(0, |last| last + 1);
+    let title = &title[..end];
+    let begins = title.windows(2).enumerate().filter(|(_, two)| *two == b": ").map(|(at, _)| at + 2);
+    let of = |begin: usize| {
+        let rest = |name: &[u8]| title[begin..].strip_prefix(name);
+        let is_one_of =
+            |rest: &[u8], words: &[&[u8]]| rest.is_empty() || words.iter().any(|word| rest.starts_with(word));
+        if rest(b"startup").is_some_and(|rest| is_one_of(rest, &[b" recovering 0", b" waiting for 0"])) {
+            return Role::Startup;
+        }
+        let is_checkpointer = rest(b"checkpointer").is_some_and(|rest| is_one_of(rest, &[b" performing "]));
+        // From version 18 on.
+        let is_io_worker = rest(b"io worker ").is_some_and(|rest| rest.iter().all(u8::is_ascii_digit));
+        if is_checkpointer || is_io_worker { Role::Helper } else { Role::Other }
     };
-    match () {
-        () if is(b"startup") => Role::Startup,
-        // The latter from version 18 on.
-        () if is(b"checkpointer") || is(b"io worker") => Role::Helper,
-        () => Role::Other,
-    }
+    std::iter::once(0).chain(begins).map(of).find(|role| *role != Role::Other).unwrap_or(Role::Other)
 }
 
 /// The 22nd field, of which the first two are the number and the name.
@@ -278,7 +285,11 @@ mod tests {
         assert_eq!(role(b"postgres: main: startup waiting for 000000010000000000000003"), Role::Startup);
         assert_eq!(role(b"postgres: 18/main: checkpointer \0"), Role::Helper);
         assert_eq!(role(b"postgres: io worker 2"), Role::Helper);
+        assert_eq!(role(b"postgres: checkpointer performing shutdown checkpoint"), Role::Helper);
         assert_eq!(role(b"postgres: app shop [local] startup"), Role::Other);
+        assert_eq!(role(b"postgres: startup shop [local] INSERT"), Role::Other, "a role of that name");
+        assert_eq!(role(b"postgres: main: checkpointer shop ::1(5) idle"), Role::Other, "and of this");
+        assert_eq!(role(b"postgres: io worker ::1(5) idle"), Role::Other, "a role and its database");
         assert_eq!(role(b"/usr/lib/postgresql/15/bin/postgres\0-D\0/data"), Role::Other);
         assert_eq!(role(b""), Role::Other);
     }
