@@ -10,6 +10,9 @@ use super::{Part, place, plan::Plan, postgres, processes, run, within::within_li
 /// How long a directory may take to be removed in which a server makes files meanwhile.
 const REMOVED: Duration = Duration::from_secs(10);
 
+/// How long a server may run without a directory.
+const NOTICED: Duration = Duration::from_secs(90);
+
 /// What befalls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -84,7 +87,15 @@ impl Fate {
     pub(crate) fn heal(self, plan: &Plan, host: &str) -> Result<()> {
         let (data, away) = (plan.data_of(host), away(plan, host));
         match self {
-            Self::Removed => Ok(()),
+            Self::Removed => {
+                // A standby goes on until its postmaster looks for its lock file, which it does once a minute.
+                let in_vain = || working_in(plan, host, &data.with_file_name("data (deleted)"));
+                ensure!(
+                    within_limit(NOTICED, || in_vain().is_empty()),
+                    "{host} still runs without a directory"
+                );
+                Ok(())
+            }
             // Where Locum has made the node anew in its place, what was moved away is not needed any more.
             Self::Moved if data.exists() => {
                 processes::end(|| working_in(plan, host, &away))?;
