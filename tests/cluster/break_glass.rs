@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use crate::{
     fixture::{Node, SOON, until},
     guard_fixture::MOUNTS,
-    pair::{LivePair, Wish, family, finds, of_folder, send},
+    pair::{LivePair, Wish, family, finds, of_folder, plan_of, send},
     plain::locum,
 };
 
@@ -33,6 +33,14 @@ async fn position(node: &Node) -> String {
               ELSE pg_current_wal_flush_lsn() END)",
     )
     .await
+}
+
+/// Step 3b.
+async fn promote_by_hand(node: &Node) {
+    node.ask("ALTER SYSTEM RESET synchronous_standby_names").await;
+    node.ask("SELECT pg_reload_conf()").await;
+    run(node, "pg_ctl", &["-D", &node.config.data_dir.display().to_string(), "promote"]).await;
+    node.ask("CHECKPOINT").await;
 }
 
 /// Step 5.
@@ -73,6 +81,20 @@ async fn lose_everything(pair: &mut LivePair) {
         end_guards(&host.node).await;
     }
     fs::remove_dir_all(pair.config_file("alpha").with_file_name("store")).unwrap();
+}
+
+async fn end_server(node: &Node) {
+    let server = node.instance.find().await.unwrap().unwrap();
+    family(&node.config.data_dir).into_iter().for_each(|pid| send(pid, "KILL"));
+    until("the server is gone", || async { server.has_exited().then_some(()) }).await;
+    node.instance.kill_all(None).await.unwrap();
+}
+
+async fn lose_host(pair: &mut LivePair, name: &str) {
+    pair.host_mut(name).member.kill();
+    let node = &pair.host(name).node;
+    end_server(node).await;
+    end_guards(node).await;
 }
 
 /// One that is left freezes PostgreSQL when the last lease has run out.
@@ -123,17 +145,11 @@ async fn the_standby_is_promoted_by_hand_and_the_pair_given_back() {
     lose_everything(&mut pair).await;
     let acknowledged = writer.finish().await;
     // The primary's host is lost, too.
-    let primary = pair.host("alpha").node.instance.find().await.unwrap().unwrap();
-    family(&pair.host("alpha").node.config.data_dir).into_iter().for_each(|pid| send(pid, "KILL"));
-    until("the primary is gone", || async { primary.has_exited().then_some(()) }).await;
-    pair.host("alpha").node.instance.kill_all(None).await.unwrap();
+    end_server(&pair.host("alpha").node).await;
 
     let [alpha, beta] = ["alpha", "beta"].map(|name| &pair.host(name).node);
     assert!(position(beta).await.starts_with("t 1 "), "{}", position(beta).await);
-    beta.ask("ALTER SYSTEM RESET synchronous_standby_names").await;
-    beta.ask("SELECT pg_reload_conf()").await;
-    run(beta, "pg_ctl", &["-D", &beta.config.data_dir.display().to_string(), "promote"]).await;
-    beta.ask("CHECKPOINT").await;
+    promote_by_hand(beta).await;
     assert!(position(beta).await.starts_with("f 2 "), "{}", position(beta).await);
     assert_eq!(
         crate::fixture::missing(beta, &acknowledged).await,
@@ -190,4 +206,55 @@ async fn the_primary_goes_on_alone_by_hand_and_the_store_that_forgot_is_not_beli
     give_back(&mut pair).await;
     assert_eq!(pair.primary().await, "alpha");
     assert_eq!(pair.host("alpha").node.ask("SELECT count(*) FROM t WHERE id = -2").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_is_left_and_not_promoted_is_promoted_by_hand_and_the_pair_given_back() {
+    let mut pair = LivePair::wished(&Wish::default()).await;
+    let writer = pair.write().await;
+    writer.goes_on().await;
+    let acknowledged = writer.finish().await;
+    lose_host(&mut pair, "beta").await;
+    pair.shows("commits that only the primary has", |s| finds(s, "exposed")).await;
+    let only_alpha_has = "SELECT count(*) FROM t WHERE id = -3";
+    pair.host("alpha").node.ask("INSERT INTO t VALUES (-3) RETURNING id").await;
+    lose_host(&mut pair, "alpha").await;
+
+    // Only the standby's host comes back.
+    pair.host_mut("beta").member.start();
+    pair.shows("why it is not promoted", |s| plan_of(s).contains("acknowledged commits alone")).await;
+    locum(&["status"], &pair.config_file("beta")).expect(0, &["BREAK-GLASS.md"]);
+
+    // Step 1.
+    pair.host_mut("beta").member.terminate().await;
+    end_guards(&pair.host("beta").node).await;
+    // Step 3b.
+    let beta = &pair.host("beta").node;
+    if beta.instance.find().await.unwrap().is_none() {
+        start(beta).await;
+    }
+    promote_by_hand(beta).await;
+    assert!(position(beta).await.starts_with("f 2 "), "{}", position(beta).await);
+    assert_eq!(beta.ask(only_alpha_has).await, "0", "nothing is lost, and nothing is tested");
+    assert_eq!(crate::fixture::missing(beta, &acknowledged).await, 0, "what was acknowledged before");
+    beta.ask("INSERT INTO t VALUES (-1) RETURNING id").await;
+
+    // The other host is back, its member disabled. What it had is kept.
+    let alpha = &pair.host("alpha").node;
+    let (data, kept) = (&alpha.config.data_dir, alpha.folder().join("kept"));
+    let copied = std::process::Command::new("cp").arg("-a").args([data, &kept]).status().unwrap();
+    assert!(copied.success());
+    // Step 5.
+    follow_by_hand(alpha, beta).await;
+    alpha.becomes("SELECT count(*) FROM t WHERE id = -1", "1").await;
+    assert_eq!(alpha.ask(only_alpha_has).await, "0");
+    // Step 6, with a new store.
+    fs::remove_dir_all(pair.config_file("alpha").with_file_name("store")).unwrap();
+    give_back(&mut pair).await;
+    assert_eq!(pair.primary().await, "beta");
+    pair.host("beta").node.ask("SELECT pg_drop_replication_slot('by_hand')").await;
+    let operation = pair.ask("/v1/switchover", serde_json::json!({ "to": "alpha", "dry_run": false })).await;
+    pair.over(&operation).await;
+    pair.whole(1).await;
+    assert_eq!(crate::fixture::missing(&pair.host("alpha").node, &acknowledged).await, 0);
 }

@@ -54,6 +54,10 @@ impl Fate {
         let (data, away) = (plan.data_of(host), away(plan, host));
         match self {
             Self::Removed => {
+                // The WAL at once: of a `pg_wal` that loses one file after the other PostgreSQL makes a segment anew, empty, while
+                // it goes on writing to the old one, and sends the zeros of one or the other to standbys, which confirm them.
+                fs::rename(data.join("pg_wal"), &away).context("move the WAL")?;
+                fs::remove_dir_all(&away).context("remove the WAL")?;
                 let gone = within_limit(REMOVED, || {
                     let _may_have_got_a_file_meanwhile = fs::remove_dir_all(&data);
                     !data.exists()
