@@ -18,6 +18,7 @@ pub mod fence_command;
 pub mod guard;
 pub mod member;
 pub mod model;
+pub mod notes;
 pub mod peers;
 pub mod planner;
 pub mod ports;

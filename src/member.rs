@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use crate::{
     agent::Agent,
     controller::Feed,
-    model::{Command, EndpointName, MemberFacts, Mono, NodeId, Reply, RouteOrder, Seen, Stamp},
+    model::{Command, EndpointName, Known, MemberFacts, Mono, NodeId, Note, Reply, RouteOrder, Seen, Stamp},
+    notes::Notes,
     ports::{Answer, Clock, Endpoint, Local, Member, NoAnswer, Session, WalAsk},
     sidecars::Sidecars,
 };
@@ -27,10 +28,11 @@ pub struct Host {
     agent: Option<Arc<Agent>>,
     endpoints: BTreeMap<EndpointName, Arc<dyn Endpoint>>,
     clock: Arc<dyn Clock>,
-    remembered: watch::Receiver<Option<Stamp>>,
+    remembered: watch::Receiver<Known>,
     hears: watch::Receiver<BTreeMap<NodeId, Mono>>,
     changes: watch::Sender<u64>,
     sidecars: Arc<Sidecars>,
+    notes: Arc<Notes>,
 }
 
 impl Host {
@@ -40,8 +42,9 @@ impl Host {
         node: NodeId,
         agent: Option<Arc<Agent>>,
         endpoints: BTreeMap<EndpointName, Arc<dyn Endpoint>>,
-        remembered: watch::Receiver<Option<Stamp>>,
+        remembered: watch::Receiver<Known>,
         hears: watch::Receiver<BTreeMap<NodeId, Mono>>,
+        notes: Arc<Notes>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let sources: Vec<watch::Receiver<u64>> = agent
@@ -51,7 +54,8 @@ impl Host {
             .collect();
         let changes = watch::Sender::new(0);
         let sidecars = Sidecars::new(clock.clone());
-        let host = Arc::new(Self { node, agent, endpoints, clock, remembered, hears, changes, sidecars });
+        let host =
+            Arc::new(Self { node, agent, endpoints, clock, remembered, hears, changes, sidecars, notes });
         for mut source in sources {
             let host = Arc::downgrade(&host);
             tokio::spawn(async move {
@@ -103,7 +107,7 @@ impl Host {
     #[must_use]
     pub fn remembers(&self) -> Option<Stamp> {
         let promise = self.agent.as_ref().and_then(|agent| agent.facts().promise);
-        promise.max(*self.remembered.borrow())
+        promise.max(self.remembered.borrow().stamp)
     }
 
     /// Stops the endpoints and the agent. PostgreSQL goes on.
@@ -125,10 +129,13 @@ impl Host {
 
 impl Local for Host {
     fn facts(&self) -> MemberFacts {
+        let known = *self.remembered.borrow();
         MemberFacts {
             // First: whatever is gathered from here on is no older.
             left: self.clock.now(),
-            remembered: *self.remembered.borrow(),
+            remembered: known.stamp,
+            renewals: known.renewals,
+            noted: self.notes.get(),
             hears: self.hears.borrow().clone(),
             node: self.node.clone(),
             agent: self.agent.as_ref().map(|agent| agent.facts()),
@@ -178,6 +185,11 @@ impl Member for Host {
             Some(agent) => Ok(agent.vouch(stamp, ttl).await),
             None => Err(NoAnswer(format!("{} has no PostgreSQL", self.node))),
         }
+    }
+
+    async fn note(&self, note: Note) -> Result<(), NoAnswer> {
+        self.notes.take(note);
+        Ok(())
     }
 
     async fn sessions(&self) -> Result<Option<Vec<Session>>, NoAnswer> {

@@ -76,4 +76,8 @@ impl Peers for PeerBook {
     fn member(&self, node: &NodeId) -> Option<Arc<dyn Member>> {
         self.lock().get(node).map(|(_, feed)| Arc::clone(&feed.member))
     }
+
+    fn all(&self) -> Vec<NodeId> {
+        self.lock().keys().cloned().collect()
+    }
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     model::{
         Command, EndpointFacts, EndpointName, Incident, LeaseRecord, LossList, Lsn, MemberFacts, Mono,
-        NodeId, Reign, Reply, RequestKind, RouteOrder, ServerIdentity, Snapshot, Stamp, SystemId, Timeline,
+        NodeId, Note, Reign, Reply, RequestKind, RouteOrder, ServerIdentity, Snapshot, Stamp, SystemId,
+        Timeline,
     },
     sidecars::Sidecars,
 };
@@ -145,6 +146,10 @@ pub trait Lease: Send + Sync {
 pub trait Peers: Send + Sync {
     /// One of them. None: nobody has told yet where it is reached.
     fn member(&self, node: &NodeId) -> Option<Arc<dyn Member>>;
+    /// All of them.
+    fn all(&self) -> Vec<NodeId> {
+        Vec::new()
+    }
 }
 
 /// A client session of a primary.
@@ -227,6 +232,8 @@ pub trait Member: Send + Sync {
     /// Asks for its word that it knows of no higher epoch than the stamp's and takes part in none for `ttl`; zero: only whether
     /// it knows of one.
     async fn vouch(&self, stamp: Stamp, ttl: Duration) -> Result<bool, NoAnswer>;
+    /// Tells it how far everybody is, as a primary that the store has left alone: it remembers that.
+    async fn note(&self, note: Note) -> Result<(), NoAnswer>;
     /// The client sessions of its primary. None: its PostgreSQL does not tell them.
     async fn sessions(&self) -> Result<Option<Vec<Session>>, NoAnswer>;
     /// Pages of WAL of its fenced server, from a position on and within one segment; empty: there is none.

@@ -3,7 +3,7 @@
 //! Taken from the primary's own list of walsenders and from its slots, never from a standby's word: a standby whose disk went
 //! back would say less. The slots keep what was confirmed between two looks by a standby that is not connected any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     model::{Floors, Lsn, Primary, Reached, StandbyName, Switch, WalPosition},
@@ -20,6 +20,8 @@ pub(super) struct Confirmed {
     began: Option<Lsn>,
     /// How far each standby has.
     by_name: BTreeMap<StandbyName, Lsn>,
+    /// Who has streamed.
+    streamed: BTreeSet<StandbyName>,
     /// Who streamed by each slot last.
     by_slot: BTreeMap<String, StandbyName>,
 }
@@ -41,6 +43,9 @@ impl Confirmed {
         for sender in primary.senders.iter().filter(|sender| sender.flushed > Lsn(0)) {
             if let Some(slot) = slot_of(&sender.name) {
                 self.by_slot.insert(slot, sender.name.clone());
+                if sender.streaming {
+                    self.streamed.insert(sender.name.clone());
+                }
                 self.raise(sender.name.clone(), sender.flushed, primary.flushed);
             }
         }
@@ -78,7 +83,12 @@ impl Confirmed {
         let at = |lsn: Lsn| WalPosition::of(primary.timeline, switches, lsn);
         let mut floors = Floors::default();
         self.by_name.iter().for_each(|(name, lsn)| floors.raise(name, at(*lsn)));
-        Some(Reached { at: at(primary.flushed), began: at(self.began?), floors })
+        Some(Reached {
+            at: at(primary.flushed),
+            began: at(self.began?),
+            floors,
+            streamed: self.streamed.clone(),
+        })
     }
 }
 

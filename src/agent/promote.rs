@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::{inner::Inner, names::format as format_names, orders::Unable};
 use crate::{
     model::{Down, Lsn, Server, Stamp, Standby, StandbyName, WalPosition},
-    postgres::{promote, sql::CONNECT},
+    postgres::{promote, sql::CONNECT, who::PRIMARY_SINCE},
 };
 
 /// How long a promotion may take until the first write.
@@ -56,10 +56,12 @@ impl Inner {
         claimed?;
         // Inherited names may name itself; nothing leads it anywhere any more.
         let names = format_names(names).map_err(Unable::Refused)?;
+        let stamped = stamp.to_string();
         let settings = [
             ("synchronous_standby_names", names.as_str()),
             ("primary_conninfo", ""),
             ("restore_command", ""),
+            (PRIMARY_SINCE, stamped.as_str()),
         ];
         if self.instance.set(&settings).await? {
             postmaster.reload()?;
@@ -227,6 +229,10 @@ impl Inner {
     }
 
     async fn adopt(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+        let stamped = stamp.to_string();
+        if let Err(error) = self.instance.set(&[(PRIMARY_SINCE, &stamped)]).await {
+            tracing::warn!(%error, "the data directory does not say since when it is the primary's");
+        }
         self.remember(move |p| {
             if !p.primary_since.is_some_and(|s| s.same_epoch(stamp)) {
                 p.primary_since = Some(stamp);

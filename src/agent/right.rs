@@ -6,15 +6,19 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{inner::Inner, orders::Unable};
 use crate::{
     guard,
     model::{
-        Incarnation, LeaseRecord, Mono, NodeId, RECOVERY_HANGS, Reign, Server, Stamp, Version, WalPosition,
-        lease,
+        self, Epoch, Floors, Incarnation, LeaseRecord, Mono, NodeId, Note, RECOVERY_HANGS, Reached, Reign,
+        Renewals, Server, Stamp, Version, WalPosition, lease,
     },
+    notes::Notes,
     ports::{Lease, Outcome, Peers, Revision, StoreError},
 };
 
@@ -24,6 +28,9 @@ const RENEW: Duration = Duration::from_millis(200);
 const CALL: Duration = Duration::from_millis(800);
 /// How long those who could be promoted may take over their word.
 const ASK: Duration = Duration::from_millis(500);
+/// So many renewals of an earlier life may not have been written down by who remembers them. More: what was told in failsafe time
+/// counts for some renewals longer. Fewer: not long enough.
+const UNWRITTEN: u64 = 20;
 /// How often a renewal that others got in the way of is tried again at once.
 const TRIES: u32 = 3;
 
@@ -38,6 +45,10 @@ pub struct Serving {
     pub lease: Arc<dyn Lease>,
     /// Whom to ask when the store is silent.
     pub peers: Arc<dyn Peers>,
+    /// What the member beside it remembers of the store. None: nothing, which only tests may want.
+    pub remembered: Option<watch::Receiver<model::Known>>,
+    /// What this primary told the others, kept as they keep it. None: nothing is, which only tests may want.
+    pub notes: Option<Arc<Notes>>,
     /// The guard that ends it. None: nothing does, which only tests may want.
     pub guard: Option<guard::Settings>,
 }
@@ -48,6 +59,10 @@ pub(super) struct Known {
     reign: Option<(Reign, Revision)>,
     /// None: not read. Some(None): there is no lease.
     last: Option<Option<(LeaseRecord, Revision)>>,
+    /// The latest renewal of its own, and of which epoch.
+    renewed: Option<(Epoch, Renewals)>,
+    /// It serves by the others' word.
+    failsafe: bool,
 }
 
 /// Why a lease was not renewed.
@@ -105,10 +120,14 @@ impl Inner {
             Ok(_) if lapsed && self.is_contradicted(stamp).await => {
                 tracing::warn!(%stamp, "another member has promised a higher epoch than the store grants: not taken");
             }
-            Ok(until) => self.grant_to(server, until, stamp),
+            Ok(until) => {
+                self.grant_to(server, until, stamp);
+                self.stops_telling(stamp).await;
+            }
             Err(Denied::NotYet) => {}
             Err(Denied::Deposed(reign)) => self.step_down(&reign).await,
             Err(Denied::Silent(why)) => {
+                self.goes_on_telling(stamp).await;
                 let left = self
                     .board
                     .read(|s| s.facts.serves_until)
@@ -163,8 +182,9 @@ impl Inner {
                 }
                 continue;
             }
-            let last = self.last(&mut known).await?;
-            let reached = self.board.read(super::board::State::reached);
+            let last = self.last_known(&mut known, stamp).await?;
+            let reached =
+                self.board.read(super::board::State::reached).map(|reached| self.with_notes(reached, stamp));
             let before = last.as_ref().map(|(record, _)| record);
             let record =
                 LeaseRecord::next(before, self.node.clone(), stamp, self.serving.ttl, reached.as_ref());
@@ -172,10 +192,11 @@ impl Inner {
             let last = last.map(|(_, revision)| revision);
             match called(self.serving.lease.renew(reign, last, &record)).await {
                 Ok(Outcome::Committed(revision)) => {
+                    known.renewed = Some((record.epoch, record.renewals()));
                     known.last = Some(Some((record, revision)));
                     return Ok(lease::holder_until(asked, self.serving.ttl));
                 }
-                Ok(Outcome::GuardFailed) => *known = Known::default(),
+                Ok(Outcome::GuardFailed) => (known.reign, known.last) = (None, None),
                 Err(why) => {
                     // It may have been renewed all the same.
                     known.last = None;
@@ -211,6 +232,32 @@ impl Inner {
         }
         let last = called(self.serving.lease.last()).await.map_err(Denied::Silent)?;
         known.last = Some(last.clone());
+        Ok(last)
+    }
+
+    /// The last renewal, if it is no earlier than one that this member knows of: a store that has forgotten one was put back, and
+    /// another one there would only hide that.
+    async fn last_known(
+        &self,
+        known: &mut Known,
+        stamp: Stamp,
+    ) -> Result<Option<(LeaseRecord, Revision)>, Denied> {
+        let remembered = self.serving.remembered.as_ref().and_then(|it| it.borrow().renewals);
+        let latest = remembered
+            .max(known.renewed.map(|(_, renewed)| renewed))
+            .filter(|known| known.incarnation >= stamp.incarnation);
+        let is_behind = |last: &Option<(LeaseRecord, Revision)>| {
+            latest > last.as_ref().map(|(record, _)| record.renewals())
+        };
+        let last = self.last(known).await?;
+        if !is_behind(&last) {
+            return Ok(last);
+        }
+        known.last = None;
+        let last = self.last(known).await?;
+        if is_behind(&last) {
+            return Err(Denied::Silent("it has forgotten renewals of the lease: it was put back".into()));
+        }
         Ok(last)
     }
 
@@ -261,29 +308,102 @@ impl Inner {
 
     /// Asks everybody who could be promoted. Until when it may serve by their word; None: somebody did not give it.
     async fn ask_for_word(&self, stamp: Stamp) -> Option<Mono> {
+        let note = self.note(stamp).await;
         let (asked, ttl) = (self.now(), self.serving.ttl);
-        let words = self.words(stamp, ttl).await?;
-        words.into_iter().all(|word| word == Some(true)).then(|| lease::holder_until(asked, ttl))
+        let words = self.words(stamp, ttl, Some(&note)).await?;
+        if !words.into_iter().all(|word| word == Some(true)) {
+            return None;
+        }
+        self.known.lock().await.failsafe = true;
+        self.send(&note);
+        Some(lease::holder_until(asked, ttl))
     }
 
     /// True if somebody who could be promoted knows of a higher epoch: then the store that grants this one was put back from a
     /// copy, and another may serve. Asked where the right had run out, or this member was not there; nobody has to answer.
     async fn is_contradicted(&self, stamp: Stamp) -> bool {
-        let words = self.words(stamp, Duration::ZERO).await;
+        let words = self.words(stamp, Duration::ZERO, None).await;
         words.is_some_and(|words| words.contains(&Some(false)))
     }
 
     /// What everybody answers who could be promoted; None of them: no answer. None: nobody was noted in this epoch.
-    async fn words(&self, stamp: Stamp, ttl: Duration) -> Option<Vec<Option<bool>>> {
+    ///
+    /// Whoever gives it has noted before how far everybody is.
+    async fn words(&self, stamp: Stamp, ttl: Duration, note: Option<&Note>) -> Option<Vec<Option<bool>>> {
         // A list that may be an old one could lack whoever was promoted.
         let whole = self.board.read(|s| s.memory_is_whole);
         let noted = self.held().await.admitted.filter(|(since, _)| whole && since.same_epoch(stamp));
         let (_, nodes) = noted?;
         let ask = |node: NodeId| async move {
             let member = self.serving.peers.member(&node)?;
-            timeout(ASK, member.vouch(stamp, ttl)).await.ok()?.ok()
+            let word = async {
+                if let Some(note) = note {
+                    member.note(note.clone()).await.ok()?;
+                }
+                member.vouch(stamp, ttl).await.ok()
+            };
+            timeout(ASK, word).await.ok()?
         };
         Some(join_all(nodes.into_iter().map(ask)).await)
+    }
+
+    /// What the others are told while the store is silent.
+    async fn note(&self, stamp: Stamp) -> Note {
+        // One renewal more may have been taken, whose answer was lost.
+        let renewed = self.known.lock().await.renewed.filter(|(epoch, _)| *epoch == stamp.epoch);
+        let own = renewed.map(|(_, last)| Renewals { count: last.count + 1, ..last });
+        let remembered = self.serving.remembered.as_ref().and_then(|it| it.borrow().renewals);
+        let earlier = remembered
+            .filter(|last| last.incarnation == stamp.incarnation)
+            .map(|last| Renewals { count: last.count + UNWRITTEN, ..last });
+        let reached = self.board.read(super::board::State::reached);
+        Note {
+            node: self.node.clone(),
+            stamp,
+            renewals: own.or(earlier),
+            reached: reached.as_ref().map(|reached| reached.at),
+            floors: reached.map(|reached| reached.floors).unwrap_or_default(),
+        }
+    }
+
+    /// In failsafe time: whoever is promoted or started after this must have what everybody has now. Nobody is waited for.
+    async fn goes_on_telling(self: &Arc<Self>, stamp: Stamp) {
+        let failsafe = self.known.lock().await.failsafe;
+        if failsafe {
+            let note = self.note(stamp).await;
+            self.send(&note);
+        }
+    }
+
+    /// The last renewal has carried everything: what was told before counts no more.
+    async fn stops_telling(self: &Arc<Self>, stamp: Stamp) {
+        let mut known = self.known.lock().await;
+        if std::mem::take(&mut known.failsafe) {
+            let renewals = known.renewed.map(|(_, renewed)| renewed);
+            let (reached, floors) = (None, Floors::default());
+            self.send(&Note { node: self.node.clone(), stamp, renewals, reached, floors });
+        }
+    }
+
+    fn send(&self, note: &Note) {
+        if let Some(notes) = &self.serving.notes {
+            notes.take(note.clone());
+        }
+        let peers = &self.serving.peers;
+        for member in peers.all().iter().filter_map(|node| peers.member(node)) {
+            let note = note.clone();
+            tokio::spawn(async move { timeout(ASK, member.note(note)).await });
+        }
+    }
+
+    /// What this node noted in this term itself, too: a postmaster that was found since has seen no standby confirm it.
+    fn with_notes(&self, mut reached: Reached, stamp: Stamp) -> Reached {
+        let own = self.serving.notes.as_ref().and_then(|notes| notes.get()).map(|noted| noted.note);
+        if let Some(mut note) = own.filter(|note| note.node == self.node && note.stamp.same_epoch(stamp)) {
+            note.floors.cap(reached.at);
+            reached.floors.merge(&note.floors);
+        }
+        reached
     }
 
     /// Another reign stands: nothing more may be acknowledged here, whether or not anybody can say so.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     model::{Control, ControlState, Down, Seen, Server},
-    postgres::{PgError, Postmaster, sql::SqlError},
+    postgres::{PgError, Postmaster, sql::SqlError, who::PRIMARY_SINCE},
 };
 
 /// Between two looks for a postmaster that somebody else started.
@@ -212,6 +212,8 @@ impl Inner {
     /// False: something could not be read.
     async fn read_remains_once(&self, generation: u64) -> bool {
         let Some(control) = self.read_control(generation).await else { return false };
+        let standby = self.instance.has_standby_signal().await;
+        let since = self.instance.get(PRIMARY_SINCE).await;
         let end = async {
             let timeline = self.instance.wal_timeline().await?;
             let (end, unfinished) = self.instance.wal_end_and_unfinished(timeline, control.redo).await?;
@@ -221,6 +223,10 @@ impl Inner {
             });
             Ok((timeline, end, history, unfinished))
         };
+        self.fill(generation, |down| {
+            down.standby = standby.ok();
+            down.primary_since = since.ok().flatten().and_then(|text| text.parse().ok());
+        });
         match end.await {
             Ok((timeline, end, history, unfinished)) => {
                 self.fill(generation, |down| {

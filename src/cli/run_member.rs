@@ -20,6 +20,7 @@ use crate::{
     guard,
     member::Host,
     model::{EndpointKind, EndpointName, GuardMode, Mono, NodeId, RouteOrder, Snapshot},
+    notes::Notes,
     peers::PeerBook,
     ports::{Clock, Console, Endpoint, Local, Store},
     postgres::ThroughEndpoint,
@@ -108,6 +109,7 @@ impl Running {
         make_dir("state_dir", &config.state_dir)?;
         let remembered =
             Remembered::open(&config.state_dir).context("read what this member remembers (state_dir)")?;
+        let notes = Arc::new(Notes::open(&config.state_dir).context("read what a primary told (state_dir)")?);
         let history =
             RpoHistory::open(&config.state_dir.join("history.db")).context("open the RPO history")?;
         let mut endpoints: BTreeMap<EndpointName, Arc<dyn Endpoint>> = BTreeMap::new();
@@ -131,6 +133,8 @@ impl Running {
                     hang: config.policy.hang,
                     lease: Arc::new(records.clone()),
                     peers: peers.clone(),
+                    remembered: Some(remembered.watch()),
+                    notes: Some(Arc::clone(&notes)),
                     guard: Some(guard::Settings {
                         enforce: config.policy.guard == GuardMode::Enforce,
                         ..guard::Settings::new(
@@ -164,7 +168,7 @@ impl Running {
         }
         let hears = watch::Sender::default();
         let (node, known, heard) = (config.node.clone(), remembered.watch(), hears.subscribe());
-        let host = Host::new(node, agent, endpoints, known, heard, clock.clone());
+        let host = Host::new(node, agent, endpoints, known, heard, notes, clock.clone());
         let kept = (history, remembered, hears);
         let (console, loop_task) =
             controller::start(deps(config, &host, &peers, records.clone(), kept, clock));

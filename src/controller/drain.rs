@@ -134,6 +134,9 @@ mod tests {
         async fn route(&self, _: &EndpointName, _: Stamp, _: RouteOrder) -> Result<Answer, NoAnswer> {
             Err(NoAnswer("not asked".into()))
         }
+        async fn note(&self, _: crate::model::Note) -> Result<(), NoAnswer> {
+            Ok(())
+        }
         async fn vouch(&self, _: Stamp, _: Duration) -> Result<bool, NoAnswer> {
             Err(NoAnswer("not asked".into()))
         }

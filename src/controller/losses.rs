@@ -93,6 +93,11 @@ fn tells(incident: &mut Incident, agent: &AgentFacts) -> bool {
         }
         None => {}
     }
+    if is_recorded(incident)
+        && !incident.rpo.doubt.as_ref().is_some_and(|why| why.contains("went back in time"))
+    {
+        incident.rpo.doubt = None;
+    }
     is_recorded(incident)
 }
 

@@ -33,8 +33,8 @@ pub use remembered::Remembered;
 
 use crate::{
     model::{
-        ClusterName, Incident, IncidentKind, Intent, LeaseRecord, MemberFacts, Mono, NodeId, Objectives,
-        Policy, Request, Seen, Stamp, StepKey,
+        ClusterName, Incident, IncidentKind, Intent, Known, LeaseRecord, MemberFacts, Mono, NodeId,
+        Objectives, Policy, Request, Seen, Stamp, StepKey,
     },
     planner::{self, Memory},
     ports::{Client, Clock, Member, Revision},
@@ -114,7 +114,7 @@ pub(crate) enum Event {
     /// What the store holds now, or why it cannot be read.
     Store(Result<Box<Stored>, String>),
     /// The primary lease, as read under an intent that was known to stand before. None: it was never renewed.
-    Lease(Option<LeaseRecord>, Option<Stamp>),
+    Lease(Option<LeaseRecord>, watch::Wanted),
     /// Leadership gained, or lost.
     Leads(Option<Leading>),
     /// A step ended.
@@ -195,7 +195,7 @@ struct Controller {
     feeds: BTreeMap<NodeId, Feed>,
     resigner: channel::Sender<bool>,
     /// The stamp of the intent that is known to stand: the lease is read again when it changes.
-    intents: channel::Sender<Option<Stamp>>,
+    wanted: channel::Sender<watch::Wanted>,
     /// The host that the store's own leader had better not sit on.
     kept_off: channel::Sender<Option<String>>,
     tasks: Vec<JoinHandle<()>>,
@@ -214,7 +214,7 @@ impl Controller {
             publisher,
             feeds: BTreeMap::new(),
             resigner: channel::Sender::new(false),
-            intents: channel::Sender::new(None),
+            wanted: channel::Sender::new(watch::Wanted::default()),
             kept_off: channel::Sender::new(None),
             tasks: Vec::new(),
             last_incident: None,
@@ -227,7 +227,7 @@ impl Controller {
         self.listen(self.deps.local.clone());
         self.tasks.push(election::start(self.deps.clone(), self.events.clone(), self.resigner.subscribe()));
         self.tasks.push(watch::records(self.deps.clone(), self.events.clone()));
-        self.tasks.push(watch::lease(self.deps.clone(), self.events.clone(), self.intents.subscribe()));
+        self.tasks.push(watch::lease(self.deps.clone(), self.events.clone(), self.wanted.subscribe()));
         self.tasks.push(store_leader::start(self.deps.clone(), self.kept_off.subscribe()));
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -259,7 +259,7 @@ impl Controller {
                 self.world.stored(*stored, self.deps.clock.now());
             }
             Event::Store(Err(error)) => self.world.store_error = Some(error),
-            Event::Lease(record, under) => self.world.lease_read(record, under, self.deps.clock.now()),
+            Event::Lease(record, wanted) => self.world.lease_read(record, wanted, self.deps.clock.now()),
             Event::Leads(leading) => self.lead(leading),
             Event::Ended(ended) => self.ended(*ended),
             Event::Asked(request) => self.ask(request),
@@ -272,8 +272,13 @@ impl Controller {
         self.world.turned(now);
         let view = self.world.view(now, self.deps.clock.wall());
         let stands = view.intent.as_ref().map(Intent::stamp);
-        self.intents.send_if_modified(|known| std::mem::replace(known, stands) != stands);
-        self.deps.remembered.raise(view.remembered);
+        let wanted = watch::Wanted { under: stands, known: self.world.renewals_not_read() };
+        self.wanted.send_if_modified(|known| {
+            // What was missed and has been read since is no reason to read again.
+            let news = wanted.under != known.under || wanted.known > known.known;
+            std::mem::replace(known, wanted) != wanted && news
+        });
+        self.deps.remembered.raise(Known { stamp: view.remembered, renewals: view.renewals });
         let busy = self.tracker.open().is_some() || !view.underway.is_empty();
         let host = store_leader::host_of_primary(&view, busy);
         self.kept_off.send_if_modified(|known| {

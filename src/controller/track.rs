@@ -295,6 +295,11 @@ impl Tracker {
         self.restart_in_place(intent, view, plan, now);
         let reached = Reached { view, since: now.back(self.detect) };
         let Some(incident) = &mut self.open else { return };
+        let fills = |step: &Step| matches!(step, Step::Declare(next) if next.primary.is_some());
+        if incident.kind == IncidentKind::Failover && intent.primary.is_none() && plan.steps.iter().any(fills)
+        {
+            incident.rpo.doubt.clone_from(&plan.doubt);
+        }
         match incident.kind {
             IncidentKind::AppFailover => progress_of_app(incident, reached, intent, now),
             IncidentKind::Failover | IncidentKind::Switchover | IncidentKind::Restart => {

@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{Deps, Event, Stored};
 use crate::{
-    model::Stamp,
+    model::{Renewals, Stamp},
     ports::{Revision, StoreError},
 };
 
@@ -84,22 +84,31 @@ async fn read(deps: &Deps) -> Result<Stored, StoreError> {
     })
 }
 
-/// Reads the primary lease whenever it is renewed, and whenever another intent is known to stand: what is read after a
-/// vacancy was declared is the last renewal there can be.
+/// What a read of the primary lease is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The intent that is known to stand.
+    pub(super) under: Option<Stamp>,
+    /// A renewal that somebody knows of, later than the last one that was read.
+    pub(super) known: Option<Renewals>,
+}
+
+/// Reads the primary lease whenever it is renewed, whenever another intent is known to stand, and whenever somebody knows of a
+/// later renewal: what is read after a vacancy was declared is the last renewal there can be.
 pub(super) fn lease(
     deps: Arc<Deps>,
     events: mpsc::Sender<Event>,
-    mut intents: watch::Receiver<Option<Stamp>>,
+    mut wanted: watch::Receiver<Wanted>,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut since = Revision::default();
         loop {
-            let under = *intents.borrow_and_update();
+            let read_for = *wanted.borrow_and_update();
             match deps.records.lease().await {
                 Ok(found) => {
                     since = since.max(found.as_ref().map_or(since, |(_, revision)| *revision));
                     let record = found.map(|(record, _)| record);
-                    if events.send(Event::Lease(record, under)).await.is_err() {
+                    if events.send(Event::Lease(record, read_for)).await.is_err() {
                         return;
                     }
                 }
@@ -118,7 +127,7 @@ pub(super) fn lease(
                         tokio::time::sleep(STORE_RETRY).await;
                     }
                 },
-                changed = intents.changed() => if changed.is_err() { return },
+                changed = wanted.changed() => if changed.is_err() { return },
             }
         }
     })

@@ -8,11 +8,11 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Deps, Leading, Stored, sampler::Sampler};
+use super::{Deps, Leading, Stored, sampler::Sampler, watch::Wanted};
 use crate::{
     model::{
-        Attempt, Intent, LeaseRecord, LeaseSeen, LiveRpo, MemberFacts, Mono, NodeId, NodeView, Request, Seen,
-        Stamp, StepKey, View,
+        Attempt, Intent, LeaseRecord, LeaseSeen, LiveRpo, MemberFacts, Mono, NodeId, NodeView, Renewals,
+        Request, Seen, Stamp, StepKey, View,
     },
     ports::Revision,
     store::Registration,
@@ -60,6 +60,8 @@ pub(super) struct World {
     remembered: Option<Stamp>,
     /// The highest stamp that anybody said to know of. Apart from what was read here: a read is no late one for it.
     heard_of: Option<Stamp>,
+    /// The latest renewal of the primary lease that was ever read here, or that anybody said to know of.
+    renewals: Option<Renewals>,
     lease: LeaseSeen,
     pub(super) fenced_by_command: Option<(NodeId, Stamp)>,
     turned: Mono,
@@ -88,8 +90,9 @@ impl World {
             attempts: BTreeMap::new(),
             failovers: VecDeque::new(),
             adopted: Mono::default(),
-            remembered: deps.remembered.stamp(),
+            remembered: deps.remembered.opened().stamp,
             heard_of: None,
+            renewals: deps.remembered.opened().renewals,
             lease: LeaseSeen::default(),
             fenced_by_command: None,
             turned: deps.clock.now(),
@@ -108,11 +111,12 @@ impl World {
         // Whoever knows more may be gone when the store is looked at next.
         let promise = facts.value.agent.as_ref().and_then(|agent| agent.promise);
         self.heard_of = self.heard_of.max(facts.value.remembered).max(promise);
+        self.renewals = self.renewals.max(facts.value.renewals);
         let at = known.map_or(facts.at, |(heard, _)| heard.max(facts.at));
-        let MemberFacts { remembered, hears, agent, endpoints, .. } = facts.value;
+        let MemberFacts { remembered, renewals, noted, hears, agent, endpoints, .. } = facts.value;
         let endpoints = endpoints.into_iter().map(|(name, value)| (name, Seen { value, at })).collect();
         self.hears.send_modify(|heard| _ = heard.insert(node.clone(), at));
-        self.nodes.insert(node, NodeView { heard: at, remembered, hears, agent, endpoints });
+        self.nodes.insert(node, NodeView { heard: at, remembered, renewals, noted, hears, agent, endpoints });
         self.sampler.sample(self.intent.as_ref().map(|(intent, _)| intent), &self.nodes);
     }
 
@@ -131,14 +135,23 @@ impl World {
         self.nodes.values().map(|node| now.since(node.heard)).any(|age| age > BEATS_MISSED && age < SILENT)
     }
 
-    /// The primary lease was read, under an intent that stood before the read began.
-    pub(super) fn lease_read(&mut self, record: Option<LeaseRecord>, under: Option<Stamp>, now: Mono) {
+    /// The primary lease was read, for what was known before the read began.
+    pub(super) fn lease_read(&mut self, record: Option<LeaseRecord>, read_for: Wanted, now: Mono) {
         let known = self.lease.last.take();
+        self.renewals = self.renewals.max(record.as_ref().map(LeaseRecord::renewals));
+        self.lease.renewed |=
+            known.as_ref().zip(record.as_ref()).is_some_and(|(known, record)| known.value != *record);
         self.lease.last = record.map(|record| match known {
             Some(known) if known.value == record => known,
             _ => Seen { value: record, at: now },
         });
-        self.lease.read_under = under;
+        (self.lease.read_under, self.lease.known) = (read_for.under, read_for.known);
+    }
+
+    /// The latest renewal that anybody knows of, if it is later than the last one that was read.
+    pub(super) fn renewals_not_read(&self) -> Option<Renewals> {
+        let read = self.lease.last.as_ref().map(|last| last.value.renewals());
+        self.renewals.filter(|known| Some(*known) > read)
     }
 
     /// The store was read. An intent older than one already known is a late read, unless the read began after that one
@@ -228,6 +241,7 @@ impl World {
             awake_since: self.awake_since,
             store_error: self.store_error.clone(),
             remembered: self.remembered.max(self.heard_of),
+            renewals: self.renewals,
             lease: self.lease.clone(),
             fenced_by_command: self.fenced_by_command.clone(),
             leading: self.leading.as_ref().is_some_and(|leading| now < leading.until),

@@ -1,6 +1,6 @@
 //! The fencing token: a number that grows with every declared primary, and what refines it.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,24 @@ impl Stamp {
     }
 }
 
+impl FromStr for Stamp {
+    type Err = BadStamp;
+
+    /// What `Display` prints.
+    fn from_str(text: &str) -> Result<Self, BadStamp> {
+        let mut parts = text.split('.').map(str::parse);
+        let mut next = || parts.next().and_then(Result::ok).ok_or(BadStamp);
+        let stamp =
+            Self { incarnation: Incarnation(next()?), epoch: Epoch(next()?), version: Version(next()?) };
+        if parts.next().is_none() { Ok(stamp) } else { Err(BadStamp) }
+    }
+}
+
+/// It is no stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a stamp: three numbers with points between them are expected")]
+pub struct BadStamp;
+
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.incarnation, self.epoch, self.version)
@@ -78,6 +96,15 @@ impl fmt::Display for Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stamp_is_read_as_it_is_printed() {
+        let stamp = Stamp { incarnation: Incarnation(1), epoch: Epoch(2), version: Version(30) };
+        assert_eq!(stamp.to_string().parse(), Ok(stamp));
+        for bad in ["", "1.2", "1.2.3.4", "1.2.x", "1..3"] {
+            assert_eq!(bad.parse::<Stamp>(), Err(BadStamp), "{bad}");
+        }
+    }
 
     #[test]
     fn a_later_epoch_outranks_any_version_of_an_earlier_one() {

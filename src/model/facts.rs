@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AccessFacts, AppFacts, EndpointFacts, EndpointName, GuardFacts, Hindrance, LostTail, Lsn, Mono, NodeId,
-    ReplayEffort, Seen, Stamp, StandbyName, Stray, Switch, SystemId, Timeline, Upstream, Version, Wal,
-    WalPosition,
+    Noted, Renewals, ReplayEffort, Seen, Stamp, StandbyName, Stray, Switch, SystemId, Timeline, Upstream,
+    Version, Wal, WalPosition,
 };
 
 /// Everything one member reports: one message of its fact stream.
@@ -24,6 +24,12 @@ pub struct MemberFacts {
     /// put back.
     #[serde(default)]
     pub remembered: Option<Stamp>,
+    /// The latest renewal of the primary lease that this member ever read, or heard that somebody knows of.
+    #[serde(default)]
+    pub renewals: Option<Renewals>,
+    /// What a primary told it while the store had left that one alone.
+    #[serde(default)]
+    pub noted: Option<Noted>,
     /// When it last heard each member.
     #[serde(default)]
     pub hears: BTreeMap<NodeId, Mono>,
@@ -181,6 +187,12 @@ pub struct Down {
     /// The agent saw a server of this directory answer in its present life: the disk cannot have gone back since.
     #[serde(default)]
     pub watched: bool,
+    /// Its directory is a standby's (`standby.signal`). None: not looked at yet.
+    #[serde(default)]
+    pub standby: Option<bool>,
+    /// Under which stamp this directory, or the one it was copied from, last became a primary's, as its configuration says.
+    #[serde(default)]
+    pub primary_since: Option<Stamp>,
 }
 
 impl Down {
@@ -198,6 +210,8 @@ impl Down {
             history: Vec::new(),
             unfinished_until: None,
             watched: false,
+            standby: None,
+            primary_since: None,
         }
     }
 

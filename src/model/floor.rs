@@ -4,11 +4,11 @@
 //! went back lacks commits that were acknowledged because of it, and nothing on that disk says so. So the agent of the
 //! primary writes into the store what it saw each standby confirm, and how far the primary itself was.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Lsn, StandbyName, Switch, Timeline};
+use super::{Lsn, NodeId, Renewals, Stamp, StandbyName, Switch, Timeline};
 
 /// A position in the WAL, with the timeline of the record that ends there. A later timeline is later, wherever it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -80,6 +80,10 @@ pub struct Floor {
     pub name: StandbyName,
     /// How far.
     pub at: WalPosition,
+    /// It was seen before the primary's server was last started, and the standby has not streamed since: what it confirmed to the
+    /// earlier one after its last renewal is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 /// The floors of several standbys, one for each name.
@@ -99,7 +103,7 @@ impl Floors {
         match self.0.iter_mut().find(|floor| floor.name == *name) {
             Some(floor) => floor.at = floor.at.max(at),
             None => {
-                self.0.push(Floor { name: name.clone(), at });
+                self.0.push(Floor { name: name.clone(), at, stale: false });
                 self.0.sort_by(|a, b| a.name.cmp(&b.name));
             }
         }
@@ -114,6 +118,17 @@ impl Floors {
     /// of a primary that was started again in its place.
     pub fn cap(&mut self, end: WalPosition) {
         self.0.iter_mut().for_each(|floor| floor.at = floor.at.min(end));
+    }
+
+    /// Whose floors are fresh: of those standbys that have streamed to the server that runs now.
+    pub fn freshen(&mut self, streamed: &BTreeSet<StandbyName>) {
+        self.0.iter_mut().for_each(|floor| floor.stale = !streamed.contains(&floor.name));
+    }
+
+    /// The floor of one standby is known, and fresh.
+    #[must_use]
+    pub fn is_fresh(&self, name: &StandbyName) -> bool {
+        self.0.iter().any(|floor| floor.name == *name && !floor.stale)
     }
 
     /// Each floor.
@@ -137,6 +152,51 @@ pub struct Reached {
     pub began: WalPosition,
     /// What each of its standbys has confirmed to it since then.
     pub floors: Floors,
+    /// Who of them has streamed to it since then.
+    pub streamed: BTreeSet<StandbyName>,
+}
+
+/// What a primary told the other members while the store had left it alone. They write it down; it counts until a renewal of its
+/// lease carries what it knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// Who told it.
+    pub node: NodeId,
+    /// The stamp that it serves under.
+    pub stamp: Stamp,
+    /// The latest renewal of its lease that there can have been before. None: it does not know.
+    pub renewals: Option<Renewals>,
+    /// How far it had flushed. None: it did not know, or tells by this that a renewal has carried everything.
+    pub reached: Option<WalPosition>,
+    /// What it had seen its standbys confirm.
+    pub floors: Floors,
+}
+
+impl Note {
+    /// What is to be remembered where `before` was. A late one of an earlier term says nothing.
+    #[must_use]
+    pub fn over(mut self, before: Option<Self>) -> Self {
+        let Some(before) = before else { return self };
+        let same = self.stamp.same_epoch(before.stamp);
+        if !same && self.stamp < before.stamp {
+            return before;
+        }
+        if same && self.renewals == before.renewals {
+            // Notes overtake each other.
+            self.floors.merge(&before.floors);
+            self.reached = self.reached.max(before.reached);
+        }
+        self
+    }
+}
+
+/// A note as a member has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noted {
+    /// What was told.
+    pub note: Note,
+    /// It was told to this life of the member: no disk beside it can have gone back since.
+    pub watched: bool,
 }
 
 #[cfg(test)]

@@ -122,6 +122,9 @@ pub struct RpoAtOnset {
     /// Bytes of WAL that only the old primary had and that the new one got before it was promoted. None: no rescue ended.
     #[serde(default)]
     pub rescued_bytes: Option<u64>,
+    /// Why it is not known whether everything acknowledged is in the new primary, until the old one's disk has been read.
+    #[serde(default)]
+    pub doubt: Option<String>,
     /// Where the lost ones are kept.
     pub salvage: Option<String>,
     /// Why it is not and will not be known what was lost: WAL of the old primary was gone.

@@ -46,6 +46,27 @@ impl Reign {
     }
 }
 
+/// How often the primary lease was renewed in a life of the store. The renewals carry the floors, and change no intent: whoever
+/// remembers more of them than the store tells of has seen a later state of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Renewals {
+    /// The life of the store.
+    pub incarnation: Incarnation,
+    /// How many there were, over all epochs.
+    pub count: u64,
+}
+
+/// What a member remembers of the store: an older one was put back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// The highest stamp that it ever read, or heard that somebody knows of.
+    #[serde(flatten)]
+    pub stamp: Option<Stamp>,
+    /// The latest renewal of the primary lease that it ever read, or heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewals: Option<Renewals>,
+}
+
 /// The last renewal of the primary lease, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRecord {
@@ -57,7 +78,8 @@ pub struct LeaseRecord {
     pub epoch: Epoch,
     /// How long it lasts, in milliseconds, counted from before the renewal was asked for.
     pub ttl_ms: u64,
-    /// How many renewals there were in this epoch: two renewals never look the same.
+    /// How many renewals there were, over all epochs: two renewals never look the same, and a store that has fewer than
+    /// somebody remembers was put back.
     pub count: u64,
     /// How far the holder was known to have flushed its WAL then. Whoever promotes another one may have last heard of it long
     /// before this. None: it did not know.
@@ -92,6 +114,7 @@ impl LeaseRecord {
                 // What was beyond the end of crash recovery was an unfinished record, and is overwritten.
                 floors.cap(known.began);
                 floors.merge(&known.floors);
+                floors.freshen(&known.streamed);
                 before.map(|before| before.min(known.began)).max(Some(known.at))
             }
             None => before,
@@ -106,6 +129,12 @@ impl LeaseRecord {
             floors,
             node,
         }
+    }
+
+    /// How often the lease was renewed up to this.
+    #[must_use]
+    pub const fn renewals(&self) -> Renewals {
+        Renewals { incarnation: self.incarnation, count: self.count }
     }
 
     /// How far the holder was known to have flushed, with the timeline. None: one of both is not known.
@@ -153,7 +182,7 @@ mod tests {
         };
         let mut floors = Floors::default();
         floors.raise(&name, at(40));
-        let known = Reached { at: at(50), began: at(30), floors };
+        let known = Reached { at: at(50), began: at(30), floors, streamed: [name.clone()].into() };
         let renew = |last: Option<&LeaseRecord>, epoch, known: Option<&Reached>| {
             LeaseRecord::next(last, node.clone(), stamp(epoch), Duration::from_secs(3), known)
         };
@@ -164,10 +193,14 @@ mod tests {
             (Some(at(50)), Some(at(40))),
             "it starts again"
         );
-        let restarted = Reached { at: at(46), began: at(45), floors: Floors::default() };
+        let restarted = Reached { at: at(46), began: at(45), floors: Floors::default(), streamed: [].into() };
         let again = renew(Some(&silent), 1, Some(&restarted));
         assert_eq!((again.position(), again.floors.get(&name)), (Some(at(46)), Some(at(40))));
-        let lower = Reached { at: at(39), began: at(38), floors: Floors::default() };
+        assert!(first.floors.is_fresh(&name) && silent.floors.is_fresh(&name));
+        assert!(!again.floors.is_fresh(&name), "it has not streamed since the crash");
+        let streams = Reached { streamed: [name.clone()].into(), ..restarted };
+        assert!(renew(Some(&again), 1, Some(&streams)).floors.is_fresh(&name));
+        let lower = Reached { at: at(39), began: at(38), floors: Floors::default(), streamed: [].into() };
         let cut = renew(Some(&silent), 1, Some(&lower));
         assert_eq!(
             (cut.position(), cut.floors.get(&name)),
@@ -178,6 +211,18 @@ mod tests {
             renew(Some(&silent), 2, None).floors.is_empty(),
             "another epoch begins with what it knows itself"
         );
+    }
+
+    #[test]
+    fn what_an_older_release_remembered_is_read_and_it_reads_what_is_remembered() {
+        let stamp = Stamp { incarnation: Incarnation(1), epoch: Epoch(2), version: crate::model::Version(3) };
+        let old = r#"{"incarnation":1,"epoch":2,"version":3}"#;
+        let read: Known = serde_json::from_str(old).expect("read");
+        assert_eq!(read, Known { stamp: Some(stamp), renewals: None });
+        let known = Known { renewals: Some(Renewals { incarnation: Incarnation(1), count: 7 }), ..read };
+        let written = serde_json::to_string(&known).expect("written");
+        assert_eq!(serde_json::from_str::<Known>(&written).expect("read"), known);
+        assert_eq!(serde_json::from_str::<Stamp>(&written).expect("read by an older release"), stamp);
     }
 
     #[test]

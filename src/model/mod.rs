@@ -32,13 +32,13 @@ pub use access::{AccessFacts, ClientLook, ServerIdentity};
 pub use app::{AppFacts, AppFailure};
 pub use effort::ReplayEffort;
 pub use endpoint::{Driver, EndpointFacts, EndpointKind, Mode, Repoint, RouteOrder, TargetTraffic, Traffic};
-pub use epoch::{Epoch, Incarnation, Stamp, Version};
+pub use epoch::{BadStamp, Epoch, Incarnation, Stamp, Version};
 pub use facts::{
     AgentFacts, Control, ControlState, Down, MemberFacts, Primary, Probe, ReplayState, Rescued, Server, Slot,
     Standby, Unfinished, WalSender,
 };
 pub use finding::{Finding, Hold};
-pub use floor::{Floor, Floors, Reached, Wal, WalPosition};
+pub use floor::{Floor, Floors, Note, Noted, Reached, Wal, WalPosition};
 pub use guard::{GuardFacts, GuardLack, GuardMethod, GuardState};
 pub use hindrance::Hindrance;
 pub use ids::{BadName, ClusterName, EndpointName, IncidentId, NodeId, StandbyName, SystemId};
@@ -47,7 +47,7 @@ pub use incident::{
     Verdicts,
 };
 pub use intent::{Durability, Handover, Intent, Member, Rejoin, Scheduled};
-pub use lease::{LeaseRecord, Reign};
+pub use lease::{Known, LeaseRecord, Reign, Renewals};
 pub use loss::{LOST_SHOWN, LossList, LostState, LostTable, LostTail, LostTransaction};
 pub use lsn::{BadLsn, Lsn, Switch, Timeline};
 pub use policy::{AppTie, GuardMode, OnCrash, Policy, RECOVERY_HANGS};

@@ -41,13 +41,15 @@ impl MemberFacts {
     /// `received_at`.
     #[must_use]
     pub fn rebased(self, received_at: Mono) -> Self {
-        let Self { node, sent_at, left, remembered, hears, agent, endpoints } = self;
+        let Self { node, sent_at, left, remembered, renewals, noted, hears, agent, endpoints } = self;
         let shift = Shift { sent_at, received_at };
         Self {
             node,
             sent_at: received_at,
             left,
             remembered,
+            renewals,
+            noted,
             hears: hears.into_iter().map(|(node, at)| (node, shift.instant(at))).collect(),
             agent: agent.map(|facts| agent_facts(facts, shift)),
             endpoints: endpoints.into_iter().map(|(name, facts)| (name, endpoint(facts, shift))).collect(),
@@ -186,6 +188,8 @@ fn down(facts: Down, shift: Shift) -> Down {
         history,
         unfinished_until,
         watched,
+        standby,
+        primary_since,
     } = facts;
     let since = shift.maybe(since);
     Down {
@@ -199,6 +203,8 @@ fn down(facts: Down, shift: Shift) -> Down {
         history,
         unfinished_until,
         watched,
+        standby,
+        primary_since,
     }
 }
 
@@ -346,6 +352,8 @@ mod tests {
                 history: Vec::new(),
                 unfinished_until: None,
                 watched: false,
+                standby: None,
+                primary_since: None,
             }),
             1 => Server::Primary(Primary {
                 timeline: Timeline(1),
@@ -439,7 +447,17 @@ mod tests {
         };
         let endpoints = BTreeMap::from([(EndpointName::new("db").expect("good name"), endpoint)]);
         let hears = BTreeMap::from([(node.clone(), at[11])]);
-        MemberFacts { node, sent_at, left: Mono(7), remembered: None, hears, agent: Some(agent), endpoints }
+        MemberFacts {
+            node,
+            sent_at,
+            left: Mono(7),
+            remembered: None,
+            renewals: None,
+            noted: None,
+            hears,
+            agent: Some(agent),
+            endpoints,
+        }
     }
 
     proptest! {

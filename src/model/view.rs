@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::{
-    AgentFacts, EndpointFacts, EndpointName, Intent, LeaseRecord, LiveRpo, Mono, NodeId, Seen, Stamp, StepKey,
+    AgentFacts, EndpointFacts, EndpointName, Intent, LeaseRecord, LiveRpo, Mono, NodeId, Noted, Renewals,
+    Seen, Stamp, StepKey,
 };
 
 /// What the leader knows.
@@ -25,6 +26,8 @@ pub struct View {
     pub store_error: Option<String>,
     /// The highest stamp that this member ever read in the store, or heard that somebody knows of.
     pub remembered: Option<Stamp>,
+    /// The latest renewal of the primary lease that this member ever read, or heard that somebody knows of.
+    pub renewals: Option<Renewals>,
     /// The last renewal of the primary lease.
     pub lease: LeaseSeen,
     /// A node that the fence command has confirmed to be fenced, and under which stamp.
@@ -59,6 +62,10 @@ pub struct LeaseSeen {
     /// The intent under which it was read: the read began after that intent was known to stand. If that intent declares a
     /// vacancy, there can be no later renewal.
     pub read_under: Option<Stamp>,
+    /// The latest renewal that was known of when that read began: it cannot have missed it.
+    pub known: Option<Renewals>,
+    /// This member has seen it renewed: what was told to it since the last renewal, it knows.
+    pub renewed: bool,
 }
 
 /// What is known of one member.
@@ -68,6 +75,10 @@ pub struct NodeView {
     pub heard: Mono,
     /// The highest stamp that it ever read in the store, or heard that somebody knows of.
     pub remembered: Option<Stamp>,
+    /// The latest renewal of the primary lease that it ever read, or heard that somebody knows of.
+    pub renewals: Option<Renewals>,
+    /// What a primary told it while the store had left that one alone.
+    pub noted: Option<Noted>,
     /// When it last heard each member.
     pub hears: BTreeMap<NodeId, Mono>,
     /// What its agent said; None if it has none.

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{case::Case, floors, health, rescue};
+use super::{case::Case, floors, health, notes, rescue};
 use crate::model::{AgentFacts, Durability, Intent, Lsn, NodeId, ReplayState, Server, Standby};
 
 /// What forbids promoting `node` in whatever way the pen is taken. Positions are not judged here.
@@ -112,7 +112,8 @@ fn within_loss(case: &Case<'_>, intent: &Intent, flushed: Lsn) -> Result<(), Str
 fn furthest(case: &Case<'_>, intent: &Intent) -> Option<Lsn> {
     let of = intent.primary.as_ref().or(intent.previous.as_ref());
     let lease = case.view.lease.last.as_ref().filter(|last| Some(&last.value.node) == of);
-    reached(case).max(intent.reached).max(lease.and_then(|last| last.value.reached))
+    let noted = notes::of_primary(case, intent).map(|at| at.lsn);
+    reached(case).max(intent.reached).max(lease.and_then(|last| last.value.reached)).max(noted)
 }
 
 /// How far the primary is known to be, where what would be lost with it is known.

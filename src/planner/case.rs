@@ -140,6 +140,11 @@ impl<'a> Case<'a> {
         self.plan.cause.get_or_insert(cause);
     }
 
+    /// Says why it is not known whether everything acknowledged is kept.
+    pub(super) fn doubt(&mut self, why: Option<String>) {
+        self.plan.doubt = why;
+    }
+
     /// Says when the cause was first noticed.
     pub(super) fn suspect(&mut self, since: Option<Mono>) {
         self.plan.suspected = self.plan.suspected.or(since);

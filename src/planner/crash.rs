@@ -85,6 +85,13 @@ pub(super) fn replace_set_back(case: &mut Case<'_>, intent: &Intent, node: &Node
     }
 }
 
+/// What the declared primary must have is not known before somebody is heard who was told. Who can be promoted is.
+pub(super) fn replace_unsure(case: &mut Case<'_>, intent: &Intent, node: &NodeId, why: String) {
+    let summary = format!("{node} is down, and whether its disk went back in time is not known");
+    let cause = Cause { summary, evidence: vec![why] };
+    case.declare_because(intent.vacated(candidate::reached(case)), cause);
+}
+
 fn serve_failed(case: &Case<'_>, node: &NodeId) -> bool {
     let failed = |agent: &AgentFacts| agent.failed.iter().any(|(what, _)| what == Command::Serve.name());
     case.heard(node).is_some_and(failed)

@@ -23,8 +23,10 @@ fn is_stopped_standby(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
         && case.heard(node).is_some_and(|agent| is_startable(agent) && !health::foreign(case, intent, agent))
 }
 
-/// A stopped server whose directory was a standby's: it has not been primary since it last streamed.
+/// A stopped server whose directory is a standby's, as the directory itself says: what its agent remembers of a term as primary may
+/// have gone back. Without that word: one that has not been primary since it last streamed.
 fn is_startable(agent: &AgentFacts) -> bool {
-    let stopped = matches!(&agent.server.value, Server::Down(down) if down.control.is_some());
-    stopped && agent.primary_since.is_none() && agent.unfinished.is_none() && agent.promise.is_some()
+    let Server::Down(down) = &agent.server.value else { return false };
+    let standby = down.standby.unwrap_or(agent.primary_since.is_none());
+    down.control.is_some() && standby && agent.unfinished.is_none() && agent.promise.is_some()
 }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    access, app, candidate, case::Case, crash, cut_off, floors, floors::Disk, health, health::Health, rejoin,
-    slots, switchover, sync_set, vacancy,
+    access, app, candidate, case::Case, crash, cut_off, floors, floors::Disk, health, health::Health, notes,
+    rejoin, slots, switchover, sync_set, vacancy,
 };
 use crate::model::{
     Cause, Command, Durability, EndpointFacts, EndpointKind, Finding, Hold, Intent, LeaseRecord, Lsn, Member,
@@ -19,6 +19,12 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     fence_pretenders(case, intent, node);
     if let Some(lacks) = floors::lost_by_primary(case, intent, node) {
         return crash::replace_set_back(case, intent, node, lacks);
+    }
+    if let Some(why) = floors::unsure_of_primary(case, intent, node)
+        && vacancy::could_be_filled(case, intent).is_ok()
+        && !health::flapping(case)
+    {
+        return crash::replace_unsure(case, intent, node, why);
     }
     let health = health::of_primary(case, intent, node);
     if is_stopping(case, intent, node, &health) {
@@ -98,7 +104,7 @@ fn install(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
         }
         Server::Primary(_) => case.order(intent, node, Command::Serve),
         Server::Down(_) if !is_known_whole(case, intent, node) => {
-            case.underway(format!("{node} is started once its lease and the end of its WAL are read"));
+            case.underway(until_known(case, intent, node));
         }
         Server::Down(_) => case.order(intent, node, Command::Serve),
         Server::Starting | Server::Unknown => case.underway(format!("{node} is starting")),
@@ -114,6 +120,14 @@ fn is_known_whole(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
             vacancy::lease_is_read(case, intent) && floors::of_disk(case, intent, node, down) == Disk::Whole
         }
         _ => true,
+    }
+}
+
+/// What a stopped primary waits for until it is started.
+fn until_known(case: &Case<'_>, intent: &Intent, node: &NodeId) -> String {
+    match notes::unsure(case, intent, node) {
+        Some(why) => format!("{node} is not started: {why}"),
+        None => format!("{node} is started once its lease and the end of its WAL are read"),
     }
 }
 
@@ -228,7 +242,7 @@ fn is_open(case: &Case<'_>, intent: &Intent) -> bool {
 /// anew: until then a commit could be acknowledged by this server alone. So the endpoints hold them.
 pub(super) fn serve_again(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     if !is_known_whole(case, intent, node) {
-        return case.underway(format!("{node} is started once its lease and the end of its WAL are read"));
+        return case.underway(until_known(case, intent, node));
     }
     hold_clients(case, intent);
     case.order(intent, node, Command::Serve);

@@ -158,6 +158,8 @@ pub(crate) fn down(crashed: bool) -> Down {
         history: vec![SWITCH],
         unfinished_until: None,
         watched: true,
+        standby: None,
+        primary_since: None,
     }
 }
 
@@ -189,7 +191,15 @@ fn member(node: &NodeId, server: Server, stamp: Stamp) -> NodeView {
         (name("app"), Seen { value: endpoint(EndpointKind::App, stamp), at: NOW }),
     ]);
     let agent = Some(agent(node, server, stamp));
-    NodeView { heard: NOW, remembered: None, hears: BTreeMap::new(), agent, endpoints }
+    NodeView {
+        heard: NOW,
+        remembered: None,
+        renewals: None,
+        noted: None,
+        hears: BTreeMap::new(),
+        agent,
+        endpoints,
+    }
 }
 
 /// A lease of seoul's that was last renewed so long ago, and was read under a stamp.
@@ -204,7 +214,7 @@ pub(super) fn lease_seen(ms: u64, read_under: Option<Stamp>) -> LeaseSeen {
         timeline: None,
         floors: Floors::default(),
     };
-    LeaseSeen { last: Some(Seen { value: record, at: ago(ms) }), read_under }
+    LeaseSeen { last: Some(Seen { value: record, at: ago(ms) }), read_under, known: None, renewed: true }
 }
 
 /// A guard that counts.

@@ -5,7 +5,7 @@
 //! healthy it looks. A standby below its floor must still be recruited, because the old primary could acknowledge commits
 //! by it; but it counts only if the candidate contains that floor.
 
-use super::{candidate, case::Case, health};
+use super::{candidate, case::Case, health, notes};
 use crate::model::{
     AgentFacts, Down, Finding, Intent, LeaseRecord, Member, NodeId, Server, Standby, StandbyName, Wal,
     WalPosition,
@@ -18,7 +18,7 @@ pub(super) enum Disk {
     Whole,
     /// It lacks what led up to this position.
     WentBack(WalPosition),
-    /// The end of its WAL has not been read.
+    /// The end of its WAL has not been read, or it is not known what it must have.
     Unread,
 }
 
@@ -34,12 +34,14 @@ fn renewal<'a>(case: &Case<'a>, intent: &Intent) -> Option<&'a LeaseRecord> {
 
 /// What the primary saw a standby of this name confirm. None: nothing is known of it.
 fn of_standby(case: &Case<'_>, intent: &Intent, name: &StandbyName) -> Option<WalPosition> {
-    intent.floors.get(name).max(renewal(case, intent).and_then(|renewal| renewal.floors.get(name)))
+    let renewed = renewal(case, intent).and_then(|renewal| renewal.floors.get(name));
+    intent.floors.get(name).max(renewed).max(notes::of_standby(case, intent, name))
 }
 
 /// How far the primary of this term was, or of the term before where nobody is primary.
 fn of_primary(case: &Case<'_>, intent: &Intent) -> Option<WalPosition> {
-    intent.primary_floor.max(renewal(case, intent).and_then(LeaseRecord::position))
+    let renewed = renewal(case, intent).and_then(LeaseRecord::position);
+    intent.primary_floor.max(renewed).max(notes::of_primary(case, intent))
 }
 
 fn members(intent: &Intent) -> impl Iterator<Item = &Member> {
@@ -67,7 +69,11 @@ pub(super) fn of_disk(case: &Case<'_>, intent: &Intent, node: &NodeId, down: &Do
         return lost.map_or(Disk::Unread, Disk::WentBack);
     };
     let lacking = of_old_primary(case, intent).find(|floor| !wal.contains(*floor));
-    lacking.or_else(|| further(case, node, Some(&wal))).map_or(Disk::Whole, Disk::WentBack)
+    match lacking.or_else(|| further(case, node, Some(&wal))) {
+        Some(lacks) => Disk::WentBack(lacks),
+        None if notes::unsure(case, intent, node).is_some() => Disk::Unread,
+        None => Disk::Whole,
+    }
 }
 
 /// The position of a standby that can be heard, has all that `wal` has, and more: its primary had that, too. Without `wal`:
@@ -81,6 +87,14 @@ fn further(case: &Case<'_>, node: &NodeId, wal: Option<&Wal<'_>>) -> Option<WalP
         let further = wal.is_none_or(|wal| !wal.contains(its.position()) && its.contains(wal.position()));
         further.then(|| its.position())
     })
+}
+
+/// Why it is not known what a stopped primary must have. None: it is known, or its agent saw it end.
+pub(super) fn unsure_of_primary(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Option<String> {
+    match &case.heard(node)?.server.value {
+        Server::Down(down) if !down.watched => notes::unsure(case, intent, node),
+        _ => None,
+    }
 }
 
 /// What the declared primary lacks of what it is known to have had. None: nothing is known to be missing.
@@ -116,6 +130,11 @@ pub(super) fn forbids(
     if its.all(|member| member.name != agent.standby_name) {
         return Some("it was cloned after the sync set was proven, and has another name by now".into());
     }
+    if !standby.streaming
+        && let Some(why) = notes::unsure(case, intent, node)
+    {
+        return Some(why);
+    }
     let floor = of_standby(case, intent, &agent.standby_name)?;
     (!standby.streaming && !standby.wal().contains(floor)).then(|| {
         format!(
@@ -135,6 +154,18 @@ pub(super) fn stands_for(case: &Case<'_>, intent: &Intent, member: &Member, cand
     };
     let named = case.heard(&member.node).is_some_and(|agent| agent.standby_name == member.name);
     (named && contains(&member.node)) || contains(candidate)
+}
+
+/// Whether a standby has everything that the old primary is known to have had, where its renewals told how far it was.
+pub(super) fn has_reached_all(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
+    let told = renewal(case, intent).and_then(LeaseRecord::position).is_some();
+    match case.heard(node).map(|agent| &agent.server.value) {
+        Some(Server::Standby(standby)) => {
+            told && notes::unsure(case, intent, node).is_none()
+                && of_old_primary(case, intent).all(|floor| standby.wal().contains(floor))
+        }
+        _ => false,
+    }
 }
 
 /// Positions at which members were recruited and that are beyond what is written: while nobody can be declared, the
@@ -157,6 +188,57 @@ pub(super) fn recruited_further(case: &Case<'_>, intent: &Intent) -> Option<Inte
         }
     }
     (next != *intent).then(|| next.raised())
+}
+
+/// Why it is not known whether a candidate has everything that was acknowledged.
+pub(super) fn doubt(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Option<String> {
+    let old = intent.previous.as_ref()?;
+    let end = match case.heard(old).map(|agent| &agent.server.value) {
+        Some(Server::Down(down)) => Some(of_disk(case, intent, old, down)),
+        _ => None,
+    };
+    let Some(Server::Standby(standby)) = case.heard(node).map(|agent| &agent.server.value) else {
+        return None;
+    };
+    if let Some(Disk::WentBack(lacks)) = end {
+        return Some(format!(
+            "unknown, at most what {old} acknowledged after its last renewal of the lease: its disk went back in time and lacks {lacks}"
+        ));
+    }
+    if end == Some(Disk::Whole) && case.heard(old).is_some_and(|agent| wal_is_within(agent, standby)) {
+        return None;
+    }
+    let missing = of_old_primary(case, intent).filter(|floor| !standby.wal().contains(*floor)).max();
+    if let Some(floor) = missing {
+        let bytes = floor.lsn.bytes_since(standby.flushed);
+        return Some(format!(
+            "unknown, at most {bytes} bytes and what {old} acknowledged after it had reached {floor}"
+        ));
+    }
+    if notes::followed(case, intent) {
+        return Some(format!(
+            "unknown, at most what {old} acknowledged after it last told others how far everybody was: it served without the store"
+        ));
+    }
+    // A set that was settled since the last renewal was proven with members that stream.
+    let fresh = |member: &Member| match renewal(case, intent).map(|renewal| &renewal.floors) {
+        Some(floors) if floors.get(&member.name).is_some() => floors.is_fresh(&member.name),
+        _ => intent.floors.get(&member.name).is_some(),
+    };
+    let stale = members(intent).find(|member| !fresh(member))?;
+    Some(format!(
+        "unknown, at most what was acknowledged because of {} after the last renewal before {old} was last started: it has not streamed \
+         since",
+        stale.node
+    ))
+}
+
+/// All of the WAL of a stopped server is on a standby.
+fn wal_is_within(agent: &AgentFacts, standby: &Standby) -> bool {
+    match &agent.server.value {
+        Server::Down(down) => down.wal().is_some_and(|wal| standby.wal().contains(wal.position())),
+        _ => false,
+    }
 }
 
 /// What a recruit has applied: what it must have from the moment it is declared.

@@ -22,6 +22,7 @@ mod fastest;
 pub(crate) mod fixture;
 mod floors;
 mod health;
+mod notes;
 #[cfg(test)]
 mod properties;
 mod rejoin;
@@ -84,6 +85,8 @@ pub struct Plan {
     pub holds: Vec<Hold>,
     /// Why the declaration among the steps ends a primary's epoch, with the evidence.
     pub cause: Option<Cause>,
+    /// Why it is not known whether the candidate that is declared among the steps has everything that was acknowledged.
+    pub doubt: Option<String>,
     /// When what the cause names was first noticed.
     pub suspected: Option<Mono>,
     /// To be handed in next time.

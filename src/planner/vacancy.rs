@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{access, app, candidate, case::Case, cut_off, floors, floors::Disk, rescue};
+use super::{access, app, candidate, case::Case, cut_off, disbelief, floors, floors::Disk, rescue};
 use crate::model::{
     AppTie, Cause, Command, Down, Durability, EndpointKind, Hold, Intent, Lsn, Member, Mode, NodeId,
     RouteOrder, Server, Step, WalPosition, lease,
@@ -59,6 +59,8 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
         }
         Some((node, _)) => {
             let position = floors::of_recruit(case, node);
+            let doubt = floors::doubt(case, intent, node);
+            case.doubt(doubt);
             case.declare(with_app_of(case, intent.declared(node.clone(), position), node));
         }
         None => {
@@ -197,9 +199,10 @@ fn pen(case: &Case<'_>, intent: &Intent, standing: &[(NodeId, Lsn)]) -> Result<P
     }
 }
 
-/// True if the lease was read since the vacancy made renewals impossible.
+/// True if the lease was read since the vacancy made renewals impossible, and nobody knows of a later renewal.
 pub(super) fn lease_is_read(case: &Case<'_>, intent: &Intent) -> bool {
     case.view.lease.read_under.is_some_and(|stamp| stamp.same_epoch(intent.stamp()))
+        && !disbelief::awaits_renewal(case, intent)
 }
 
 /// How long the old primary's lease may still run. None: it was not read since the vacancy made renewals impossible.
@@ -250,6 +253,9 @@ fn holds_enough(case: &Case<'_>, intent: &Intent, pen: &Pen, (node, lsn): &(Node
         Pen::Expired => true,
         // A set that is not empty was promised to hold everything, whatever the mode is called by now.
         Pen::Fenced { .. } if intent.durability == Durability::Async && !promised => true,
+        // What it acknowledged alone went with its disk. Whoever has all that the store tells of lacks no more than what came
+        // after the last renewal.
+        Pen::Fenced { end: End::WentBack(_) } => floors::has_reached_all(case, intent, node),
         Pen::Fenced { end } => end.known().is_some_and(|end| *lsn >= end),
     }
 }

@@ -7,6 +7,10 @@ use crate::model::{ServerIdentity, SystemId};
 /// The setting in which the agent keeps the nonce of its postmaster. Any role may read it, also on a standby.
 pub const NONCE: &str = "locum.server";
 
+/// The setting that keeps in a data directory under which stamp it last became a primary's: what a copy of the directory takes
+/// along, and no state directory that goes back takes away.
+pub const PRIMARY_SINCE: &str = "locum.primary_since";
+
 /// Needs no privilege, and nothing of the session's settings.
 pub(super) const WHO: &str = "SELECT pg_catalog.pg_backend_pid(), \
      (SELECT system_identifier FROM pg_catalog.pg_control_system()), \

@@ -127,6 +127,11 @@ fn loss(incident: &Incident) -> Option<String> {
     if incident.kind != IncidentKind::Failover {
         return (incident.rto_ms().is_some()).then(|| "Nothing was lost.".into());
     }
+    if let Some(doubt) =
+        rpo.doubt.as_ref().filter(|_| rpo.acknowledged_is_safe || rpo.lost_transactions == Some(0))
+    {
+        return Some(full_stop(&format!("Acknowledged transactions lost: {doubt}")));
+    }
     Some(match (rpo.acknowledged_is_safe, rpo.lost_transactions) {
         (true, None | Some(0)) | (false, Some(0)) => "No acknowledged transaction was lost.".into(),
         (true, Some(lost)) => {

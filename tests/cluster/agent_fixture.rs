@@ -276,6 +276,8 @@ fn start_with(
         hang: Duration::from_secs(60),
         lease: granting.clone(),
         peers: granting.clone(),
+        remembered: None,
+        notes: None,
         guard,
     };
     let agent = Agent::start(cfg, None, id, state_dir, serving, Arc::new(SystemClock))?;
@@ -342,6 +344,9 @@ impl Member for Direct {
     }
     async fn route(&self, _: &EndpointName, _: Stamp, _: RouteOrder) -> Result<Answer, NoAnswer> {
         Err(NoAnswer("there is no endpoint".into()))
+    }
+    async fn note(&self, _: locum::model::Note) -> Result<(), NoAnswer> {
+        Ok(())
     }
     async fn vouch(&self, stamp: Stamp, ttl: Duration) -> Result<bool, NoAnswer> {
         Ok(self.agent()?.vouch(stamp, ttl).await)

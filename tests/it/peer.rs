@@ -98,6 +98,9 @@ impl Member for Fake {
         facts.sent_at.0 -= self.dawdles_us.load(Ordering::SeqCst);
         Ok(Answer { reply: Reply::Refused("a lower stamp".into()), facts })
     }
+    async fn note(&self, _: locum::model::Note) -> Result<(), NoAnswer> {
+        Ok(())
+    }
     async fn vouch(&self, stamp: Stamp, ttl: Duration) -> Result<bool, NoAnswer> {
         self.note(format!("vouch {stamp} {ttl:?}"));
         Ok(true)
@@ -144,6 +147,8 @@ impl Local for Fake {
             sent_at: now,
             left: now,
             remembered: None,
+            renewals: None,
+            noted: None,
             hears: BTreeMap::new(),
             agent: None,
             endpoints,

@@ -215,10 +215,12 @@ async fn orders_of_a_lower_epoch_and_repeated_ones_change_nothing_whoever_proves
     };
     let clock = Arc::new(SystemClock);
     let proxy = Proxy::bind(&endpoint, clock.clone()).expect("bound");
-    let (_, remembered) = tokio::sync::watch::channel(None);
+    let (_, remembered) = tokio::sync::watch::channel(locum::model::Known::default());
     let (_, hears) = tokio::sync::watch::channel(BTreeMap::new());
+    let folder = tempfile::tempdir().expect("a folder");
+    let notes = Arc::new(locum::notes::Notes::open(folder.path()).expect("nothing is there"));
     let endpoints = BTreeMap::from([(endpoint_name(), proxy.clone() as Arc<dyn Endpoint>)]);
-    let host = Host::new(name("a"), None, endpoints, remembered, hears, clock);
+    let host = Host::new(name("a"), None, endpoints, remembered, hears, notes, clock);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let served = access(&identity(&authority, "a"));

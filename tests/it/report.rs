@@ -84,6 +84,15 @@ fn async_crash_whose_loss_is_not_known() -> Incident {
 }
 
 #[test]
+fn what_is_not_known_is_not_denied() {
+    let mut incident = crash();
+    incident.rpo.doubt = Some("unknown, at most what was acknowledged in failsafe time".into());
+    let text = report::text(&[incident]).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("Acknowledged transactions lost: unknown, at most"), "{text}");
+    assert!(!text.contains("No acknowledged"), "{text}");
+}
+
+#[test]
 fn a_crash_reads_like_this() {
     let expected = "\
 failover 20261122-084030-e2                                              2026-11-22 08:40:30 UTC

@@ -73,6 +73,17 @@ pub(crate) fn is_whole(state: &State, node: NodeId, world: &World) -> bool {
             .all(|member| contains(state, node, floor_of(state, member), world))
 }
 
+/// `node` has everything that the old primary, whose disk went back, is known to have had.
+pub(crate) fn has_reached_all(state: &State, node: NodeId, world: &World) -> bool {
+    let rules = &world.rules;
+    let members = members(state);
+    rules.heir_has_what_was_reached
+        && state.truth.reached.is_some()
+        && contains(state, node, state.truth.reached, world)
+        && members.iter().all(|member| contains(state, node, floor_of(state, member), world))
+        && a_third_is_heard(state, node, world)
+}
+
 pub(crate) fn members(state: &State) -> Set {
     state.intent.sync.union(state.intent.sync_next)
 }

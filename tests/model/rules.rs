@@ -182,6 +182,9 @@ pub(crate) struct Rules {
     pub(crate) every_write_is_counted: bool,
     /// A data directory of a later epoch than the store's tells that the store went back, too.
     pub(crate) newer_directory_is_remembered: bool,
+    /// Where the end of an old primary's WAL says nothing, because its disk went back, whoever follows has reached all that it is known
+    /// to have had. (Not a switch that makes a bug: without it nobody follows.)
+    pub(crate) heir_has_what_was_reached: bool,
     /// A standby that was cut off follows again only a primary of at least the epoch that its agent promised.
     pub(crate) follows_nobody_older_than_its_promise: bool,
     /// A standby that was started cut off is no recruit.
@@ -282,6 +285,7 @@ impl Rules {
         writes_are_counted: true,
         every_write_is_counted: true,
         newer_directory_is_remembered: true,
+        heir_has_what_was_reached: true,
         follows_nobody_older_than_its_promise: true,
         cut_off_is_not_recruited: true,
         cut_off_needs_a_set: true,

@@ -64,6 +64,10 @@ fn fill(
     if fenced && (lossy || holds_everything(state, heir, previous, world)) {
         return propose(Change::DeclareFenced, declared(intent, heir, Way::Fenced, world));
     }
+    let gone = state.node(previous).is_fenced(intent.stamp) && !whole;
+    if gone && floors_judged::has_reached_all(state, heir, world) {
+        return propose(Change::DeclareFenced, declared(intent, heir, Way::Fenced, world));
+    }
     let by_mode = intent.durability == Durability::Async || !rules.lease_way_is_for_async;
     if world.bounds.leases && by_mode && may_lose && has_run_out(state, previous, world) {
         propose(Change::DeclareExpired, declared(intent, heir, Way::Expired, world));

@@ -5,9 +5,9 @@
 use std::{collections::VecDeque, time::Duration};
 
 use locum::model::{
-    AgentFacts, Command, Control, ControlState, Down, GuardFacts, Lsn, Mono, NodeId, Primary, Probe, Reached,
-    ReplayEffort, ReplayState, Reply, Rescued, Seen, Server, Slot, Stamp, Standby, StandbyName, SystemId,
-    Timeline, Unfinished, Upstream, Version, WalSender,
+    AgentFacts, Command, Control, ControlState, Down, GuardFacts, Lsn, Mono, NodeId, Noted, Primary, Probe,
+    Reached, Renewals, ReplayEffort, ReplayState, Reply, Rescued, Seen, Server, Slot, Stamp, Standby,
+    StandbyName, SystemId, Timeline, Unfinished, Upstream, Version, WalSender,
 };
 
 use super::{
@@ -112,6 +112,8 @@ pub(crate) struct Agent {
     pub(crate) list_confirmed: bool,
     /// Its host started: a word that it gave and does not remember may bind it until then.
     pub(crate) waits_until: Option<Mono>,
+    /// It serves by the others' word.
+    pub(crate) failsafe: bool,
 }
 
 /// What an agent can reach during one tick.
@@ -130,6 +132,10 @@ pub(crate) struct Reach<'a> {
     pub(crate) checks: &'a mut Checks,
     pub(crate) log: &'a mut Log,
     pub(crate) bug: Option<Bug>,
+    /// The latest renewal of the lease that its member knows of.
+    pub(crate) renewals: Option<Renewals>,
+    /// What a primary told its member.
+    pub(crate) noted: &'a Option<Noted>,
     pub(crate) fresh: &'a mut dyn FnMut() -> u32,
     /// Faults are on.
     pub(crate) unreliable: bool,
@@ -206,6 +212,7 @@ impl Agent {
             unproven: false,
             list_confirmed: true,
             waits_until: None,
+            failsafe: false,
         }
     }
 
@@ -548,6 +555,8 @@ impl Agent {
             (down.wal_end, down.wal_timeline) =
                 (Some(lsn(reach.pg.wal.len())), Some(Timeline(reach.pg.timeline)));
             down.history.clone_from(&reach.pg.history);
+            down.standby = Some(reach.pg.standby_signal);
+            down.primary_since = reach.pg.primary_since;
             self.changed = true;
         }
     }

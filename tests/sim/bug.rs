@@ -38,6 +38,10 @@ bugs! {
     PromiseNotKept,
     /// A store restored from a copy is believed, against what the agents remember.
     OldStoreBelieved,
+    /// Nobody counts the renewals of the lease: a store that was put back and holds the same intent is believed.
+    RenewalsUncounted,
+    /// What a primary tells while the store is silent is written down by nobody.
+    NotesForgotten,
     /// What a disk is known to have had is remembered by nobody: neither the store's floors nor the intent's are looked at.
     FloorsForgotten,
     /// A member of the sync sets counts although it has less than the primary saw it confirm.
@@ -47,12 +51,11 @@ bugs! {
     /// A stopped primary is taken for one that its agent saw end: its disk cannot have gone back.
     WentBackStarted,
     /// After a start of its host an agent gives its word, and attests what it remembers, before it knows the present term.
-    /// The exhaustive model shows what comes of it; no seed of this simulation has so far.
     MemoryBelieved,
     /// After a start of its host an agent is recruited at once, whatever word it may have given and forgotten.
     RecruitedAtBoot,
-    /// After a start of its host a primary asks those for their word whom its disk lists.
-    /// As the one before: shown by the exhaustive model.
+    /// After a start of its host a primary asks those for their word whom its disk lists. The exhaustive model shows what comes of it;
+    /// no seed of this simulation has so far.
     ListBelieved,
     /// A fence is attested while processes of the server are left.
     FenceLeavesProcesses,

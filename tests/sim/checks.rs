@@ -46,7 +46,7 @@ struct Ack {
     alone: bool,
     /// A disk that had it went back in time …
     gone: bool,
-    /// … and no record in the store tells of it: it was acknowledged after the last renewal, or the store went back, too.
+    /// … and no record in the store tells of it: it was acknowledged after the last renewal.
     unknown: bool,
 }
 
@@ -98,9 +98,10 @@ pub(crate) struct Checks {
     /// Lost with a disk that went back, where the last renewal of the lease was before they were acknowledged.
     pub(crate) unrenewed: u64,
     restored: bool,
-    /// What the store knows by renewals of the lease, and knew when it was copied.
+    /// What the store knows by renewals of the lease.
     renewed: Renewed,
-    renewed_in_copy: Renewed,
+    /// What every other member was told of, as long as none of their memories goes back.
+    noted: Renewed,
     any_unknown: bool,
     /// Whose data went back since it was last primary.
     went_back: [bool; MOST],
@@ -373,7 +374,7 @@ impl Checks {
 
     fn note_unknown(&mut self) {
         for ack in self.acks.iter_mut().filter(|ack| ack.gone && !ack.lost) {
-            ack.unknown |= !self.renewed.tells_of(ack);
+            ack.unknown |= !self.renewed.tells_of(ack) && !self.noted.tells_of(ack);
             self.any_unknown |= ack.unknown;
         }
     }
@@ -381,6 +382,13 @@ impl Checks {
     /// The memory of a host's member went back.
     pub(crate) fn memory_back(&mut self, host: usize, promise: Option<Stamp>) {
         (self.promised[host], self.guard[host]) = (promise, Stamp::default());
+        self.noted = Renewed::default();
+    }
+
+    /// Everybody has written down what the primary on a host told, whose server was looked at then.
+    pub(crate) fn noted(&mut self, host: usize, looked: Tick, generation: u64) {
+        let known = self.noted.0[host].entry(generation).or_default();
+        *known = (*known).max(looked);
     }
 
     /// The primary lease was renewed by a host whose server `pg` was looked at then.
@@ -410,11 +418,6 @@ impl Checks {
     /// Whether this server has everything that was acknowledged and not given up knowingly.
     pub(crate) fn is_whole(&self, pg: &Pg) -> bool {
         self.acks.iter().all(|ack| ack.lost || pg.holds(ack.id, ack.len))
-    }
-
-    /// The store was copied.
-    pub(crate) fn store_copied(&mut self) {
-        self.renewed_in_copy = self.renewed.clone();
     }
 
     // ---- endpoints ----------------------------------------------------------------------------
@@ -450,9 +453,8 @@ impl Checks {
     }
 
     pub(crate) fn store_restored(&mut self) {
+        // Members remember that it was renewed since: nothing is forgotten before a person accepts it.
         self.restored = true;
-        self.renewed = self.renewed_in_copy.clone();
-        self.note_unknown();
     }
 
     /// The intent was replaced: by one that was made on `basis`, where `before` stood.
@@ -474,6 +476,7 @@ impl Checks {
             if before.incarnation != next.incarnation {
                 // A person accepts a store that was put back, and with it that nothing is known of any disk.
                 (self.renewed, self.known) = (Renewed::default(), Some(Lsn(0)));
+                self.noted = Renewed::default();
                 self.note_unknown();
             }
             if before.primary.is_some() && next.primary.is_none() {

@@ -1,7 +1,7 @@
 //! What a primary's agent saw its standbys confirm, as `agent::floors` has it: from the walsenders, and from the slots of
 //! those that are gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use locum::model::{Floors, Lsn, Primary, Reached, StandbyName, Switch, WalPosition, WalSender};
 
@@ -17,6 +17,7 @@ pub(crate) struct Confirmed {
     began: Option<Lsn>,
     by_name: BTreeMap<StandbyName, Lsn>,
     by_slot: BTreeMap<String, StandbyName>,
+    streamed: BTreeSet<StandbyName>,
     /// When the server was looked at last.
     pub(crate) looked_at: Tick,
 }
@@ -31,6 +32,9 @@ impl Confirmed {
         let misses = self.misses(&primary.senders);
         for sender in &primary.senders {
             self.by_slot.insert(slot_of(&sender.name), sender.name.clone());
+            if sender.streaming {
+                self.streamed.insert(sender.name.clone());
+            }
             self.raise(sender.name.clone(), sender.flushed, own);
         }
         if !(first || misses) {
@@ -65,6 +69,11 @@ impl Confirmed {
         let at = |lsn: Lsn| WalPosition::of(primary.timeline, switches, lsn);
         let mut floors = Floors::default();
         self.by_name.iter().for_each(|(name, lsn)| floors.raise(name, at(*lsn)));
-        Some(Reached { at: at(primary.flushed), began: at(self.began?), floors })
+        Some(Reached {
+            at: at(primary.flushed),
+            began: at(self.began?),
+            floors,
+            streamed: self.streamed.clone(),
+        })
     }
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use locum::{
     model::{
-        Attempt, Command, Hold, Intent, LeaseRecord, LeaseSeen, LiveRpo, MemberFacts, Mono, NodeId, NodeView,
-        PositionLog, Primary, Reply, Request, RequestKind, RouteOrder, Seen, Server, Stamp, Standby, Step,
-        StepKey, View,
+        Attempt, Command, Hold, Intent, Known, LeaseRecord, LeaseSeen, LiveRpo, MemberFacts, Mono, NodeId,
+        NodeView, PositionLog, Primary, Renewals, Reply, Request, RequestKind, RouteOrder, Seen, Server,
+        Stamp, Standby, Step, StepKey, View,
     },
     planner::{Memory, Plan, plan},
 };
@@ -82,6 +82,7 @@ pub(crate) enum Effect {
 /// A read of the primary lease that is under way.
 pub(crate) struct LeaseRead {
     pub(crate) under: Option<Stamp>,
+    pub(crate) missed: Option<Renewals>,
     pub(crate) asked: Tick,
     pub(crate) answered: Tick,
     /// What it found, once it has reached the store.
@@ -97,7 +98,11 @@ pub(crate) struct Controller {
     pub(crate) read_asked: Tick,
     pub(crate) remembered: Option<Stamp>,
     heard_of: Option<Stamp>,
+    /// The latest renewal of the lease that it ever read, or that anybody said to know of.
+    pub(crate) renewals: Option<Renewals>,
     lease: LeaseSeen,
+    /// Somebody knew of a later renewal than the last one that was read, when the last read began.
+    lease_known: Option<Renewals>,
     lease_revision: Option<i64>,
     pub(crate) lease_read: Option<LeaseRead>,
     fenced_by_command: Option<(NodeId, Stamp)>,
@@ -139,7 +144,9 @@ impl Controller {
             read_asked: now,
             remembered: None,
             heard_of: None,
+            renewals: None,
             lease: LeaseSeen::default(),
+            lease_known: None,
             lease_revision: None,
             lease_read: None,
             fenced_by_command: None,
@@ -171,9 +178,9 @@ impl Controller {
         }
     }
 
-    /// The highest stamp that it knows of.
-    pub(crate) fn knows_of(&self) -> Option<Stamp> {
-        self.remembered.max(self.heard_of)
+    /// What it knows of the store.
+    pub(crate) fn knows_of(&self) -> Known {
+        Known { stamp: self.remembered.max(self.heard_of), renewals: self.renewals }
     }
 
     pub(crate) fn leads(&self, now: Tick) -> bool {
@@ -194,8 +201,9 @@ impl Controller {
         let promise = facts.agent.as_ref().and_then(|agent| agent.promise);
         self.heard_of = self.heard_of.max(facts.remembered).max(promise);
         let endpoints = facts.endpoints.into_iter().map(|(name, value)| (name, Seen { value, at })).collect();
-        let MemberFacts { node, remembered, hears, agent, .. } = facts;
-        self.nodes.insert(node, NodeView { heard: at, remembered, hears, agent, endpoints });
+        let MemberFacts { node, remembered, renewals, noted, hears, agent, .. } = facts;
+        self.renewals = self.renewals.max(renewals);
+        self.nodes.insert(node, NodeView { heard: at, remembered, renewals, noted, hears, agent, endpoints });
         self.sampler.sample(self.intent.as_ref().map(|(intent, _)| intent), &self.nodes);
         self.dirty = true;
     }
@@ -253,18 +261,35 @@ impl Controller {
     /// True if the lease is to be read now: it was renewed, or another intent is known to stand.
     pub(crate) fn wants_lease(&self, revision: Option<i64>) -> bool {
         let stands = self.intent.as_ref().map(|(intent, _)| intent.stamp());
-        self.lease_read.is_none() && (self.lease.read_under != stands || self.lease_revision != revision)
+        let missed = self.renewals_not_read() > self.lease_known;
+        self.lease_read.is_none()
+            && (missed || self.lease.read_under != stands || self.lease_revision != revision)
     }
 
-    pub(crate) fn lease_told(&mut self, found: Option<(LeaseRecord, i64)>, under: Option<Stamp>, now: Tick) {
+    /// The latest renewal that anybody knows of, if it is later than the last one that was read.
+    pub(crate) fn renewals_not_read(&self) -> Option<Renewals> {
+        let read = self.lease.last.as_ref().map(|last| last.value.renewals());
+        self.renewals.filter(|known| Some(*known) > read)
+    }
+
+    pub(crate) fn lease_told(
+        &mut self,
+        found: Option<(LeaseRecord, i64)>,
+        (under, missed): (Option<Stamp>, Option<Renewals>),
+        now: Tick,
+    ) {
         let known = self.lease.last.take();
         self.lease_revision = found.as_ref().map(|(_, revision)| *revision);
+        self.renewals = self.renewals.max(found.as_ref().map(|(record, _)| record.renewals()));
+        self.lease.renewed |=
+            known.as_ref().zip(found.as_ref()).is_some_and(|(known, (record, _))| known.value != *record);
         let at = self.clock.at(now);
         self.lease.last = found.map(|(record, _)| match known {
             Some(known) if known.value == record => known,
             _ => Seen { value: record, at },
         });
-        (self.lease.read_under, self.dirty) = (under, true);
+        (self.lease.read_under, self.lease.known, self.dirty) = (under, missed, true);
+        self.lease_known = missed;
     }
 
     /// Leadership was gained, with how long ago the store says failovers were, by the wall clock; or lost.
@@ -367,7 +392,8 @@ impl Controller {
             wall: jiff::Timestamp::UNIX_EPOCH,
             awake_since: self.clock.at(self.awake_since),
             store_error: None,
-            remembered: self.knows_of(),
+            remembered: self.knows_of().stamp,
+            renewals: self.renewals,
             lease: self.lease.clone(),
             fenced_by_command: self.fenced_by_command.clone(),
             members: self.members.clone(),

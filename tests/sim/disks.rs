@@ -1,11 +1,11 @@
 //! Disks that go back in time: copies of what is on each, taken at random moments, and the going back while the host is off.
 //!
-//! The data directory, the member's memory, or both. A copy is at least a second old. What was acknowledged because a disk
+//! The data directory, the member's memory, or both; and the store, of which copies are taken, too. A copy is at least a second old. What was acknowledged because a disk
 //! had it, and was in no renewal of the primary's lease when that disk went back, nobody can know: see `checks`.
 
 use std::collections::VecDeque;
 
-use locum::model::{ControlState, LeaseRecord, Stamp, StandbyName, Switch, Wal};
+use locum::model::{ControlState, Known, LeaseRecord, Note, Stamp, StandbyName, Switch, Wal};
 
 use super::{
     Tick,
@@ -32,6 +32,7 @@ struct Data {
     control: ControlState,
     checkpoint: usize,
     standby_signal: bool,
+    primary_since: Option<Stamp>,
     conninfo: Option<Conninfo>,
     names: Vec<StandbyName>,
     slots: std::collections::BTreeSet<String>,
@@ -48,6 +49,7 @@ impl Data {
             control: pg.control,
             checkpoint: pg.checkpoint,
             standby_signal: pg.standby_signal,
+            primary_since: pg.primary_since,
             conninfo: pg.conninfo.clone(),
             names: pg.names.clone(),
             slots: pg.slots.clone(),
@@ -60,6 +62,7 @@ impl Data {
         (pg.control_timeline, pg.control, pg.checkpoint) =
             (self.control_timeline, self.control, self.checkpoint);
         (pg.standby_signal, pg.conninfo) = (self.standby_signal, self.conninfo);
+        pg.primary_since = self.primary_since;
         (pg.names, pg.slots) = (self.names, self.slots);
     }
 }
@@ -68,7 +71,8 @@ struct Copy {
     taken: Tick,
     data: Data,
     memory: Disk,
-    remembered: Option<Stamp>,
+    remembered: Known,
+    note: Option<Note>,
 }
 
 /// The copies of one host's disk, oldest first.
@@ -83,13 +87,17 @@ impl Copies {
         }
         let data = Data::of(&it.pg);
         let (memory, remembered) = (it.agent.disk.clone(), it.remembered_on_disk);
-        self.0.push_back(Copy { taken: now, data, memory, remembered });
+        let note = it.note_on_disk.clone();
+        self.0.push_back(Copy { taken: now, data, memory, remembered, note });
     }
 }
 
 impl World {
     /// Copies what is on the disks, now and then.
     pub(crate) fn copy_disks(&mut self) {
+        if self.rng.chance(TAKEN / 2) {
+            self.store.keep_copy();
+        }
         for host in 0..self.hosts.len() {
             if self.rng.chance(TAKEN) {
                 let victim = self.rng.index(KEPT);
@@ -126,7 +134,7 @@ impl World {
         let Some(copy) = self.copies[host].0.remove(index) else { return };
         // What was copied since never happened.
         self.copies[host].0.truncate(index);
-        let (data, memory) = self.rng.pick(&[(true, false), (true, false), (false, true), (true, true)]);
+        let (data, memory) = self.rng.pick(self.mix.disks);
         let it = &mut self.hosts[host];
         let ago = self.now - copy.taken;
         if data && it.serves {
@@ -152,6 +160,7 @@ impl World {
             self.log.say(|| format!("the memory of host {host} goes back by {ago} ticks, to {promise:?}"));
             it.agent.disk = copy.memory;
             it.remembered_on_disk = copy.remembered;
+            it.note_on_disk = copy.note;
             it.guard.begins_anew();
             self.checks.memory_back(host, promise);
         }

@@ -1,6 +1,6 @@
 //! What goes wrong, and how it is put right again when the bad time is over.
 
-use locum::model::{Hold, Request, RequestKind};
+use locum::model::{Hold, Known, Request, RequestKind};
 
 use super::{MOST, Tick, bug::Bug, host::Life, node, postgres::Proc, world::World};
 
@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     StopMember,
     /// The wall clock of a host is set to something else.
     ClockStep,
+    /// The store goes back in time, whoever is there. Drawn by some seeds only: see `mix`.
+    StoreBack,
     /// The power goes, and what is on disk goes back in time meanwhile. Drawn by some seeds only: see `mix`.
     DiskBack,
 }
@@ -170,6 +172,7 @@ impl World {
                 self.network.links.cut_until[host][other] = until;
             }
             Kind::Isolated => {
+                let until = until.max(now + self.mix.isolation);
                 let one_way = self.rng.chance(250);
                 for other in (0..self.hosts.len()).filter(|other| *other != host) {
                     let cut = &mut self.network.links.cut_until;
@@ -224,11 +227,9 @@ impl World {
                 self.faults.undo.push((until, Undo::Resume));
             }
             Kind::BusyCheckpointer => self.hosts[host].pg.checkpointer_busy_until = until,
-            Kind::CopyStore => {
-                self.store.make_copy();
-                self.checks.store_copied();
-            }
+            Kind::CopyStore => self.store.make_copy(),
             Kind::RestoreStore => self.restore_store(),
+            Kind::StoreBack => self.store_back(),
             Kind::DiskBack => self.disk_back(host, until),
         }
     }
@@ -269,9 +270,26 @@ impl World {
         let linked = all.clone().all(|a| all.clone().all(|b| self.network.links.open(a, b, self.now)));
         let quiet = linked && self.hosts.iter().all(|host| host.life == Life::Up);
         if (quiet || self.bug == Some(Bug::OldStoreBelieved)) && self.store.restore(self.now) {
-            self.log.say(|| "the store is restored from a copy".to_owned());
-            self.checks.store_restored();
-            self.controllers.iter_mut().for_each(super::controller::Controller::watches_broke);
+            self.store_is_older("is restored from a copy");
+        }
+    }
+
+    fn store_is_older(&mut self, how: &str) {
+        self.log.say(|| format!("the store {how}: {:?}", self.store.known()));
+        self.checks.store_restored();
+        self.controllers.iter_mut().for_each(super::controller::Controller::watches_broke);
+    }
+
+    /// The store has a disk, too. Somebody who is heard remembers more, else nobody could know.
+    fn store_back(&mut self) {
+        let older = self.rng.index(3);
+        let known = self.hosts.iter().filter(|host| host.life == Life::Up).map(|host| host.remembered);
+        let (stamp, renewals) = known.fold((None, None), |(stamp, renewals), known| {
+            (known.stamp.max(stamp), known.renewals.max(renewals))
+        });
+        if self.store.goes_back(older, Known { stamp, renewals }, self.now) {
+            self.disks_back += 1;
+            self.store_is_older("goes back in time");
         }
     }
 

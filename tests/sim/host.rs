@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use locum::{
     endpoint::routing::Table,
     model::{
-        Driver, EndpointFacts, EndpointKind, EndpointName, MemberFacts, Mono, NodeId, Reply, RouteOrder,
-        Stamp,
+        Driver, EndpointFacts, EndpointKind, EndpointName, Known, MemberFacts, Mono, NodeId, Note, Noted,
+        Reply, RouteOrder, Stamp,
     },
 };
 
@@ -15,7 +15,7 @@ use super::{
     agent::Agent,
     checks::{Checks, Term, term},
     guard::Guard,
-    network::Envelope,
+    network::{Envelope, Looked},
     node,
     postgres::{Conninfo, Pg},
 };
@@ -42,9 +42,17 @@ pub(crate) struct Host {
     pub(crate) tell_at: Tick,
     /// Grows with every start of the member.
     pub(crate) lives: u64,
-    /// The highest stamp that its member knows of, and what the file says of it, which is written a little later.
-    pub(crate) remembered: Option<Stamp>,
-    pub(crate) remembered_on_disk: Option<Stamp>,
+    /// What its member knows of the store, and what the file says of it, which is written a little later.
+    pub(crate) remembered: Known,
+    pub(crate) remembered_on_disk: Known,
+    /// What a primary told it while the store had left that one alone, and what is written of it, and when that was.
+    pub(crate) noted: Option<Noted>,
+    pub(crate) note_on_disk: Option<Note>,
+    pub(crate) noted_at: Tick,
+    looked: Option<Looked>,
+    pub(crate) looked_on_disk: Option<Looked>,
+    /// When renewals of the lease were last written there.
+    pub(crate) counted_at: Tick,
     /// The member was told to stop in order, and when it is started again.
     pub(crate) stopping: Option<Tick>,
     /// Under which stamp it was last primary, whatever its disk says.
@@ -97,8 +105,14 @@ impl Host {
             kept: Vec::new(),
             tell_at: 0,
             lives: 0,
-            remembered: None,
-            remembered_on_disk: None,
+            remembered: Known::default(),
+            remembered_on_disk: Known::default(),
+            noted: None,
+            note_on_disk: None,
+            noted_at: 0,
+            looked: None,
+            looked_on_disk: None,
+            counted_at: 0,
             stopping: None,
             served: None,
             boots: false,
@@ -108,6 +122,21 @@ impl Host {
 
     pub(crate) fn term(&self) -> Term {
         term(self.served.unwrap_or_default())
+    }
+
+    /// A primary tells how far everybody is.
+    pub(crate) fn take_note(&mut self, note: Note, looked: Option<Looked>) {
+        self.looked = looked.filter(|_| note.reached.is_some()).or(self.looked);
+        let note = note.over(self.noted.take().map(|noted| noted.note));
+        self.noted = Some(Noted { note, watched: true });
+    }
+
+    /// What it was told is written behind, once a second at most.
+    pub(crate) fn keep_note(&mut self, now: Tick) {
+        let told = self.noted.as_ref().map(|noted| &noted.note);
+        if told != self.note_on_disk.as_ref() && now >= self.noted_at + 100 {
+            (self.note_on_disk, self.noted_at, self.looked_on_disk) = (told.cloned(), now, self.looked);
+        }
     }
 
     pub(crate) fn wall(&self, now: Tick) -> i64 {
@@ -137,7 +166,9 @@ impl Host {
             node: node(self.agent.host),
             sent_at: self.clock.at(now),
             left: self.clock.at(now),
-            remembered: self.remembered,
+            remembered: self.remembered.stamp,
+            renewals: self.remembered.renewals,
+            noted: self.noted.clone(),
             hears,
             agent: self.serves.then(|| self.agent.facts(self.guard.facts(self.pg.held, now))),
             endpoints: BTreeMap::from([(name, self.endpoint())]),

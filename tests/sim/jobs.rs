@@ -357,7 +357,7 @@ impl Job {
                 return refused("the data directory is unfinished");
             }
             match &agent.server.value {
-                Server::Primary(_) => return promoted_already(agent, self.stamp),
+                Server::Primary(_) => return promoted_already(agent, r, self.stamp),
                 Server::Standby(standby) => {
                     if floor.is_some_and(|floor| !standby.wal().contains(floor)) {
                         return refused("it had more when it was declared: its disk went back in time");
@@ -395,7 +395,7 @@ impl Job {
     fn begin_promotion(&self, agent: &mut Agent, r: &mut Reach<'_>) {
         r.pg.conninfo = None;
         r.pg.reload(r.now, r.rng, r.mix);
-        agent.disk.primary_since = Some(self.stamp);
+        (agent.disk.primary_since, r.pg.primary_since) = (Some(self.stamp), Some(self.stamp));
         (agent.disk.recruited, agent.disk.upstream, agent.disk.paused) = (None, None, None);
         r.pg.promote(r.now, r.rng);
         let left: Vec<usize> = r
@@ -419,7 +419,7 @@ impl Job {
                 Server::Primary(_) => {
                     return self
                         .claim(agent, r)
-                        .map(|claimed| claimed.and_then(|()| adopt(agent, self.stamp)));
+                        .map(|claimed| claimed.and_then(|()| adopt(agent, r, self.stamp)));
                 }
                 Server::Starting => {}
                 Server::Down(down) => {
@@ -462,7 +462,7 @@ impl Job {
         }
         match &agent.server.value {
             Server::Primary(_) => {
-                self.claim(agent, r).map(|claimed| claimed.and_then(|()| adopt(agent, self.stamp)))
+                self.claim(agent, r).map(|claimed| claimed.and_then(|()| adopt(agent, r, self.stamp)))
             }
             Server::Standby(_) => DONE,
             Server::Down(_) if r.now > self.until => failed("PostgreSQL ended after its start"),
@@ -785,21 +785,22 @@ fn is_standby(agent: &Agent) -> bool {
     matches!(agent.server.value, Server::Standby(_))
 }
 
-fn adopt(agent: &mut Agent, stamp: Stamp) -> Result<(), Unable> {
+fn adopt(agent: &mut Agent, r: &mut Reach<'_>, stamp: Stamp) -> Result<(), Unable> {
     if !agent.disk.primary_since.is_some_and(|since| since.same_epoch(stamp)) {
         agent.disk.primary_since = Some(stamp);
     }
+    r.pg.primary_since = Some(stamp);
     (agent.disk.recruited, agent.disk.upstream, agent.disk.paused) = (None, None, None);
     Ok(())
 }
 
-fn promoted_already(agent: &mut Agent, stamp: Stamp) -> Done {
+fn promoted_already(agent: &mut Agent, r: &mut Reach<'_>, stamp: Stamp) -> Done {
     let same = |since: Option<Stamp>| since.is_some_and(|since| since.same_epoch(stamp));
     if same(agent.disk.primary_since) {
         return DONE;
     }
     if same(agent.disk.recruited) {
-        return Some(adopt(agent, stamp));
+        return Some(adopt(agent, r, stamp));
     }
     refused("the server is a primary already")
 }
@@ -842,5 +843,6 @@ fn copy_of_upstream(pg: &mut Pg, source: &Pg) {
     pg.control_timeline = source.control_timeline;
     pg.control = locum::model::ControlState::Other;
     pg.standby_signal = true;
+    pg.primary_since = source.primary_since;
     pg.slots.clear();
 }

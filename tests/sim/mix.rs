@@ -43,6 +43,10 @@ pub(crate) struct Mix {
     /// Out of a thousand rewinds or clones.
     pub(crate) rebuild_fails: u64,
     pub(crate) can_rewind: bool,
+    /// What of a disk goes back: the data, the memory.
+    pub(crate) disks: &'static [(bool, bool)],
+    /// A host is isolated for at least so long.
+    pub(crate) isolation: Tick,
 }
 
 impl Mix {
@@ -113,10 +117,15 @@ impl Mix {
             slow_checkpointer: rng.pick(&[0, 100, 500]),
             rebuild_fails: rng.pick(&[0, 0, 100, 300]),
             can_rewind: rng.chance(700),
+            disks: &[(true, false), (true, false), (false, true), (true, true)],
+            isolation: 0,
         };
         if rng.chance(333) {
             // What takes disks back, and what makes that matter.
             mix.kinds.extend([Kind::DiskBack, Kind::DiskBack]);
+            if rng.chance(300) {
+                mix.kinds.push(Kind::StoreBack);
+            }
             let with = [Kind::Crash, Kind::HostLost, Kind::KillMember, Kind::CopyStore, Kind::RestoreStore];
             mix.kinds.extend(with.into_iter().filter(|_| rng.chance(300)));
         }
@@ -158,11 +167,33 @@ impl Mix {
                 Kind::Crash,
                 Kind::KillMember,
             ],
+            Bug::RenewalsUncounted => &[
+                Kind::DiskBack,
+                Kind::DiskBack,
+                Kind::StoreBack,
+                Kind::StoreBack,
+                Kind::Crash,
+                Kind::HostLost,
+            ],
+            Bug::NotesForgotten => {
+                &[Kind::DiskBack, Kind::StoreDown, Kind::StoreDown, Kind::HostLost, Kind::Crash]
+            }
             Bug::FloorsForgotten | Bug::CountedBelowFloor | Bug::WentBackStarted => {
                 &[Kind::DiskBack, Kind::DiskBack, Kind::Crash, Kind::HostLost, Kind::Cut, Kind::KillMember]
             }
             Bug::PromotedBelowFloor => &[Kind::DiskBack, Kind::DiskBack, Kind::Crash, Kind::HostLost],
-            Bug::MemoryBelieved | Bug::RecruitedAtBoot | Bug::ListBelieved => {
+            // Whoever was promoted while the old primary was cut off forgets it, and nobody can tell it so.
+            Bug::MemoryBelieved => &[
+                Kind::Isolated,
+                Kind::Isolated,
+                Kind::DiskBack,
+                Kind::DiskBack,
+                Kind::StoreDown,
+                Kind::StoreDown,
+            ],
+            // The primary is cut off right after a start in its place, with the list of its first moments.
+            Bug::ListBelieved => &[Kind::DiskBack, Kind::DiskBack, Kind::DiskBack, Kind::Isolated],
+            Bug::RecruitedAtBoot => {
                 &[Kind::DiskBack, Kind::StoreAway, Kind::StoreAway, Kind::Isolated, Kind::KillMember]
             }
             Bug::FenceLeavesProcesses => &[Kind::Hang, Kind::Deaf, Kind::Crash],
@@ -215,14 +246,31 @@ impl Mix {
             Bug::NamesShown => {
                 (self.policy.durability, self.slow_checkpointer, self.direct) = (Durability::Sync, 800, 300);
             }
-            Bug::FloorsForgotten
+            Bug::RenewalsUncounted
+            | Bug::FloorsForgotten
             | Bug::CountedBelowFloor
             | Bug::WentBackStarted
             | Bug::PromotedBelowFloor => {
                 self.policy.durability = Durability::Sync;
                 (self.fault_every, self.fault_length, self.direct) = (100, 400, 300);
             }
-            Bug::MemoryBelieved | Bug::RecruitedAtBoot | Bug::ListBelieved => {
+            Bug::NotesForgotten => {
+                (self.servers, self.hosts, self.policy.durability) = (2, 3, Durability::Sync);
+                (self.policy.lease_ttl, self.direct) = (Duration::from_secs(1), 300);
+                (self.fault_every, self.fault_length) = (100, 400);
+            }
+            Bug::MemoryBelieved | Bug::ListBelieved => {
+                (self.servers, self.hosts, self.policy.durability) = (2, 3, Durability::Async);
+                (self.policy.lease_ttl, self.policy.max_data_loss) = (Duration::from_secs(1), 1 << 20);
+                (self.policy.has_fence_command, self.direct) = (false, 300);
+                (self.policy.freeze_max, self.disks) = (Duration::from_secs(10), &[(false, true)]);
+                (self.fault_every, self.fault_length) = (60, 400);
+                if bug == Bug::ListBelieved {
+                    self.policy.on_crash = OnCrash::Restart;
+                    (self.fault_every, self.fault_length, self.isolation) = (15, 30, 400);
+                }
+            }
+            Bug::RecruitedAtBoot => {
                 (self.servers, self.hosts, self.policy.durability) = (2, 3, Durability::Async);
                 (self.policy.lease_ttl, self.policy.max_data_loss) = (Duration::from_secs(3), 1 << 20);
                 (self.policy.has_fence_command, self.direct) = (false, 300);

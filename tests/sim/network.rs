@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use locum::model::{Command, MemberFacts, Reply, RouteOrder, Stamp};
+use locum::model::{Command, MemberFacts, Note, Reply, RouteOrder, Stamp};
 
 use super::{MOST, Tick, mix::Mix, right::Told, rng::Rng};
 
@@ -25,6 +25,14 @@ impl Links {
     pub(crate) fn both(&self, a: usize, b: usize, now: Tick) -> bool {
         self.open(a, b, now) && self.open(b, a, now)
     }
+}
+
+/// Which postmaster of which host was looked at, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Looked {
+    pub(crate) host: usize,
+    pub(crate) generation: u64,
+    pub(crate) at: Tick,
 }
 
 /// What members say to each other.
@@ -51,7 +59,10 @@ pub(crate) enum Message {
         id: u64,
         stamp: Stamp,
         ttl: Duration,
+        note: Option<Box<Note>>,
     },
+    /// A primary that the store has left alone tells how far everybody is: which postmaster, and when it was looked at.
+    Note(Box<Note>, Looked),
     /// … and is told, by it or by the store.
     Told {
         id: u64,
@@ -146,7 +157,7 @@ impl Network {
         match message {
             Message::Order { id, .. } | Message::Route { id, .. } => self.broken.push((from, *id)),
             Message::Reply { id, .. } => self.broken.push((to, *id)),
-            Message::Facts(_) | Message::Vouch { .. } | Message::Told { .. } => {}
+            Message::Facts(_) | Message::Vouch { .. } | Message::Note(..) | Message::Told { .. } => {}
         }
     }
 

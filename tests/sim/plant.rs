@@ -33,6 +33,11 @@ pub(crate) fn see(bug: Option<Bug>, view: &mut View) {
             forget_floors(view);
             forget_primary_floor(view);
         }
+        Some(Bug::RenewalsUncounted) => {
+            (view.renewals, view.lease.known) = (None, None);
+            view.nodes.values_mut().for_each(|node| node.renewals = None);
+        }
+        Some(Bug::NotesForgotten) => view.nodes.values_mut().for_each(|node| node.noted = None),
         Some(Bug::CountedBelowFloor) => forget_floors(view),
         Some(Bug::PromotedBelowFloor) => {
             if let Some(intent) = &mut view.intent {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use locum::model::{ControlState, Lsn, StandbyName, Switch, Timeline};
+use locum::model::{ControlState, Lsn, Stamp, StandbyName, Switch, Timeline};
 
 use super::{Tick, mix::Mix, rng::Rng};
 
@@ -101,6 +101,8 @@ pub(crate) struct Pg {
     /// The length before the last checkpoint's record.
     pub(crate) checkpoint: usize,
     pub(crate) standby_signal: bool,
+    /// Under which stamp this directory, or the one it was copied from, last became a primary's.
+    pub(crate) primary_since: Option<Stamp>,
 
     pub(crate) conninfo: Option<Conninfo>,
     /// What the running server has read of it.
@@ -142,6 +144,7 @@ impl Pg {
             control: ControlState::Other,
             checkpoint: 0,
             standby_signal: from.is_some(),
+            primary_since: None,
             conninfo: from.clone(),
             conninfo_read: from,
             receiver: None,

@@ -2,19 +2,24 @@
 
 use std::time::Duration;
 
-use locum::model::{LeaseRecord, Mono, NodeId, Reign, Stamp, lease};
+use locum::model::{Epoch, Floors, LeaseRecord, Mono, NodeId, Note, Reign, Renewals, Stamp, lease};
 
 use super::{
     Tick,
     agent::{Agent, Reach},
     bug::Bug,
-    host_of, node,
+    host_of,
+    network::Looked,
+    node,
+    postgres::Pg,
 };
 
 /// How long the store may take over one call, and others over their word.
 pub(crate) const CALL: Tick = 80;
 const ASK: Tick = 50;
 const TRIES: u32 = 3;
+/// So many renewals of an earlier life may not have been written down by who remembers them.
+const UNWRITTEN: u64 = 20;
 
 /// What is asked of the store.
 #[derive(Clone, Debug)]
@@ -43,7 +48,8 @@ pub(crate) enum Told {
 /// What an agent sends during a tick.
 pub(crate) enum Out {
     Store { id: u64, ask: Ask },
-    Vouch { to: usize, id: u64, stamp: Stamp, ttl: Duration },
+    Vouch { to: usize, id: u64, stamp: Stamp, ttl: Duration, note: Option<Box<Note>> },
+    Note(Box<Note>, Looked),
 }
 
 /// What was last read of the store, so that a renewal is one call.
@@ -51,6 +57,8 @@ pub(crate) enum Out {
 pub(crate) struct Known {
     reign: Option<(Reign, i64)>,
     last: Option<Option<(LeaseRecord, i64)>>,
+    /// The latest renewal of its own.
+    renewed: Option<(Epoch, Renewals)>,
 }
 
 /// How a round ended.
@@ -90,6 +98,8 @@ pub(crate) struct Round {
     tries: u32,
     /// The reign was read anew because what was remembered did not fit.
     read_anew: bool,
+    /// The last renewal was read anew because a later one is known of.
+    last_anew: bool,
     /// A claim asks for the others' word whatever is left.
     claim: bool,
     /// The right had run out when this began.
@@ -98,7 +108,7 @@ pub(crate) struct Round {
 
 impl Round {
     pub(crate) fn new(stamp: Stamp, claim: bool, lapsed: bool) -> Self {
-        Self { stamp, phase: Phase::Next, tries: TRIES, read_anew: false, claim, lapsed }
+        Self { stamp, phase: Phase::Next, tries: TRIES, read_anew: false, last_anew: false, claim, lapsed }
     }
 
     /// Goes on as far as it can now. Some: it has ended.
@@ -134,6 +144,9 @@ impl Round {
                     if waiting.is_empty() && !*refused {
                         let until = lease::holder_until(*asked, r.mix.policy.lease_ttl);
                         r.log.say(|| format!("agent {}: serves by the others' word", agent.host));
+                        agent.failsafe = true;
+                        let note = Box::new(agent.note(self.stamp, r.pg, r.renewals));
+                        agent.tell(note, r.pg.generation);
                         agent.grant(self.stamp, until, self.claim, r);
                         return Some(Verdict::Serves);
                     }
@@ -189,7 +202,28 @@ impl Round {
             self.call(agent, r, Ask::Last, None);
             return None;
         };
-        let known = agent.reached(r.pg);
+        let latest = r.renewals.max(agent.known.renewed.map(|(_, renewed)| renewed));
+        let latest = latest.filter(|known| known.incarnation >= self.stamp.incarnation);
+        if latest > last.as_ref().map(|(record, _)| record.renewals())
+            && r.bug != Some(Bug::RenewalsUncounted)
+        {
+            // A store that has forgotten renewals was put back.
+            if std::mem::replace(&mut self.last_anew, true) {
+                return Some(Verdict::Silent);
+            }
+            agent.known.last = None;
+            self.call(agent, r, Ask::Last, None);
+            return None;
+        }
+        let mut known = agent.reached(r.pg);
+        if let (Some(known), Some(own)) = (&mut known, &r.noted)
+            && own.note.node == me
+            && own.note.stamp.same_epoch(self.stamp)
+        {
+            let mut floors = own.note.floors.clone();
+            floors.cap(known.at);
+            known.floors.merge(&floors);
+        }
         let looked = known.as_ref().map(|_| agent.confirmed.looked_at);
         let before = last.as_ref().map(|(record, _)| record);
         let record = LeaseRecord::next(before, me, self.stamp, r.mix.policy.lease_ttl, known.as_ref());
@@ -215,11 +249,13 @@ impl Round {
             Told::Reign(Some(reign)) => agent.known.reign = Some(reign),
             Told::Last(last) => agent.known.last = Some(last),
             Told::Renewed(Some(revision)) => {
+                agent.known.renewed = record.as_ref().map(|record| (record.epoch, record.renewals()));
                 agent.known.last = record.map(|record| Some((record, revision)));
+                agent.stops_telling(self.stamp, r.pg.generation);
                 let from = if r.bug == Some(Bug::LeaseFromReply) { r.clock } else { asked };
                 let until = lease::holder_until(from, r.mix.policy.lease_ttl);
                 if self.lapsed && !self.claim && r.bug != Some(Bug::LapsedUnasked) {
-                    let waiting = self.ask(agent, Duration::ZERO, r.bug).unwrap_or_default();
+                    let waiting = self.ask(agent, Duration::ZERO, None, r.bug).unwrap_or_default();
                     self.phase = Phase::Contradicted { until, began: r.now, waiting };
                     return None;
                 }
@@ -227,7 +263,7 @@ impl Round {
                 return Some(Verdict::Serves);
             }
             Told::Renewed(None) => {
-                (agent.known, self.read_anew) = (Known::default(), false);
+                (agent.known.reign, agent.known.last, self.read_anew) = (None, None, false);
                 self.tries -= 1;
             }
             Told::Error | Told::Reign(None) | Told::Word(_) => {
@@ -253,7 +289,11 @@ impl Round {
         let left = agent.serves_until.map_or(Duration::ZERO, |until| until.since(r.clock));
         let due = self.claim || left < r.mix.policy.lease_ttl / 2;
         let ttl = r.mix.policy.lease_ttl;
-        let Some(waiting) = due.then(|| self.ask(agent, ttl, r.bug)).flatten() else {
+        let note = Box::new(agent.note(self.stamp, r.pg, r.renewals));
+        if agent.failsafe {
+            agent.tell(note.clone(), r.pg.generation);
+        }
+        let Some(waiting) = due.then(|| self.ask(agent, ttl, Some(note), r.bug)).flatten() else {
             return Some(Verdict::Silent);
         };
         self.phase = Phase::Words { asked: r.clock, began: r.now, waiting, refused: false };
@@ -261,7 +301,13 @@ impl Round {
     }
 
     /// Asks everybody who could be promoted for their word. None: nobody was noted in this epoch.
-    fn ask(&self, agent: &mut Agent, ttl: Duration, bug: Option<Bug>) -> Option<Vec<u64>> {
+    fn ask(
+        &self,
+        agent: &mut Agent,
+        ttl: Duration,
+        note: Option<Box<Note>>,
+        bug: Option<Bug>,
+    ) -> Option<Vec<u64>> {
         let confirmed = agent.list_confirmed || bug == Some(Bug::ListBelieved);
         let noted = agent.disk.admitted.clone().filter(|_| confirmed);
         let (_, nodes) = noted.filter(|(since, _)| since.same_epoch(self.stamp))?;
@@ -269,13 +315,46 @@ impl Round {
         for to in nodes.iter().filter_map(host_of) {
             let id = agent.next_id();
             waiting.push(id);
-            agent.out.push(Out::Vouch { to, id, stamp: self.stamp, ttl });
+            agent.out.push(Out::Vouch { to, id, stamp: self.stamp, ttl, note: note.clone() });
         }
         Some(waiting)
     }
 }
 
 impl Agent {
+    /// What the others are told while the store is silent.
+    pub(crate) fn note(&self, stamp: Stamp, pg: &Pg, remembered: Option<Renewals>) -> Note {
+        let renewed = self.known.renewed.filter(|(epoch, _)| *epoch == stamp.epoch);
+        // One renewal more may have been taken, whose answer was lost; of those of an earlier life some may not be written down.
+        let own = renewed.map(|(_, last)| Renewals { count: last.count + 1, ..last });
+        let earlier = remembered
+            .filter(|last| last.incarnation == stamp.incarnation)
+            .map(|last| Renewals { count: last.count + UNWRITTEN, ..last });
+        let reached = self.reached(pg);
+        Note {
+            node: node(self.host),
+            stamp,
+            renewals: own.or(earlier),
+            reached: reached.as_ref().map(|reached| reached.at),
+            floors: reached.map(|reached| reached.floors).unwrap_or_default(),
+        }
+    }
+
+    /// The last renewal has carried everything: what was told before counts no more.
+    fn stops_telling(&mut self, stamp: Stamp, generation: u64) {
+        if std::mem::take(&mut self.failsafe) {
+            let renewals = self.known.renewed.map(|(_, renewed)| renewed);
+            let (reached, floors) = (None, Floors::default());
+            let note = Note { node: node(self.host), stamp, renewals, reached, floors };
+            self.tell(Box::new(note), generation);
+        }
+    }
+
+    fn tell(&mut self, note: Box<Note>, generation: u64) {
+        let looked = Looked { host: self.host, generation, at: self.confirmed.looked_at };
+        self.out.push(Out::Note(note, looked));
+    }
+
     /// Gives the word, unless a higher epoch was promised; written down as a length first.
     pub(crate) fn vouch(&mut self, stamp: Stamp, ttl: Duration, now: Mono, bug: Option<Bug>) -> bool {
         let length = ttl + ttl / 100;

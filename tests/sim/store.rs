@@ -1,7 +1,9 @@
 //! The store: one intent with its reign, one leader's lease, one primary lease, one growing revision. Its rules are those
 //! of `store::Records`.
 
-use locum::model::{Intent, LeaseRecord, Reign};
+use std::collections::VecDeque;
+
+use locum::model::{Intent, Known, LeaseRecord, Reign};
 
 use super::{MOST, Tick, bug::Bug};
 
@@ -35,6 +37,8 @@ pub(crate) struct Store {
     /// Not reachable from a host until then.
     pub(crate) away_until: [Tick; MOST],
     copy: Option<Copy>,
+    /// Copies that are taken now and then, oldest first.
+    kept: VecDeque<Copy>,
     /// When it was put back, if nobody has accepted it since.
     pub(crate) doubtful_since: Option<Tick>,
     pub(crate) declares: u64,
@@ -54,6 +58,7 @@ impl Store {
             down_until: 0,
             away_until: [0; MOST],
             copy: None,
+            kept: VecDeque::new(),
             doubtful_since: None,
             declares: 0,
             failovers: Vec::new(),
@@ -160,15 +165,43 @@ impl Store {
         Some(self.counter)
     }
 
+    /// How late a state of it this is.
+    pub(crate) fn known(&self) -> Known {
+        Known {
+            stamp: self.intent.as_ref().map(|(intent, _)| intent.stamp()),
+            renewals: self.lease.as_ref().map(|(record, _)| record.renewals()),
+        }
+    }
+
     pub(crate) fn make_copy(&mut self) {
         let (intent, reign, lease) = (self.intent.clone(), self.reign.clone(), self.lease.clone());
         self.copy = Some(Copy { counter: self.counter, intent, reign, lease });
     }
 
+    /// Takes a copy that may be put back later; three are kept.
+    pub(crate) fn keep_copy(&mut self) {
+        let (intent, reign, lease) = (self.intent.clone(), self.reign.clone(), self.lease.clone());
+        self.kept.truncate(2);
+        self.kept.push_front(Copy { counter: self.counter, intent, reign, lease });
+    }
+
+    /// Goes back to one of the copies, if somebody `known` remembers more than that.
+    pub(crate) fn goes_back(&mut self, which: usize, known: Known, now: Tick) -> bool {
+        let Some(copy) = self.kept.get(which).cloned() else { return false };
+        let stamp = copy.intent.as_ref().map(|(intent, _)| intent.stamp());
+        let renewals = copy.lease.as_ref().map(|(record, _)| record.renewals());
+        if known.stamp <= stamp && known.renewals <= renewals {
+            return false;
+        }
+        self.kept.clear();
+        self.copy = Some(copy);
+        self.restore(now)
+    }
+
     /// Puts the copy back, if there is one and it is old.
     pub(crate) fn restore(&mut self, now: Tick) -> bool {
         let Some(copy) = self.copy.take() else { return false };
-        if copy.intent == self.intent {
+        if copy.intent == self.intent && copy.lease == self.lease {
             return false;
         }
         (self.counter, self.revision, self.intent) = (copy.counter, copy.counter, copy.intent);

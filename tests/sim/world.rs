@@ -1,7 +1,8 @@
 //! The world: two or three hosts with their controllers, a store, a network, and one tick after the other.
 
 use locum::model::{
-    Command, Durability, Hold, Intent, LeaseRecord, Mode, NodeId, Reply, Server, Stamp, Wal, WalPosition,
+    Command, Durability, Hold, Intent, Known, LeaseRecord, Mode, NodeId, NodeView, Note, Noted, Reply,
+    Server, Stamp, Wal, WalPosition,
 };
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     host::{Host, HostClock, Life},
     log::Log,
     mix::Mix,
-    network::{Envelope, FACTS_LATE, Message, Network},
+    network::{Envelope, FACTS_LATE, Looked, Message, Network},
     node,
     postgres::{Conninfo, Proc, lsn},
     replication::Stream,
@@ -28,6 +29,8 @@ use super::{
 
 /// A verifying commit is given up after this.
 const VERIFY: Tick = 200;
+/// Renewals of the lease are written down at most this often by those who remember them.
+const RENEWALS: Tick = 100;
 
 /// A call of an agent to the store: when it gets there, when the answer is back, and what it is.
 struct Call {
@@ -182,7 +185,7 @@ impl World {
             return;
         };
         let it = &self.hosts[host];
-        let known = it.remembered.max(it.agent.disk.promise);
+        let known = it.remembered.stamp.max(it.agent.disk.promise);
         if basis.primary.as_ref() != Some(&node(host)) || known > Some(basis.stamp()) {
             return;
         }
@@ -215,9 +218,11 @@ impl World {
                     let boot = std::mem::take(&mut it.boots).then(|| clock.plus(ttl + ttl / 100));
                     it.agent.restart(&mut it.pg, clock, boot, self.bug);
                     it.remembered = it.remembered_on_disk;
+                    it.noted = it.note_on_disk.clone().map(|note| Noted { note, watched: false });
                     self.checks.endpoint_restarted(host);
                     self.controllers[host] = Controller::new(host, self.mix.hosts, it.clock, self.now);
-                    self.controllers[host].remembered = it.remembered;
+                    self.controllers[host].remembered = it.remembered.stamp;
+                    self.controllers[host].renewals = it.remembered.renewals;
                 }
                 _ => {}
             }
@@ -349,8 +354,13 @@ impl World {
     fn send_out(&mut self, host: usize) {
         for out in std::mem::take(&mut self.hosts[host].agent.out) {
             match out {
-                Out::Vouch { to, id, stamp, ttl } => {
-                    self.send(host, to, Message::Vouch { id, stamp, ttl });
+                Out::Vouch { to, id, stamp, ttl, note } => {
+                    self.send(host, to, Message::Vouch { id, stamp, ttl, note });
+                }
+                Out::Note(note, looked) => {
+                    for to in 0..self.hosts.len() {
+                        self.send(host, to, Message::Note(note.clone(), looked));
+                    }
                 }
                 Out::Store { id, ask } => {
                     let late = |world: &mut Self| match world.network.unreliable
@@ -413,12 +423,16 @@ impl World {
                     self.controllers[to].heard(facts, at);
                 }
             }
-            Message::Vouch { id, stamp, ttl } => {
+            Message::Vouch { id, stamp, ttl, note } => {
                 let it = &mut self.hosts[to];
+                if let Some(note) = note {
+                    it.take_note(*note, None);
+                }
                 let given = it.serves && it.agent.vouch(stamp, ttl, it.clock.at(self.now), self.bug);
                 self.log.say(|| format!("agent {to}: its word to {from} ({stamp}): {given}"));
                 self.send(to, from, Message::Told { id, told: Told::Word(given) });
             }
+            Message::Note(note, looked) => self.hosts[to].take_note(*note, Some(looked)),
             Message::Told { id, told } => self.hosts[to].agent.take_told(id, told),
         }
     }
@@ -456,6 +470,8 @@ impl World {
             checks: &mut self.checks,
             log: &mut self.log,
             bug: self.bug,
+            renewals: it.remembered.renewals,
+            noted: &it.noted,
             fresh: &mut fresh,
             unreliable: self.network.unreliable,
         };
@@ -466,6 +482,16 @@ impl World {
         let replies = self.with_agent(host, |agent, reach| agent.order(stamp, command, asker, reach));
         for (asker, reply) in replies {
             self.reply(host, asker, reply);
+        }
+    }
+
+    /// What everybody has written down of what a primary told, some memory of it outlasts any one disk.
+    fn all_have_noted(&mut self) {
+        let written: Option<Vec<Looked>> = self.hosts.iter().map(|host| host.looked_on_disk).collect();
+        let Some(written) = written.filter(|_| self.hosts.len() > 2) else { return };
+        let (first, at) = (written[0], written.iter().map(|looked| looked.at).min().unwrap_or_default());
+        if written.iter().all(|one| (one.host, one.generation) == (first.host, first.generation)) {
+            self.checks.noted(first.host, at, first.generation);
         }
     }
 
@@ -484,6 +510,10 @@ impl World {
             }
             self.send_out(host);
         }
+        let now = self.now;
+        let it = &mut self.hosts[host];
+        it.keep_note(now);
+        self.all_have_noted();
         let it = &mut self.hosts[host];
         if it.agent.changed || self.now >= it.tell_at {
             (it.agent.changed, it.tell_at) = (false, self.now + 10);
@@ -499,12 +529,19 @@ impl World {
     /// The store was put back, and is gone by before everybody was heard who may remember more: nothing can tell.
     fn leads_blindly(&self, host: usize) -> bool {
         let Some(since) = self.store.doubtful_since.filter(|_| self.bug.is_none()) else { return false };
-        let (nodes, since) = (&self.controllers[host].nodes, self.hosts[host].clock.at(since));
-        nodes.len() < self.hosts.len() || nodes.values().any(|node| node.heard <= since)
+        let (controller, since) = (&self.controllers[host], self.hosts[host].clock.at(since));
+        let stored = self.store.known();
+        let more = |known: Known| known.stamp > stored.stamp || known.renewals > stored.renewals;
+        let heard = controller.nodes.values().filter(|node| node.heard > since);
+        let told = |node: &NodeView| {
+            let promise = node.agent.as_ref().and_then(|agent| agent.promise);
+            more(Known { stamp: node.remembered.max(promise), renewals: node.renewals })
+        };
+        !more(controller.knows_of()) && !heard.into_iter().any(told)
     }
 
     fn run_controller(&mut self, host: usize) {
-        self.hosts[host].remembered_on_disk = self.hosts[host].remembered;
+        self.keep_remembered(host);
         self.read_store(host);
         self.read_lease(host);
         self.elect(host);
@@ -531,6 +568,15 @@ impl World {
             controller.next_try = self.now + 2 * self.mix.leader_ttl;
         }
         self.hosts[host].remembered = controller.knows_of();
+    }
+
+    /// What is remembered of the store is written behind: stamps at once, renewals once a second at most.
+    fn keep_remembered(&mut self, host: usize) {
+        let it = &mut self.hosts[host];
+        if it.remembered.stamp > it.remembered_on_disk.stamp || self.now >= it.counted_at + RENEWALS {
+            it.remembered_on_disk = it.remembered;
+            it.counted_at = self.now;
+        }
     }
 
     fn read_store(&mut self, host: usize) {
@@ -562,7 +608,9 @@ impl World {
             let asked = self.now + late(self);
             let answered = asked + late(self);
             let under = self.controllers[host].intent.as_ref().map(|(intent, _)| intent.stamp());
-            self.controllers[host].lease_read = Some(LeaseRead { under, asked, answered, found: None });
+            let missed = self.controllers[host].renewals_not_read();
+            let read = LeaseRead { under, missed, asked, answered, found: None };
+            self.controllers[host].lease_read = Some(read);
         }
         let Some(mut read) = self.controllers[host].lease_read.take() else { return };
         if read.found.is_none() && read.asked <= self.now {
@@ -573,7 +621,7 @@ impl World {
         }
         match read.found {
             Some(found) if read.answered <= self.now => {
-                self.controllers[host].lease_told(found, read.under, self.now)
+                self.controllers[host].lease_told(found, (read.under, read.missed), self.now)
             }
             found => self.controllers[host].lease_read = Some(LeaseRead { found, ..read }),
         }
@@ -690,7 +738,7 @@ impl World {
         // A person accepts a store that was put back, while memories or data went back, too: nobody can tell them.
         self.blind |= self.bug.is_none()
             && self.disks_back > 0
-            && before.as_ref().is_some_and(|before| before.incarnation != next.incarnation);
+            && before.as_ref().map(|before| before.incarnation) != Some(next.incarnation);
         self.blind |= self.leads_blindly(host);
         let lease = self.store.lease.as_ref().map(|(record, _)| record);
         self.checks.declared(before.as_ref(), stood.as_ref(), &next, rpo, lease);
@@ -879,27 +927,61 @@ impl World {
         };
         let renewal = self.store.lease.as_ref().map(|(record, _)| record).filter(of_term);
         let promised = !intent.sync.is_empty() && !intent.sync_next.is_empty();
-        let of_primary = [intent.primary_floor, renewal.and_then(LeaseRecord::position)];
+        let old_node = intent.primary.as_ref().or(intent.previous.as_ref());
+        let binds = |note: &Note| {
+            let last = self.store.lease.as_ref().map(|(record, _)| record);
+            let carried = last.is_some_and(|last| {
+                let before = note.renewals.is_some_and(|before| last.renewals() > before);
+                last.epoch > note.stamp.epoch || last.epoch == note.stamp.epoch && before
+            });
+            note.reached.is_some()
+                && old_node == Some(&note.node)
+                && note.stamp.incarnation == intent.incarnation
+                && !carried
+        };
+        let notes: Vec<(usize, &Noted)> = self
+            .hosts
+            .iter()
+            .filter_map(|host| Some((host.agent.host, host.noted.as_ref()?)))
+            .filter(|(_, noted)| binds(&noted.note))
+            .collect();
+        let unsure = |host: usize| {
+            let its_own = notes.iter().find(|(by, noted)| *by == host && !noted.watched);
+            its_own.is_some_and(|(_, own)| {
+                let same = |noted: &Noted| {
+                    noted.note.node == own.note.node && noted.note.stamp.same_epoch(own.note.stamp)
+                };
+                let another =
+                    |other: &Host| other.agent.host != host && other.noted.as_ref().is_some_and(same);
+                self.hosts.len() > 2 && !self.hosts.iter().any(another)
+            })
+        };
+        let told_of_primary = notes.iter().filter_map(|(_, noted)| noted.note.reached).max();
+        let of_primary = [intent.primary_floor, renewal.and_then(LeaseRecord::position), told_of_primary];
         let members = intent.sync.iter().chain(&intent.sync_next).map(|member| &member.name);
-        let of_members =
-            members.flat_map(|name| [intent.floors.get(name), renewal.and_then(|it| it.floors.get(name))]);
+        let of_members = members.flat_map(|name| {
+            let told = notes.iter().filter_map(|(_, noted)| noted.note.floors.get(name)).max();
+            [intent.floors.get(name), renewal.and_then(|it| it.floors.get(name)), told]
+        });
         let of_members: Vec<WalPosition> = of_members.flatten().collect();
         // Others than the old primary count only where a set promised that they have everything; in async, what would be lost
         // decides.
         let old = intent.primary.as_ref().or(intent.previous.as_ref()).map(member);
-        // A member whose memory says that it was primary, which it was long ago, is not started as a standby.
+        let told = renewal.and_then(LeaseRecord::position).is_some();
+        // A member whose directory is a primary's of long ago is not started, so nobody makes sure that nothing is acknowledged by it.
         let stopped = |of: &locum::model::Member| {
             let host = &self.hosts[member(&of.node)];
-            host.pg.is_down() && host.agent.disk.primary_since.is_some()
+            host.pg.is_down() && !host.pg.standby_signal
         };
         let stuck = intent.sync.iter().chain(&intent.sync_next).any(stopped);
         let others = !stuck
             && intent.attended
             && intent.settled
-            && (promised || intent.durability == Durability::Async);
+            && (promised || told || intent.durability == Durability::Async);
         let whole = |host: &Host| {
             let may = others
-                && !(host.pg.is_down() && host.agent.disk.primary_since.is_some())
+                && (host.pg.standby_signal || !host.pg.is_down())
+                && (intent.sync.is_empty() || intent.in_sync(&node(host.agent.host)))
                 && intent.promotable.contains(&node(host.agent.host));
             if !may && old != Some(host.agent.host) {
                 return false;
@@ -908,6 +990,17 @@ impl World {
             let (timeline, end) = (pg.tli(), lsn(pg.wal.len()));
             let wal = Wal { timeline, switches: &pg.history, end, unfinished_until: None };
             let is_old = old == Some(host.agent.host);
+            if unsure(host.agent.host) {
+                return false;
+            }
+            let ahead = |other: &Host| {
+                other.pg.proc == Proc::Standby
+                    && other.pg.wal.len() > pg.wal.len()
+                    && other.pg.wal.starts_with(&pg.wal)
+            };
+            if is_old && pg.is_down() && self.hosts.iter().any(ahead) {
+                return false;
+            }
             let of_primary = of_primary.into_iter().filter(|_| is_old || !promised).flatten();
             of_primary.chain(of_members.iter().copied()).all(|floor| wal.contains(floor))
                 && self.checks.is_whole(pg)

@@ -67,6 +67,9 @@ mod tests {
         async fn route(&self, _: &EndpointName, _: Stamp, _: RouteOrder) -> Result<Answer, NoAnswer> {
             Err(NoAnswer("not asked".into()))
         }
+        async fn note(&self, _: crate::model::Note) -> Result<(), NoAnswer> {
+            Ok(())
+        }
         async fn vouch(&self, _: Stamp, _: Duration) -> Result<bool, NoAnswer> {
             Err(NoAnswer("not asked".into()))
         }
@@ -87,6 +90,8 @@ mod tests {
                 sent_at,
                 left: sent_at,
                 remembered: None,
+                renewals: None,
+                noted: None,
                 hears: BTreeMap::new(),
                 agent: None,
                 endpoints: BTreeMap::new(),

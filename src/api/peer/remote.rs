@@ -25,7 +25,7 @@ use super::{
     wire::{self, OrderCall, ParkCall, Returned, RouteCall, VouchCall},
 };
 use crate::{
-    model::{ClusterName, Command, EndpointName, NodeId, RouteOrder, Stamp},
+    model::{ClusterName, Command, EndpointName, NodeId, Note, RouteOrder, Stamp},
     ports::{Answer, Clock, Member, NoAnswer, Session, WalAsk},
     tls::{self, Name},
 };
@@ -289,6 +289,14 @@ impl Member for Remote {
     async fn vouch(&self, stamp: Stamp, ttl: Duration) -> Result<bool, NoAnswer> {
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         self.peer.quick(self.peer.post(wire::VOUCH, &VouchCall { stamp, ttl_ms })).await
+    }
+
+    async fn note(&self, note: Note) -> Result<(), NoAnswer> {
+        match self.peer.quick(self.peer.post(wire::NOTE, &note)).await {
+            // An earlier release keeps no notes: its word counts without.
+            Err(NoAnswer(why)) if why.contains(wire::NO_PATH) => Ok(()),
+            told => told,
+        }
     }
 
     async fn sessions(&self) -> Result<Option<Vec<Session>>, NoAnswer> {

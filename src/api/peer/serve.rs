@@ -96,6 +96,7 @@ fn router(shared: Shared) -> Router {
         .route(wire::ORDER, post(order))
         .route(wire::ROUTE, post(route))
         .route(wire::VOUCH, post(vouch))
+        .route(wire::NOTE, post(note))
         .route(wire::SESSIONS, get(sessions))
         .route(wire::PARK, post(park))
         .route(wire::WAL, post(wal))
@@ -107,7 +108,7 @@ fn router(shared: Shared) -> Router {
 }
 
 async fn unknown_path(uri: Uri) -> Refusal {
-    Refusal::not_found(format!("there is no path {}", uri.path()))
+    Refusal::not_found(format!("{} {}", wire::NO_PATH, uri.path()))
 }
 
 async fn unknown_method(method: Method, uri: Uri) -> Refusal {
@@ -188,6 +189,12 @@ async fn vouch(State(shared): State<Shared>, body: Read) -> Result<Response, Ref
     let VouchCall { stamp, ttl_ms } = error::body(body)?;
     let local = Arc::clone(&shared.local);
     carry_out(&shared, async move { local.vouch(stamp, Duration::from_millis(ttl_ms)).await })
+}
+
+async fn note(State(shared): State<Shared>, body: Read) -> Result<Response, Refusal> {
+    let note = error::body(body)?;
+    let local = Arc::clone(&shared.local);
+    carry_out(&shared, async move { local.note(note).await })
 }
 
 async fn park(State(shared): State<Shared>, body: Read) -> Result<Response, Refusal> {

@@ -23,6 +23,10 @@ pub(super) const ORDER: &str = "/peer/order";
 pub(super) const ROUTE: &str = "/peer/route";
 /// The word for a primary that the store has left alone.
 pub(super) const VOUCH: &str = "/peer/vouch";
+/// How far everybody is, from a primary that the store has left alone.
+pub(super) const NOTE: &str = "/peer/note";
+/// What a member says of a path that its release does not have.
+pub(super) const NO_PATH: &str = "there is no path";
 /// The client sessions of the primary.
 pub(super) const SESSIONS: &str = "/peer/sessions";
 /// The connections of an endpoint that may not forward.

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use super::{Following, client};
 use crate::{
     endpoint::sidecar,
-    model::{Reply, RouteOrder, Snapshot},
+    model::{Known, Reply, RouteOrder, Snapshot},
 };
 
 /// A member that does not answer is asked again after this, and after twice as long each time until the second.
@@ -60,7 +60,7 @@ impl Following {
         }
         self.held.send_replace(held);
         if let Some(remembered) = &self.remembered {
-            remembered.raise(Some(stamp));
+            remembered.raise(Known { stamp: Some(stamp), renewals: None });
         }
     }
 }

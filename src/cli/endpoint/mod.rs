@@ -144,7 +144,7 @@ pub(super) async fn execute(args: &Args) -> Result<ExitCode, Failure> {
         None => None,
     };
     let proxy = Proxy::bind(&endpoint, Arc::new(SystemClock)).map_err(anyhow::Error::from)?;
-    if let Some(stamp) = remembered.as_ref().and_then(|remembered| remembered.stamp()) {
+    if let Some(stamp) = remembered.as_ref().and_then(|remembered| remembered.opened().stamp) {
         // Nothing older is followed from now on.
         _ = proxy.order(stamp, RouteOrder::Hold);
     }

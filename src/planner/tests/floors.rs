@@ -152,6 +152,12 @@ fn the_end_of_wal_of_a_disk_that_went_back_is_no_end() {
     fenced_unseen(&mut view);
     let decided = without_rescue(&view);
     assert_eq!(declared(&decided), None, "tokyo has all that is on seoul's disk, and seoul had more");
+    let standby = view.standby_mut(&tokyo());
+    (standby.flushed, standby.replayed) = (Lsn(at(8)), Lsn(at(8)));
+    let next = declared(&without_rescue(&view)).and_then(|next| next.primary.clone());
+    assert_eq!(next, Some(tokyo()), "it has reached all that seoul is known to have had");
+    let standby = view.standby_mut(&tokyo());
+    (standby.flushed, standby.replayed) = (FLUSHED, FLUSHED);
     renewed(&mut view, at(0), at(0));
     assert_eq!(declared(&without_rescue(&view)).and_then(|next| next.primary.clone()), Some(tokyo()));
 }
@@ -261,6 +267,14 @@ fn a_stopped_standby_is_started_without_an_upstream_when_nothing_shows_the_prima
     assert_eq!(orders(&decide(&view)), [(tokyo(), Command::StartAlone)]);
     view.agent_mut(&tokyo()).primary_since = view.intent.as_ref().map(Intent::stamp);
     assert_eq!(orders(&decide(&view)), [], "it was a primary itself");
+    view.server(&tokyo(), Server::Down(Down { watched: false, standby: Some(true), ..down(false) }));
+    let ordered = orders(&decide(&view));
+    assert_eq!(
+        ordered,
+        [(tokyo(), Command::StartAlone)],
+        "its directory is a standby's, and its memory went back"
+    );
+    view.server(&tokyo(), Server::Down(Down { watched: false, standby: None, ..down(false) }));
     view.agent_mut(&tokyo()).primary_since = None;
     view.lease = lease_seen(50, view.intent.as_ref().map(Intent::stamp));
     assert_eq!(orders(&decide(&view)), [], "the primary renews its lease");
@@ -283,4 +297,161 @@ fn a_member_that_is_missing_is_named() {
     (intent.sync, intent.sync_next) = (both.clone(), both);
     view.standby_mut(&tokyo()).streaming = false;
     assert_eq!(decide(&view).holds, [Hold::SilenceIsNoProof { node: seoul(), missing: vec![osaka] }]);
+}
+
+fn counted(count: u64) -> Option<Renewals> {
+    Some(Renewals { incarnation: Incarnation(1), count })
+}
+
+#[test]
+fn a_store_that_has_forgotten_renewals_is_not_believed() {
+    let mut view = vacant();
+    recruit(&mut view);
+    renewed(&mut view, at(0), at(0));
+    view.nodes.get_mut(&seoul()).expect("seoul").renewals = counted(8);
+    let plan = decide(&view);
+    assert_eq!(declared(&plan).and_then(|next| next.primary.clone()), None, "it is read again first");
+    assert!(!plan.holds.contains(&Hold::StoreNotBelieved), "{:?}", plan.holds);
+    view.lease.known = counted(8);
+    assert_eq!(decide(&view).holds, [Hold::StoreNotBelieved]);
+    view.lease.known = counted(7);
+    view.nodes.get_mut(&seoul()).expect("seoul").renewals = counted(7);
+    assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(tokyo()));
+}
+
+#[test]
+fn an_accepted_store_counts_its_renewals_anew() {
+    let mut view = healthy();
+    renewed(&mut view, at(0), at(0));
+    (view.renewals, view.lease.known) = (counted(90), counted(90));
+    assert_eq!(decide(&view).holds, [Hold::StoreNotBelieved]);
+    let accepted = Intent { incarnation: Incarnation(2), ..view.intent_mut().clone() };
+    view.intent = Some(accepted);
+    assert!(!decide(&view).holds.contains(&Hold::StoreNotBelieved));
+}
+
+#[test]
+fn a_data_directory_of_a_later_epoch_remembers_the_store() {
+    let mut view = healthy();
+    let later = Stamp { epoch: intent().epoch.next(), ..intent().stamp() };
+    view.server(&tokyo(), Server::Down(Down { primary_since: Some(later), ..down(true) }));
+    assert_eq!(decide(&view).holds, [Hold::StoreNotBelieved]);
+    view.agent_mut(&tokyo()).promise = None;
+    assert!(!decide(&view).holds.contains(&Hold::StoreNotBelieved), "it may be a copy of another cluster's");
+}
+
+/// What seoul told in failsafe time after its seventh renewal, as one that was told has it.
+fn told(by: &NodeId, view: &mut View, primary: u64, standby: u64, watched: bool) {
+    let of = |lsn| Some(WalPosition { timeline: Timeline(3), lsn: Lsn(lsn) });
+    let mut floors = Floors::default();
+    floors.raise(&name_of(&tokyo()), of(standby).expect("a position"));
+    let note =
+        Note { node: seoul(), stamp: intent().stamp(), renewals: counted(8), reached: of(primary), floors };
+    view.nodes.get_mut(by).expect("a node").noted = Some(Noted { note, watched });
+}
+
+#[test]
+fn what_was_told_in_failsafe_time_binds_until_a_renewal_carries_it() {
+    let promoted = |view: &View| declared(&decide(view)).and_then(|next| next.primary.clone());
+    let mut view = vacant();
+    recruit(&mut view);
+    renewed(&mut view, at(0), at(0));
+    told(&seoul(), &mut view, at(8), at(8), false);
+    assert_eq!(promoted(&view), None, "tokyo confirmed more, to a primary that the store had left alone");
+    view.lease.last.as_mut().expect("a lease").value.count = 9;
+    assert_eq!(promoted(&view), Some(tokyo()), "that was before the last renewal");
+}
+
+#[test]
+fn an_old_primary_behind_what_it_told_in_failsafe_time_is_not_started() {
+    let mut view = healthy();
+    renewed(&mut view, at(0), at(0));
+    view.server(&seoul(), Server::Down(Down { watched: false, ..down(true) }));
+    let policy = Policy { on_crash: OnCrash::Restart, ..Policy::default() };
+    assert_eq!(orders(&plan(&view, &Memory::default(), &policy, NOW)), [(seoul(), Command::Serve)]);
+    told(&tokyo(), &mut view, at(8), at(0), true);
+    assert_eq!(orders(&plan(&view, &Memory::default(), &policy, NOW)), []);
+}
+
+#[test]
+fn after_failsafe_time_one_other_that_was_told_is_heard_before_anybody_is_promoted() {
+    let promoted = |view: &View| declared(&decide(view)).and_then(|next| next.primary.clone());
+    let mut view = vacant();
+    recruit(&mut view);
+    renewed(&mut view, at(0), at(0));
+    told(&tokyo(), &mut view, at(0), at(0), false);
+    assert_eq!(promoted(&view), Some(tokyo()), "in a pair there is no other one");
+    view.members.insert(node("osaka"));
+    assert_eq!(promoted(&view), None, "a disk that went back takes the note along");
+    told(&tokyo(), &mut view, at(0), at(0), true);
+    assert_eq!(promoted(&view), Some(tokyo()), "it was told in this life, and has run since");
+    told(&tokyo(), &mut view, at(0), at(0), false);
+    told(&seoul(), &mut view, at(0), at(0), false);
+    assert_eq!(promoted(&view), Some(tokyo()), "the old primary is heard, and noted it itself");
+}
+
+#[test]
+fn a_member_alone_that_has_seen_no_renewal_does_not_know_whether_there_was_failsafe_time() {
+    let promoted = |view: &View| declared(&decide(view)).and_then(|next| next.primary.clone());
+    let mut view = vacant();
+    recruit(&mut view);
+    renewed(&mut view, at(0), at(0));
+    view.members.insert(node("osaka"));
+    view.nodes.get_mut(&seoul()).expect("seoul").heard = ago(10_000);
+    assert_eq!(promoted(&view), Some(tokyo()));
+    view.lease.renewed = false;
+    assert_eq!(promoted(&view), None);
+    view.nodes.get_mut(&seoul()).expect("seoul").heard = NOW;
+    assert_eq!(promoted(&view), Some(tokyo()), "whoever is heard was told nothing");
+}
+
+#[test]
+fn what_is_not_known_of_a_failover_is_said() {
+    let doubt = |view: &View| without_rescue(view).doubt;
+    let mut view = vacant();
+    recruit(&mut view);
+    renewed(&mut view, at(0), at(0));
+    view.nodes.get_mut(&seoul()).expect("seoul").heard = ago(10_000);
+    assert_eq!(doubt(&view), None, "it is at its floor, which is fresh");
+    view.lease.last.as_mut().expect("a lease").value.floors.freshen(&[].into());
+    assert!(doubt(&view).is_some_and(|why| why.contains("has not streamed since")));
+    renewed(&mut view, at(0), at(0));
+    told(&tokyo(), &mut view, at(0), at(0), true);
+    assert!(doubt(&view).is_some_and(|why| why.contains("served without the store")));
+    view.nodes.get_mut(&tokyo()).expect("tokyo").noted = None;
+    view.nodes.get_mut(&seoul()).expect("seoul").heard = NOW;
+    fenced_unseen(&mut view);
+    view.lease.last.as_mut().expect("a lease").value.floors.freshen(&[].into());
+    assert_eq!(doubt(&view), None, "all that is on the disk of the old primary is on the standby");
+}
+
+#[test]
+fn a_loss_that_a_disk_took_along_is_said_to_be_unknown() {
+    let mut view = vacant();
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next) = (vec![], vec![]);
+    recruit(&mut view);
+    renewed(&mut view, at(8), at(0));
+    fenced_unseen(&mut view);
+    let standby = view.standby_mut(&tokyo());
+    (standby.flushed, standby.replayed) = (Lsn(at(8)), Lsn(at(8)));
+    let plan = without_rescue(&view);
+    assert!(declared(&plan).is_some());
+    assert!(plan.doubt.is_some_and(|why| why.contains("its disk went back in time")));
+}
+
+#[test]
+fn where_nobody_heard_was_told_beside_the_primary_who_can_be_promoted_is() {
+    let mut view = healthy();
+    renewed(&mut view, at(0), at(0));
+    view.members.insert(node("osaka"));
+    view.server(&seoul(), Server::Down(Down { watched: false, ..down(true) }));
+    told(&seoul(), &mut view, at(0), at(0), false);
+    let policy = Policy { on_crash: OnCrash::Restart, ..Policy::default() };
+    let decided = |view: &View| plan(view, &Memory::default(), &policy, NOW);
+    assert_eq!(declared(&decided(&view)).map(|next| next.primary.clone()), Some(None));
+    view.agent_mut(&tokyo()).no_failover = true;
+    assert!(orders(&decided(&view)).is_empty(), "its own note takes nobody's place");
+    told(&tokyo(), &mut view, at(0), at(0), false);
+    assert_eq!(orders(&decided(&view)), [(seoul(), Command::Serve)]);
 }

@@ -9,7 +9,7 @@ fn silent(view: &mut View, ms: u64) {
 /// A member without PostgreSQL.
 fn witness() -> NodeView {
     let (hears, endpoints) = Default::default();
-    NodeView { heard: NOW, remembered: None, hears, agent: None, endpoints }
+    NodeView { heard: NOW, remembered: None, renewals: None, noted: None, hears, agent: None, endpoints }
 }
 
 fn asynchronous(view: &mut View) {
@@ -57,7 +57,12 @@ fn a_primary_that_another_member_hears_is_left_alone_while_its_lease_may_last() 
     assert!(declared(&decide(&view)).is_some(), "it has no right to serve");
     view.lease = lease_seen(10_000, None);
     assert!(declared(&decide(&view)).is_some(), "its right has run out");
-    view.lease = LeaseSeen { last: Some(Seen { at: NOW, ..lasting.last.unwrap() }), read_under: None };
+    view.lease = LeaseSeen {
+        last: Some(Seen { at: NOW, ..lasting.last.unwrap() }),
+        read_under: None,
+        known: None,
+        renewed: true,
+    };
     assert!(declared(&decide(&view)).is_none(), "its right is as good as new");
 }
 
@@ -130,7 +135,7 @@ fn silence_in_async_ends_the_epoch_but_not_the_wait() {
     assert_eq!(declared(&held), None, "clocks drift: one part in a hundred is added");
     assert!(matches!(held.holds[0], Hold::LeaseRuns { .. }), "{:?}", held.holds);
 
-    view.lease = LeaseSeen { last: None, read_under: Some(stamp) };
+    view.lease = LeaseSeen { last: None, read_under: Some(stamp), known: None, renewed: true };
     assert_eq!(declared(&decide(&view)), None, "one that never took a lease has nothing that would stop it");
 
     view.lease = lease_seen(3_030, Some(stamp));
