@@ -5,6 +5,7 @@ mod alone;
 mod board;
 mod client;
 mod error;
+mod failsafe;
 mod fence;
 mod floors;
 mod follow;
