@@ -223,7 +223,7 @@ async fn a_standby_that_is_left_and_not_promoted_is_promoted_by_hand_and_the_pai
     // Only the standby's host comes back.
     pair.host_mut("beta").member.start();
     pair.shows("why it is not promoted", |s| plan_of(s).contains("acknowledged commits alone")).await;
-    locum(&["status"], &pair.config_file("beta")).expect(0, &["BREAK-GLASS.md"]);
+    locum(&["explain"], &pair.config_file("beta")).expect(0, &["BREAK-GLASS.md"]);
 
     // Step 1.
     pair.host_mut("beta").member.terminate().await;
