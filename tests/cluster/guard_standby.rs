@@ -48,7 +48,8 @@ impl Way {
         let node = &kept.standby;
         match self {
             Self::Sql => {
-                node.connect().await.batch_execute("SELECT pg_promote(false)").await.expect("promoted")
+                // Its session is held like any other, and may be ended before it has answered.
+                let _asked = node.connect().await.batch_execute("SELECT pg_promote(false)").await;
             }
             Self::Program => {
                 let mut command = node.instance.command("pg_ctl");
