@@ -15,9 +15,10 @@ fn heard<'a>(case: &Case<'a>) -> impl Iterator<Item = (&'a NodeId, &'a NodeView)
     case.view.nodes.iter().filter(move |(_, view)| now.since(view.heard) <= detect)
 }
 
-/// The notes about the primary of this term, or of the term before where nobody is primary, that no renewal has carried since.
+/// The notes about the primary of this term, or of the term before where nobody is primary, that no renewal has carried since. Also of
+/// members that are not heard any more: what was told was told.
 fn binding<'a>(case: &Case<'a>, intent: &Intent) -> Vec<(&'a NodeId, &'a Noted)> {
-    let noted = heard(case).filter_map(|(node, view)| Some((node, view.noted.as_ref()?)));
+    let noted = case.view.nodes.iter().filter_map(|(node, view)| Some((node, view.noted.as_ref()?)));
     noted.filter(|(_, noted)| binds(case, intent, &noted.note)).collect()
 }
 

@@ -358,6 +358,8 @@ fn what_was_told_in_failsafe_time_binds_until_a_renewal_carries_it() {
     renewed(&mut view, at(0), at(0));
     told(&seoul(), &mut view, at(8), at(8), false);
     assert_eq!(promoted(&view), None, "tokyo confirmed more, to a primary that the store had left alone");
+    view.nodes.get_mut(&seoul()).expect("seoul").heard = ago(10_000);
+    assert_eq!(promoted(&view), None, "who was told that is not heard any more");
     view.lease.last.as_mut().expect("a lease").value.count = 9;
     assert_eq!(promoted(&view), Some(tokyo()), "that was before the last renewal");
 }
