@@ -179,7 +179,6 @@ mod planted {
         a_member_counted_below_its_floor_is_caught: CountedBelowFloor within 8_000,
         a_promotion_below_what_was_declared_is_caught: PromotedBelowFloor within 8_000,
         an_old_primary_that_went_back_and_is_started_is_caught: WentBackStarted within 8_000,
-        a_recruit_at_once_after_a_start_of_the_host_is_caught: RecruitedAtBoot within 8_000,
         a_memory_believed_after_a_start_of_the_host_is_caught: MemoryBelieved within 8_000,
         a_fence_that_leaves_processes_is_caught: FenceLeavesProcesses within 8_000,
         a_guard_in_async_only_is_caught: GuardOnlyAsync within 8_000,
