@@ -171,11 +171,20 @@ impl Inner {
                 if self.instance.has_standby_signal().await? {
                     return self.start_to_promote(stamp).await;
                 }
+                // Looked at here: this may be ordered before what the dead server left was read.
+                let Some(peek) = self.peek().await else {
+                    return Err(Unable::Failed("its control file cannot be read".into()));
+                };
+                if peek.in_recovery {
+                    // Its promotion broke off behind the removal of standby.signal. Started as it is, it would go on with the old
+                    // primary's timeline, and what that one wrote there beyond could not be told from its own.
+                    self.instance.write_standby_signal().await?;
+                    return self.start_to_promote(stamp).await;
+                }
                 self.has_what_it_renewed(&down, stamp).await?;
                 // Nobody is let in before its right to serve is confirmed.
                 self.claim(stamp).await?;
-                // Looked at here: this may be ordered before what the dead server left was read.
-                begun = self.peek().await.filter(|peek| !peek.clean);
+                begun = Some(peek).filter(|peek| !peek.clean);
                 started = Instant::now();
                 self.start().await?;
             }

@@ -163,6 +163,21 @@ async fn a_handover_needs_no_rewind() {
     );
 }
 
+/// What PostgreSQL leaves of a promotion that broke off: the signal is gone, and no timeline has begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_whose_promotion_broke_off_begins_a_timeline_of_its_own() {
+    let pair = pair().await;
+    pair.b.done(stamp(2, 6), Command::Recruit).await;
+    pair.a.done(stamp(2, 6), Command::Fence).await;
+    pair.b.done(stamp(2, 7), Command::Fence).await;
+    std::fs::remove_file(pair.b.cfg.data_dir.join("standby.signal")).expect("removed");
+    pair.b.done(stamp(2, 8), Command::Serve).await;
+    pair.b.until("a standby", |f| standby(f).is_some()).await;
+    pair.b.done(stamp(2, 9), Command::Promote { names: vec![], slots: vec![], floor: None }).await;
+    let timeline = pair.b.ask("SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)").await;
+    assert_eq!(timeline, "00000002");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recruit_stays_cut_when_its_server_is_started_again() {
     let pair = pair().await;
