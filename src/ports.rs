@@ -313,15 +313,15 @@ pub trait Console: Send + Sync {
     }
 }
 
-/// A commit through an endpoint, as a client would make it.
+/// Commits through endpoints, as clients would make them.
 #[async_trait]
 pub trait Client: Send + Sync {
-    /// Connects to `address` (`host:port`) and commits, with the defaults that a client gets. `server`: which one has to answer;
-    /// None: it is not known. Bounded by a deadline of its own.
+    /// Connects to each address (`host:port`) and commits, with the defaults that a client gets. `server`: which one has to
+    /// answer; None: it is not known. Bounded by a deadline of its own.
     ///
     /// # Errors
-    /// A sentence: what a client would meet, with the SQLSTATE where the server answered.
-    async fn commit(&self, address: &str, server: Option<&ServerIdentity>) -> Result<(), String>;
+    /// A sentence: what clients would meet, with the SQLSTATE where the server answered.
+    async fn commit(&self, addresses: &[String], server: Option<&ServerIdentity>) -> Result<(), String>;
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::{
 /// Between two looks. Each costs the server a process. Shorter: an idle server is kept busy. Longer: a setting that keeps clients
 /// from writing is noticed later.
 const LOOK: Duration = Duration::from_secs(5);
-/// Between two looks at whether the server answers, and is of the same role.
+/// Between two looks at whether the server answers.
 const STEP: Duration = Duration::from_millis(250);
 /// How long sessions may take to have the nonce after it was written.
 const RELOADED: Duration = Duration::from_secs(2);
@@ -24,14 +24,11 @@ const RELOADED: Duration = Duration::from_secs(2);
 pub(super) async fn run(inner: Arc<Inner>) {
     let mut last = None;
     loop {
-        let role = inner.board.read(|s| match &s.facts.server.value {
-            Server::Primary(_) => Some(true),
-            Server::Standby(_) => Some(false),
-            Server::Unknown | Server::Starting | Server::Down(_) => None,
-        });
-        let due = last.is_none_or(|(of, at): (bool, Instant)| role != Some(of) || at.elapsed() >= LOOK);
-        if let Some(role) = role.filter(|_| due) {
-            last = Some((role, Instant::now()));
+        let answers =
+            inner.board.read(|s| matches!(s.facts.server.value, Server::Primary(_) | Server::Standby(_)));
+        // Not because its role has changed: what is asked for is the same then, and clients come just now.
+        if answers && last.is_none_or(|at: Instant| at.elapsed() >= LOOK) {
+            last = Some(Instant::now());
             inner.keep_nonce().await;
             inner.look_as_client().await;
         }

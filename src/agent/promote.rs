@@ -56,12 +56,10 @@ impl Inner {
         claimed?;
         // Inherited names may name itself; nothing leads it anywhere any more.
         let names = format_names(names).map_err(Unable::Refused)?;
-        let stamped = stamp.to_string();
         let settings = [
             ("synchronous_standby_names", names.as_str()),
             ("primary_conninfo", ""),
             ("restore_command", ""),
-            (PRIMARY_SINCE, stamped.as_str()),
         ];
         if self.instance.set(&settings).await? {
             postmaster.reload()?;
@@ -74,7 +72,7 @@ impl Inner {
         });
         self.board.update(|s| s.ordered = true);
         let promotion = promote(&self.instance, &postmaster, self.writable(), PROMOTION);
-        let (promoted, kept) = tokio::join!(promotion, kept);
+        let (promoted, kept, ()) = tokio::join!(promotion, kept, self.mark_directory(stamp));
         promoted.map_err(|e| Unable::Failed(e.to_string()))?;
         kept?;
         self.look(true).await?;
@@ -237,11 +235,15 @@ impl Inner {
         self.await_server(stamp, answers).await
     }
 
-    async fn adopt(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
-        let stamped = stamp.to_string();
-        if let Err(error) = self.instance.set(&[(PRIMARY_SINCE, &stamped)]).await {
+    /// Has the data directory say under which stamp it became the primary's. No session needs to know, so nothing is reloaded.
+    async fn mark_directory(&self, stamp: Stamp) {
+        if let Err(error) = self.instance.set(&[(PRIMARY_SINCE, &stamp.to_string())]).await {
             tracing::warn!(%error, "the data directory does not say since when it is the primary's");
         }
+    }
+
+    async fn adopt(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+        self.mark_directory(stamp).await;
         self.remember(move |p| {
             if !p.primary_since.is_some_and(|s| s.same_epoch(stamp)) {
                 p.primary_since = Some(stamp);

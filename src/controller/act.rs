@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
-
 use super::{
     Controller, Deps, Effect, Ended, Event, Feed,
     drain::{Reached, drain},
@@ -270,9 +268,7 @@ async fn verify(
     server: Option<ServerIdentity>,
     stamp: Stamp,
 ) -> Result<Effect, String> {
-    let commits = addresses.iter().map(|address| deps.client.commit(address, server.as_ref()));
-    let failed: Vec<String> = join_all(commits).await.into_iter().filter_map(Result::err).collect();
-    if failed.is_empty() { Ok(Effect::Verified(stamp)) } else { Err(failed.join("; ")) }
+    deps.client.commit(&addresses, server.as_ref()).await.map(|()| Effect::Verified(stamp))
 }
 
 /// The endpoints of one kind and driver in members that were heard since: member, name, address to connect to.

@@ -6,7 +6,7 @@
 //! `COPY … PROGRAM`) maps it no more once it was executed: these write no data. The archiver, walsenders and the walreceiver
 //! do map it. Never touches a file system that could hang.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _};
+use std::{fs, io, mem::MaybeUninit, os::unix::fs::MetadataExt as _};
 
 /// What the kernel calls a mapped SysV segment in `maps`, before the key.
 const SYSV: &str = "/SYSV";
@@ -14,10 +14,9 @@ const SYSV: &str = "/SYSV";
 /// The line of `postmaster.pid` that holds key and id of the segment, counted from 0 (`miscadmin.h`).
 pub(super) const LOCK_FILE_LINE: usize = 6;
 
-/// A row of `/proc/sysvipc/shm`.
+/// What the kernel knows of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Row {
-    id: u32,
+struct Segment {
     /// The process that made it.
     creator: u32,
     attached: u64,
@@ -42,8 +41,7 @@ pub(super) fn of_postmaster(pid: u32, told: Option<u32>) -> io::Result<Vec<u32>>
     if let Some(told) = told.filter(|told| mapped.contains(told)) {
         return Ok(vec![told]);
     }
-    let rows = rows().unwrap_or_default();
-    let made = |id: &u32| rows.iter().any(|row| row.id == *id && row.creator == pid);
+    let made = |id: &u32| segment(*id).is_ok_and(|segment| segment.is_some_and(|it| it.creator == pid));
     let own: Vec<u32> = mapped.iter().copied().filter(made).collect();
     Ok(if own.is_empty() { mapped } else { own })
 }
@@ -51,8 +49,7 @@ pub(super) fn of_postmaster(pid: u32, told: Option<u32>) -> io::Result<Vec<u32>>
 /// How many processes are attached to these segments, leaving ones included that give their memory back. A segment that is
 /// gone has none. This is the test that PostgreSQL makes (`nattch`). None: the kernel does not tell.
 pub(super) fn attached(ids: &[u32]) -> Option<u64> {
-    let rows = rows().ok()?;
-    Some(rows.iter().filter(|row| ids.contains(&row.id)).map(|row| row.attached).sum())
+    ids.iter().map(|id| Some(segment(*id).ok()?.map_or(0, |segment| segment.attached))).sum()
 }
 
 /// The namespace that a process's segment ids are of: another container has its own, with the same small numbers.
@@ -65,8 +62,33 @@ pub(super) fn own_namespace() -> Option<u64> {
     Some(fs::metadata("/proc/self/ns/ipc").ok()?.ino())
 }
 
-fn rows() -> io::Result<Vec<Row>> {
-    Ok(fs::read_to_string("/proc/sysvipc/shm")?.lines().skip(1).filter_map(parse_row).collect())
+/// None: there is no such segment.
+fn segment(id: u32) -> io::Result<Option<Segment>> {
+    match ask(id) {
+        // Another user's. The table shows everybody's; but it is long where many servers were killed, for each leaves one behind.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => in_table(id),
+        asked => asked,
+    }
+}
+
+#[expect(unsafe_code, reason = "no safe crate in use has shmctl(2)")]
+fn ask(id: u32) -> io::Result<Option<Segment>> {
+    let Ok(id) = i32::try_from(id) else { return Ok(None) };
+    let mut seen = MaybeUninit::<libc::shmid_ds>::uninit();
+    // SAFETY: IPC_STAT writes a whole `shmid_ds` to where the pointer leads, and reads nothing.
+    if unsafe { libc::shmctl(id, libc::IPC_STAT, seen.as_mut_ptr()) } == 0 {
+        // SAFETY: the call has succeeded, so it is written.
+        let seen = unsafe { seen.assume_init() };
+        return Ok(Some(Segment { creator: seen.shm_cpid.cast_unsigned(), attached: seen.shm_nattch }));
+    }
+    let error = io::Error::last_os_error();
+    let is_gone = [libc::EINVAL, libc::EIDRM].map(Some).contains(&error.raw_os_error());
+    if is_gone { Ok(None) } else { Err(error) }
+}
+
+fn in_table(id: u32) -> io::Result<Option<Segment>> {
+    let table = fs::read_to_string("/proc/sysvipc/shm")?;
+    Ok(table.lines().skip(1).filter_map(parse_row).find(|(of, _)| *of == id).map(|(_, segment)| segment))
 }
 
 /// `START-END PERMISSIONS OFFSET DEVICE INODE PATH` (`proc_pid_maps(5)`).
@@ -86,13 +108,10 @@ fn parse_maps(text: &str) -> Vec<u32> {
 }
 
 /// `key shmid perms size cpid lpid nattch …`
-fn parse_row(line: &str) -> Option<Row> {
+fn parse_row(line: &str) -> Option<(u32, Segment)> {
     let words: Vec<&str> = line.split_whitespace().take(7).collect();
-    Some(Row {
-        id: words.get(1)?.parse().ok()?,
-        creator: words.get(4)?.parse().ok()?,
-        attached: words.get(6)?.parse().ok()?,
-    })
+    let segment = Segment { creator: words.get(4)?.parse().ok()?, attached: words.get(6)?.parse().ok()? };
+    Some((words.get(1)?.parse().ok()?, segment))
 }
 
 /// The id in a line of `postmaster.pid`: key and id, in columns.
@@ -117,7 +136,7 @@ mod tests {
     #[test]
     fn the_kernels_table_and_the_lock_file_are_read() {
         let row = "  10027038          4   600                    56 14692 14699      9   101   104   101";
-        assert_eq!(parse_row(row), Some(Row { id: 4, creator: 14_692, attached: 9 }));
+        assert_eq!(parse_row(row), Some((4, Segment { creator: 14_692, attached: 9 })));
         assert_eq!(parse_row("key shmid"), None);
         let lines = ["1", "/d", "2", "3", "/s", "", " 10027038         4", "ready"].map(str::to_owned);
         assert_eq!(told(&lines), Some(4));
@@ -128,6 +147,20 @@ mod tests {
     fn a_process_without_segments_maps_none_and_a_segment_that_is_gone_has_nobody() {
         assert_eq!(mapped(std::process::id()).unwrap(), Vec::<u32>::new());
         assert_eq!(attached(&[u32::MAX]), Some(0));
+        assert_eq!(attached(&[0x7fff_fff0]), Some(0));
         assert_eq!(namespace(std::process::id()).ok(), own_namespace());
+    }
+
+    #[test]
+    #[expect(unsafe_code, reason = "no safe crate in use has shmget(2)")]
+    fn a_segment_is_the_same_to_the_call_and_in_the_table() {
+        // SAFETY: it makes a segment, and maps nothing.
+        let id = unsafe { libc::shmget(libc::IPC_PRIVATE, 64, libc::IPC_CREAT | 0o600) };
+        let known = u32::try_from(id).expect("a segment");
+        let (asked, told) = (ask(known).unwrap(), in_table(known).unwrap());
+        // SAFETY: the segment is this test's own, and nobody maps it.
+        assert_eq!(unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) }, 0);
+        assert_eq!((asked, told), (Some(Segment { creator: std::process::id(), attached: 0 }), asked));
+        assert_eq!((ask(known).unwrap(), in_table(known).unwrap()), (None, None));
     }
 }

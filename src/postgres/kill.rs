@@ -144,7 +144,9 @@ impl Instance {
             // It may have been seen with a segment that was new.
             servers.into_iter().for_each(|server| self.known.note(server));
         }
-        self.save_known();
+        if self.known.is_unsaved() {
+            self.save_known();
+        }
         ended
     }
 }

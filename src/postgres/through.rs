@@ -1,13 +1,14 @@
 //! A commit as a client would make it, through an endpoint: the proof that service is there again. And in peace, what a client
 //! meets at a node's own address.
 //!
-//! The session keeps every default that a client gets and makes no object. That its commit counts is asked on a second
+//! The session keeps every default that a client gets and makes no object. That its commit counts is asked on another
 //! connection, and both must reach the server that is meant.
 
 use std::{fs, time::Duration};
 
 use async_trait::async_trait;
-use tokio::task::AbortHandle;
+use futures_util::future::join_all;
+use tokio::{task::AbortHandle, time::timeout_at};
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 
 use super::who::{WHO, Who};
@@ -126,18 +127,6 @@ impl Session {
         Ok(Self { client, driver })
     }
 
-    /// Makes sure that the server is the one that is meant.
-    async fn is_of(&self, server: Option<&ServerIdentity>) -> Result<(), Failure> {
-        is_meant(&Who::ask(&self.client).await?, server)
-    }
-
-    /// Connects to the server that is meant.
-    async fn open(config: &Config, server: Option<&ServerIdentity>) -> Result<Self, Failure> {
-        let session = Self::connect(config).await?;
-        session.is_of(server).await?;
-        Ok(session)
-    }
-
     /// The columns of the first row.
     async fn row(&self, sql: &str) -> Result<Vec<Option<String>>, Failure> {
         let answer = self.client.simple_query(sql).await?;
@@ -148,6 +137,39 @@ impl Session {
             _ => None,
         });
         Ok(row.unwrap_or_default())
+    }
+
+    /// Commits at the server that is meant, and returns the transaction's id. One round trip, for clients wait meanwhile; what it
+    /// writes does no harm on another server.
+    async fn commit(&self, server: Option<&ServerIdentity>) -> Result<String, Failure> {
+        let answer = self.client.simple_query(&format!("{WHO}; {COMMIT}")).await?;
+        is_meant(&Who::read(&answer), server)?;
+        let rows = answer.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let row = rows.last();
+        let column = |at: usize| row.and_then(|row| row.try_get(at).ok().flatten());
+        if column(0) != Some("off") {
+            let look = self.read_only().await?;
+            let unknown =
+                || Failure::NotCommitted("transactions are read-only (transaction_read_only)".into());
+            return Err(look.map_or_else(unknown, Failure::ReadOnly));
+        }
+        let xid = column(1).filter(|xid| xid.chars().all(|c| c.is_ascii_digit()));
+        xid.map(str::to_owned)
+            .ok_or_else(|| Failure::NotCommitted("the server gave no transaction id".into()))
+    }
+
+    /// Makes sure that the server that is meant calls a transaction committed.
+    async fn has_committed(&self, xid: &str, server: Option<&ServerIdentity>) -> Result<(), Failure> {
+        match self.status_of(xid, server).await?.as_deref() {
+            Some("committed") => Ok(()),
+            other => Err(Failure::NotCommitted(format!(
+                "another session sees the transaction as {}",
+                other.unwrap_or("unknown")
+            ))),
+        }
     }
 
     /// What the server that is meant says of a transaction. One round trip: it is on the road to service.
@@ -237,7 +259,7 @@ impl ThroughEndpoint {
             let session = Session::connect(&config).await?;
             // A standby refuses whatever takes a snapshot of this level; once promoted it does not.
             session.row("SET default_transaction_isolation = 'read committed'").await?;
-            session.is_of(server).await?;
+            is_meant(&Who::ask(&session.client).await?, server)?;
             session.read_only().await
         };
         match tokio::time::timeout(DEADLINE, asked).await.ok()? {
@@ -256,47 +278,44 @@ fn is_passing(error: &tokio_postgres::Error) -> bool {
     }
 }
 
-/// Commits on one connection and asks for the outcome on the other.
-async fn commit(first: &Session, second: &Session, server: Option<&ServerIdentity>) -> Result<(), Failure> {
-    let row = first.row(COMMIT).await?;
-    let column = |at: usize| row.get(at).and_then(Option::as_deref);
-    if column(0) != Some("off") {
-        let look = first.read_only().await?;
-        let unknown = || Failure::NotCommitted("transactions are read-only (transaction_read_only)".into());
-        return Err(look.map_or_else(unknown, Failure::ReadOnly));
+/// What came of a step at each address; or what failed, address by address.
+fn each<T>(addresses: &[String], done: Vec<Result<T, Failure>>) -> Result<Vec<T>, String> {
+    let (mut good, mut failed) = (Vec::new(), Vec::new());
+    for (address, done) in addresses.iter().cycle().zip(done) {
+        match done {
+            Ok(one) => good.push(one),
+            Err(failure) => failed.push(format!("commit through {address}: {}", failure.in_words())),
+        }
     }
-    let Some(xid) = column(1).filter(|xid| xid.chars().all(|c| c.is_ascii_digit())) else {
-        return Err(Failure::NotCommitted("the server gave no transaction id".into()));
-    };
-    match second.status_of(xid, server).await?.as_deref() {
-        Some("committed") => Ok(()),
-        other => Err(Failure::NotCommitted(format!(
-            "a second session sees the transaction as {}",
-            other.unwrap_or("unknown")
-        ))),
-    }
+    if failed.is_empty() { Ok(good) } else { Err(failed.join("; ")) }
 }
 
 #[async_trait]
 impl Client for ThroughEndpoint {
-    async fn commit(&self, address: &str, server: Option<&ServerIdentity>) -> Result<(), String> {
-        let failed = |why: String| format!("commit through {address}: {why}");
-        let config = self.config(address)?;
+    /// Every connection costs the server a process while its clients come back: with several addresses the session through one
+    /// asks for the commit through the one before it, and only a single address takes a second connection.
+    async fn commit(&self, addresses: &[String], server: Option<&ServerIdentity>) -> Result<(), String> {
         let until = tokio::time::Instant::now() + DEADLINE;
-        let late = || failed(format!("no answer within {DEADLINE:?}"));
-        // At the same time: the second is on the road to service, too.
-        let opened = async { tokio::try_join!(Session::open(&config, server), Session::connect(&config)) };
-        let (first, second) = match tokio::time::timeout_at(until, opened).await {
-            Ok(opened) => opened.map_err(|failure| failed(failure.in_words()))?,
-            Err(_) => return Err(late()),
-        };
-        match tokio::time::timeout_at(until, commit(&first, &second, server)).await {
-            Ok(done) => done.map_err(|failure| failed(failure.in_words())),
-            Err(_) => {
-                first.give_up().await;
-                Err(late())
-            }
+        let late = |_| format!("commit through {}: no answer within {DEADLINE:?}", addresses.join(", "));
+        if addresses.is_empty() {
+            return Err("there is no endpoint, and no primary, to commit through".into());
         }
+        let connections = addresses.len().max(2);
+        let configs = addresses.iter().cycle().take(connections).map(|address| self.config(address));
+        let configs = configs.collect::<Result<Vec<_>, _>>()?;
+        let opened = timeout_at(until, join_all(configs.iter().map(Session::connect))).await.map_err(late)?;
+        let sessions = each(addresses, opened)?;
+        let commits = sessions.iter().take(addresses.len()).map(|session| session.commit(server));
+        let committed = match timeout_at(until, join_all(commits)).await {
+            Ok(committed) => each(addresses, committed)?,
+            Err(elapsed) => {
+                join_all(sessions.into_iter().map(Session::give_up)).await;
+                return Err(late(elapsed));
+            }
+        };
+        let asked = sessions.iter().cycle().skip(1).zip(&committed);
+        let seen = join_all(asked.map(|(other, xid)| other.has_committed(xid, server)));
+        each(addresses, timeout_at(until, seen).await.map_err(late)?).map(drop)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which server an agent talks to, what that one may set without blinding it, and what a refused login is.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio, slice};
 
 use locum::{
     model::{AgentFacts, ClientLook, Command, Server},
@@ -98,7 +98,10 @@ impl Copy {
         let address = format!("127.0.0.1:{port}");
         let through = ThroughEndpoint::new("user=locum dbname=postgres");
         let copy = Self { data_dir, address, postmaster };
-        until("the copy serves", || async { through.commit(&copy.address, None).await.ok() }).await;
+        until("the copy serves", || async {
+            through.commit(slice::from_ref(&copy.address), None).await.ok()
+        })
+        .await;
         copy
     }
 }
@@ -119,10 +122,10 @@ async fn a_commit_on_a_copy_of_the_primary_proves_no_service() {
     let of_standby = pair.b.until("a nonce", known).await.access.identity;
     let copy = Copy::of(&pair.a).await;
     let through = ThroughEndpoint::new("user=locum dbname=postgres");
-    assert_eq!(through.commit(&pair.a.cfg.address, told.as_ref()).await, Ok(()));
-    let said = through.commit(&copy.address, told.as_ref()).await.unwrap_err();
+    assert_eq!(through.commit(slice::from_ref(&pair.a.cfg.address), told.as_ref()).await, Ok(()));
+    let said = through.commit(slice::from_ref(&copy.address), told.as_ref()).await.unwrap_err();
     assert!(said.contains("another server answers"), "{said}");
-    let said = through.commit(&pair.a.cfg.address, of_standby.as_ref()).await.unwrap_err();
+    let said = through.commit(slice::from_ref(&pair.a.cfg.address), of_standby.as_ref()).await.unwrap_err();
     assert!(said.contains("another server answers"), "the standby's identity is another one: {said}");
     // In peace: a client at the address of a would meet the copy.
     let look = through.look(&copy.address, told.as_ref()).await;
@@ -138,8 +141,11 @@ async fn a_commit_on_a_copy_of_the_primary_proves_no_service() {
     pair.a.done(stamp(1, 6), Command::Serve).await;
     let anew = pair.a.until("a nonce", known).await.access.identity;
     assert_ne!(anew, told);
-    assert!(through.commit(&pair.a.cfg.address, told.as_ref()).await.is_err(), "what was known is old");
-    assert_eq!(through.commit(&pair.a.cfg.address, anew.as_ref()).await, Ok(()));
+    assert!(
+        through.commit(slice::from_ref(&pair.a.cfg.address), told.as_ref()).await.is_err(),
+        "what was known is old"
+    );
+    assert_eq!(through.commit(slice::from_ref(&pair.a.cfg.address), anew.as_ref()).await, Ok(()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
