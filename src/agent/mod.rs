@@ -17,6 +17,7 @@ mod meter;
 mod names;
 mod orders;
 mod peek;
+mod place;
 mod probing;
 mod promise;
 mod promote;
@@ -82,6 +83,7 @@ impl Agent {
             tokio::spawn(space::run(Arc::clone(&inner))),
             tokio::spawn(trust::run(Arc::clone(&inner))),
             tokio::spawn(hindrances::run(Arc::clone(&inner))),
+            tokio::spawn(place::run(Arc::clone(&inner))),
         ];
         if let Some(guard) = inner.serving.guard.clone() {
             tasks.push(tokio::spawn(guarding::run(Arc::clone(&inner), guard)));

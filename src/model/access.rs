@@ -84,6 +84,9 @@ pub struct AccessFacts {
     pub refused: Option<Seen<String>>,
     /// `postgres.connect` leads to a server that is not this node's: what was seen there.
     pub elsewhere: Option<String>,
+    /// The path of the data directory does not lead to where this server runs any more: what became of it.
+    #[serde(default)]
+    pub moved: Option<String>,
     /// The server had let its agent in, and now says that it is not ready: it recovers by itself behind its living postmaster.
     #[serde(default)]
     pub recovering: bool,

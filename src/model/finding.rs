@@ -54,6 +54,8 @@ pub enum Finding {
     LoginRefused { node: NodeId, said: String },
     /// `postgres.connect` of a node leads to another server: nothing is taken on that one's word.
     OtherServer { node: NodeId, said: String },
+    /// A server runs on although its data directory was moved, removed or mounted over.
+    DirectoryMoved { node: NodeId, now: String },
     /// A client's transactions are read-only by default at a node.
     ReadOnly { node: NodeId, setting: String, source: String },
     /// A client could not log in at a node's own address.
@@ -151,6 +153,11 @@ impl fmt::Display for Finding {
                 f,
                 "`postgres.connect` of {node} does not lead to the PostgreSQL of its data directory: {said}; correct it and restart \
                  the member"
+            ),
+            Self::DirectoryMoved { node, now } => write!(
+                f,
+                "the PostgreSQL of {node} runs on, but its data directory was {now}: as a standby it is neither waited for nor promoted \
+                 until the directory is back at its path"
             ),
             Self::ReadOnly { node, setting, source } => write!(
                 f,

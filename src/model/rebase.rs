@@ -161,8 +161,9 @@ fn agent_facts(facts: AgentFacts, shift: Shift) -> AgentFacts {
 }
 
 fn access_facts(facts: AccessFacts, shift: Shift) -> AccessFacts {
-    let AccessFacts { identity, refused, elsewhere, recovering, client } = facts;
-    AccessFacts { identity, refused: shift.seen(refused), elsewhere, recovering, client: shift.seen(client) }
+    let AccessFacts { identity, refused, elsewhere, moved, recovering, client } = facts;
+    let (refused, client) = (shift.seen(refused), shift.seen(client));
+    AccessFacts { identity, refused, elsewhere, moved, recovering, client }
 }
 
 fn server(server: Server, shift: Shift) -> Server {

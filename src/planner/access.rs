@@ -17,6 +17,9 @@ pub(super) fn find(case: &mut Case<'_>) {
         if let Some(said) = &access.elsewhere {
             case.find(Finding::OtherServer { node: node.clone(), said: said.clone() });
         }
+        if let Some(moved) = &access.moved {
+            case.find(Finding::DirectoryMoved { node: node.clone(), now: moved.clone() });
+        }
         match access.client(now) {
             Some(ClientLook::ReadOnly { setting, source }) => {
                 let (setting, source) = (setting.clone(), source.clone());

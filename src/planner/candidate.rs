@@ -40,6 +40,9 @@ pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result
     if agent.strayed.is_some() {
         return Err("it left recovery without an order, and follows nobody yet".into());
     }
+    if let Some(moved) = &agent.access.moved {
+        return Err(format!("its data directory was {moved}"));
+    }
     if agent.unfinished.is_some() {
         return Err("a rewind or clone of it has not ended".into());
     }

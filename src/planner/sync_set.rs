@@ -6,8 +6,8 @@
 
 use super::{case::Case, health, rejoin, rejoin_asked};
 use crate::model::{
-    Command, Durability, Finding, Intent, Member, NodeId, Primary, ReplayState, Server, StandbyName,
-    WalPosition,
+    AgentFacts, Command, Durability, Finding, Intent, Member, NodeId, Primary, ReplayState, Server,
+    StandbyName, WalPosition,
 };
 
 pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primary) {
@@ -52,9 +52,11 @@ fn target(case: &Case<'_>, intent: &Intent, primary: &Primary, present: &[Member
     next
 }
 
-/// True if a person said that no commit is to wait for this node, or that it is not promoted.
+/// True if a person said that no commit is to wait for this node, or that it is not promoted; or if it could not be, since its
+/// server runs without its data directory.
 fn is_unwanted(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
-    intent.drained.contains(node) || case.heard(node).is_some_and(|agent| agent.no_failover || agent.no_sync)
+    let unwanted = |agent: &AgentFacts| agent.no_failover || agent.no_sync || agent.access.moved.is_some();
+    intent.drained.contains(node) || case.heard(node).is_some_and(unwanted)
 }
 
 /// True if writes have waited long enough for this member; in strict mode they wait for as long as it may come back as

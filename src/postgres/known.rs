@@ -95,8 +95,8 @@ impl Known {
     pub(super) fn forget(&self, gone: &[ServerId]) {
         let is_gone = |server: &ServerId| gone.iter().any(|gone| gone.postmaster == server.postmaster);
         let mut memory = self.lock();
+        memory.unsaved |= memory.servers.iter().any(is_gone);
         memory.servers.retain(|server| !is_gone(server));
-        memory.unsaved = true;
     }
 
     /// Notes what the path of the data directory leads to.
@@ -194,6 +194,39 @@ impl Instance {
             Err(error) => disk::io("look at", &path, Err(error)),
         };
         self.disk.run("look at the data directory", disk::SMALL, look).await
+    }
+
+    /// What became of the data directory of a running server, where its path does not lead there any more; None: it does, or
+    /// the server has ended.
+    ///
+    /// # Errors
+    /// [`PgError`]: one of them cannot be looked at, or the file system hangs.
+    pub async fn moved(&self, postmaster: &Postmaster) -> Result<Option<String>, PgError> {
+        let (path, process) = (self.data_dir.clone(), postmaster.id());
+        let look = move || {
+            let Some(process) = process else { return Ok(None) };
+            let cwd = PathBuf::from(format!("/proc/{}/cwd", process.pid));
+            let works_in = DirId::of(&cwd).and_then(|dir| Ok((dir, fs::read_link(&cwd)?)));
+            let there = match DirId::of(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                looked => Some(disk::io("look at", &path, looked)?),
+            };
+            if process.reach() == Reach::Dead {
+                return Ok(None);
+            }
+            let (dir, now) = disk::io("look at", &cwd, works_in)?;
+            Ok((there != Some(dir)).then(|| became_of(&path, &now)))
+        };
+        self.disk.run("look for the data directory", disk::SMALL, look).await
+    }
+}
+
+/// In words, by what Linux calls the directory that a process works in.
+fn became_of(path: &Path, now: &Path) -> String {
+    match now.to_string_lossy().strip_suffix(" (deleted)") {
+        Some(_) => "removed".to_owned(),
+        None if now == path => "hidden by what is mounted over it".to_owned(),
+        None => format!("moved to {}", now.display()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Trouble on the standby alone: the primary stays what it is, and the mode decides what commits promise meanwhile.
 
+use std::fs;
+
 use locum::model::{IncidentKind, Snapshot};
 
 use crate::{
@@ -64,6 +66,21 @@ async fn a_dead_standby_lets_writes_resume() {
     assert_eq!(primary_of(&alone), Some(primary));
     writer.goes_on().await;
     pair.host_mut(standby).member.start();
+    pair.ends(writer, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_runs_without_its_data_directory_leaves_the_set_until_it_is_back() {
+    let pair = LivePair::new().await;
+    let writer = pair.write().await;
+    let standby = pair.other(pair.primary().await).node.name;
+    let data = pair.host(standby).node.config.data_dir.clone();
+    let away = data.with_extension("away");
+    fs::rename(&data, &away).unwrap();
+    let named = |s: &Snapshot| finds(s, "directory_moved") && finds(s, "exposed") && sync_of(s) == 0;
+    pair.shows("a standby that nobody waits for", named).await;
+    writer.goes_on().await;
+    fs::rename(&away, &data).unwrap();
     pair.ends(writer, 0).await;
 }
 

@@ -60,6 +60,24 @@ fn a_proof_of_an_earlier_version_is_none() {
 }
 
 #[test]
+fn a_standby_whose_data_directory_was_moved_leaves_the_set_and_is_not_promoted() {
+    for durability in [Durability::Sync, Durability::SyncStrict] {
+        let mut view = healthy();
+        view.intent_mut().durability = durability;
+        view.agent_mut(&tokyo()).access.moved = Some("removed".into());
+        let policy = Policy { durability, ..Policy::default() };
+        let plan = decide_after(&view, &policy, &[], 0);
+        assert!(plan.findings.iter().any(|f| matches!(f, Finding::DirectoryMoved { .. })), "{durability:?}");
+        let next = declared(&plan).expect("it leaves");
+        assert_eq!((next.sync.len(), next.sync_next.len()), (1, 0), "{durability:?}");
+        view.server(&seoul(), Server::Down(down(true)));
+        let reasons = decide_after(&view, &policy, &[], 0).holds;
+        let refused = |hold: &Hold| hold.to_string().contains("its data directory was removed");
+        assert!(reasons.iter().any(refused), "{durability:?}: {reasons:?}");
+    }
+}
+
+#[test]
 fn a_lost_standby_leaves_the_set_after_write_wait_and_never_in_strict() {
     let lost = [Finding::StandbyLost { node: tokyo() }];
     let mut view = healthy();
