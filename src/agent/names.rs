@@ -88,6 +88,8 @@ impl Inner {
         let Some(names) = names else {
             return Err(Unable::Refused(format!("{SETTING} is not in the form Locum writes")));
         };
+        // What is in force and not in the file ends with the next reload, whoever asks for it.
+        self.set_names(&names).await?;
         if names.is_empty() {
             self.see_commit_return().await?
         } else {

@@ -14,6 +14,9 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary:
     if case.declares() {
         return;
     }
+    if case.heard(node).is_some_and(|agent| agent.access.moved.is_some()) {
+        return adrift(case, intent, primary);
+    }
     if intent.sync == intent.sync_next {
         let target = target(case, intent, primary, &intent.sync);
         if target != intent.sync {
@@ -103,6 +106,18 @@ fn settle(case: &mut Case<'_>, intent: &Intent, node: &NodeId, primary: &Primary
     }
     if !intent.sync.is_empty() && primary.names_proven.is_none() {
         return prove(case, intent, node, &intent.sync);
+    }
+    resume_replay(case, intent);
+}
+
+/// The primary's data directory is not where its path leads: no names can be set there, and a reload may bring any into force. Its
+/// set is kept for as long as its names are.
+fn adrift(case: &mut Case<'_>, intent: &Intent, primary: &Primary) {
+    let kept = intent.sync == intent.sync_next
+        && (intent.sync.is_empty() || primary.names.as_ref() == Some(&names(&intent.sync, case, intent)));
+    if !kept {
+        // Nothing is promised of an empty set, so this is safe from anywhere.
+        return case.declare(Intent { sync: Vec::new(), sync_next: Vec::new(), ..intent.clone() }.raised());
     }
     resume_replay(case, intent);
 }

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::{Instance, PgError, disk};
+use super::{Instance, PgError, disk, known};
 
 /// The file of ALTER SYSTEM: read last, so what is in it wins.
 const AUTO_CONF: &str = "postgresql.auto.conf";
@@ -17,6 +17,9 @@ const BACKUP_LABEL: &str = "backup_label";
 impl Instance {
     /// Sets settings in `postgresql.auto.conf`, durably and atomically; other lines stay as they are. Takes effect with
     /// a reload or start. True: the file was changed. Do not run together with ALTER SYSTEM.
+    ///
+    /// PostgreSQL reads its configuration by path. Where that leads to another directory than the one that the server runs in, a
+    /// setting would be in force until the directory is back and somebody reloads: so nothing is written there.
     ///
     /// # Errors
     /// [`PgError`]; a value with a line break is [`PgError::Nonsense`].
@@ -100,8 +103,14 @@ impl Instance {
 
     async fn edit(&self, changes: Vec<(String, Option<String>)>) -> Result<bool, PgError> {
         let (path, owner, lock) = (self.file(AUTO_CONF), self.owner.clone(), Arc::clone(&self.conf));
+        let (known, data_dir) = (self.known.clone(), self.data_dir.clone());
         let rewrite = move || {
             let _one_at_a_time = lock.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(server) = known.living()
+                && let Some(moved) = known::moved(&data_dir, server.postmaster)?
+            {
+                return Err(PgError::Moved(moved));
+            }
             let before = disk::read_text(&path)?.unwrap_or_default();
             let after = edited(&before, &changes)?;
             if after != before {

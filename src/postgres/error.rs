@@ -32,6 +32,9 @@ pub enum PgError {
         /// The end of what it said.
         said: String,
     },
+    /// The server runs in a directory that the configured path does not lead to any more: nothing is written for it.
+    #[error("nothing is written for the server that runs: its data directory was {0}")]
+    Moved(String),
     /// WAL that is looked for is not there any more: trying again will not help.
     #[error("{0}")]
     WalGone(String),
@@ -47,7 +50,7 @@ impl PgError {
         match self {
             Self::Io { error, .. } => error.kind() == std::io::ErrorKind::StorageFull,
             Self::Program { said, .. } => said.contains(disk::FULL),
-            Self::Hung { .. } | Self::WalGone(_) | Self::Nonsense(_) => false,
+            Self::Hung { .. } | Self::Moved(_) | Self::WalGone(_) | Self::Nonsense(_) => false,
         }
     }
 }

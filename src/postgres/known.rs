@@ -203,22 +203,25 @@ impl Instance {
     /// [`PgError`]: one of them cannot be looked at, or the file system hangs.
     pub async fn moved(&self, postmaster: &Postmaster) -> Result<Option<String>, PgError> {
         let (path, process) = (self.data_dir.clone(), postmaster.id());
-        let look = move || {
-            let Some(process) = process else { return Ok(None) };
-            let cwd = PathBuf::from(format!("/proc/{}/cwd", process.pid));
-            let works_in = DirId::of(&cwd).and_then(|dir| Ok((dir, fs::read_link(&cwd)?)));
-            let there = match DirId::of(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                looked => Some(disk::io("look at", &path, looked)?),
-            };
-            if process.reach() == Reach::Dead {
-                return Ok(None);
-            }
-            let (dir, now) = disk::io("look at", &cwd, works_in)?;
-            Ok((there != Some(dir)).then(|| became_of(&path, &now)))
-        };
+        let look = move || process.map_or(Ok(None), |process| moved(&path, process));
         self.disk.run("look for the data directory", disk::SMALL, look).await
     }
+}
+
+/// What became of the directory that a server works in, where a path does not lead there; None: it does, or the server has ended.
+/// Blocking.
+pub(super) fn moved(path: &Path, postmaster: ProcessId) -> Result<Option<String>, PgError> {
+    let cwd = PathBuf::from(format!("/proc/{}/cwd", postmaster.pid));
+    let works_in = DirId::of(&cwd).and_then(|dir| Ok((dir, fs::read_link(&cwd)?)));
+    let there = match DirId::of(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        looked => Some(disk::io("look at", path, looked)?),
+    };
+    if postmaster.reach() == Reach::Dead {
+        return Ok(None);
+    }
+    let (dir, now) = disk::io("look at", &cwd, works_in)?;
+    Ok((there != Some(dir)).then(|| became_of(path, &now)))
 }
 
 /// In words, by what Linux calls the directory that a process works in.

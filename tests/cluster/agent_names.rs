@@ -1,5 +1,7 @@
 //! Names are proven in force only when they are.
 
+use std::fs;
+
 use locum::model::{Command, ReplayState, Reply};
 
 use super::agent_fixture::{pair, primary, stamp, standby};
@@ -68,4 +70,40 @@ async fn a_recruit_undoes_the_pause_of_a_proof() {
     pair.b.done(stamp(2, 6), Command::Recruit).await;
     assert_eq!(pair.b.standby().replay, ReplayState::Running);
     assert_eq!(pair.b.standby().recruited, Some(stamp(2, 6)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_not_written_where_the_server_does_not_run() {
+    let pair = pair().await;
+    pair.in_sync(1, 5).await;
+    let data = &pair.a.cfg.data_dir;
+    let (away, conf) = (data.with_extension("away"), data.join("postgresql.auto.conf"));
+    fs::rename(data, &away).expect("moved");
+    fs::create_dir(data).expect("another one");
+    fs::write(&conf, "").expect("its settings");
+    let reply = pair.a.agent.order(stamp(1, 6), Command::SetNames(Vec::new())).await;
+    let said = |why: &String| why.contains("its data directory was moved to");
+    assert!(matches!(&reply, Reply::Failed(why) if said(why)), "{reply:?}");
+    assert_eq!(fs::read_to_string(&conf).expect("its settings"), "");
+    assert_eq!(pair.a.primary().names, Some(vec![pair.b.agent.facts().standby_name]));
+    pair.a.until("what became of it", |f| f.access.moved.is_some()).await;
+    fs::remove_dir_all(data).expect("removed");
+    fs::rename(&away, data).expect("moved back");
+    pair.a.until("that it is back", |f| f.access.moved.is_none()).await;
+    pair.a.done(stamp(1, 6), Command::SetNames(Vec::new())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_the_next_reload_would_end_are_written_before_they_are_proven() {
+    let pair = pair().await;
+    pair.in_sync(1, 5).await;
+    let conf = pair.a.cfg.data_dir.join("postgresql.auto.conf");
+    let text = fs::read_to_string(&conf).expect("settings");
+    let without: Vec<&str> = text.lines().filter(|line| !line.starts_with("synchronous_standby")).collect();
+    fs::write(&conf, without.join("\n") + "\n").expect("without names");
+    pair.b.done(stamp(1, 6), Command::PauseReplay).await;
+    pair.a.done(stamp(1, 6), Command::ProveNames).await;
+    pair.b.done(stamp(1, 6), Command::ResumeReplay).await;
+    let name = pair.b.agent.facts().standby_name.0;
+    assert!(fs::read_to_string(&conf).expect("settings").contains(&name));
 }

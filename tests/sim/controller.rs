@@ -100,7 +100,7 @@ pub(crate) struct Controller {
     heard_of: Option<Stamp>,
     /// The latest renewal of the lease that it ever read, or that anybody said to know of.
     pub(crate) renewals: Option<Renewals>,
-    lease: LeaseSeen,
+    pub(crate) lease: LeaseSeen,
     /// Somebody knew of a later renewal than the last one that was read, when the last read began.
     lease_known: Option<Renewals>,
     lease_revision: Option<i64>,

@@ -925,11 +925,14 @@ impl World {
             Some(primary) => record.node == *primary && record.epoch == intent.epoch,
             None => intent.previous.as_ref() == Some(&record.node) && record.epoch < intent.epoch,
         };
-        let renewal = self.store.lease.as_ref().map(|(record, _)| record).filter(of_term);
+        // What a leader has heard or read it knows, also when whoever said so has forgotten it since.
+        let leader = self.controllers.iter().find(|controller| controller.leads(self.now));
+        let read = leader.and_then(|leader| leader.lease.last.as_ref()).map(|last| &last.value);
+        let last = read.or(self.store.lease.as_ref().map(|(record, _)| record));
+        let renewal = last.filter(of_term);
         let promised = !intent.sync.is_empty() && !intent.sync_next.is_empty();
         let old_node = intent.primary.as_ref().or(intent.previous.as_ref());
         let binds = |note: &Note| {
-            let last = self.store.lease.as_ref().map(|(record, _)| record);
             let carried = last.is_some_and(|last| {
                 let before = note.renewals.is_some_and(|before| last.renewals() > before);
                 last.epoch > note.stamp.epoch || last.epoch == note.stamp.epoch && before
@@ -939,12 +942,11 @@ impl World {
                 && note.stamp.incarnation == intent.incarnation
                 && !carried
         };
-        let notes: Vec<(usize, &Noted)> = self
-            .hosts
-            .iter()
-            .filter_map(|host| Some((host.agent.host, host.noted.as_ref()?)))
-            .filter(|(_, noted)| binds(&noted.note))
-            .collect();
+        let on_disks = self.hosts.iter().filter_map(|host| Some((host.agent.host, host.noted.as_ref()?)));
+        let heard = leader.into_iter().flat_map(|leader| &leader.nodes);
+        let heard = heard.filter_map(|(node, view)| Some((member(node), view.noted.as_ref()?)));
+        let notes: Vec<(usize, &Noted)> =
+            on_disks.chain(heard).filter(|(_, noted)| binds(&noted.note)).collect();
         let unsure = |host: usize| {
             let its_own = notes.iter().find(|(by, noted)| *by == host && !noted.watched);
             its_own.is_some_and(|(_, own)| {

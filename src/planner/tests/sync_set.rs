@@ -78,6 +78,21 @@ fn a_standby_whose_data_directory_was_moved_leaves_the_set_and_is_not_promoted()
 }
 
 #[test]
+fn a_primary_whose_data_directory_was_moved_keeps_its_set_for_as_long_as_its_names() {
+    let mut view = healthy();
+    view.agent_mut(&seoul()).access.moved = Some("moved to /away".into());
+    let plan = decide(&view);
+    assert_eq!((declared(&plan), orders(&plan)), (None, vec![]));
+    view.primary_mut(&seoul()).names = Some(Vec::new());
+    let emptied = declared(&decide(&view)).cloned().expect("nothing is promised any more");
+    assert_eq!((emptied.sync.len(), emptied.sync_next.len()), (0, 0));
+    *view.intent_mut() = emptied;
+    let plan = decide(&view);
+    assert_eq!((declared(&plan), orders(&plan)), (None, vec![]), "none can be set");
+    assert!(plan.findings.contains(&Finding::Exposed));
+}
+
+#[test]
 fn a_lost_standby_leaves_the_set_after_write_wait_and_never_in_strict() {
     let lost = [Finding::StandbyLost { node: tokyo() }];
     let mut view = healthy();
