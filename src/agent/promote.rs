@@ -10,6 +10,10 @@ use crate::{
     postgres::{promote, sql::CONNECT, who::PRIMARY_SINCE},
 };
 
+/// The checkpoint behind a promotion is tried again this long after it could not be had, doubled each time …
+const CHECKPOINT_AGAIN: Duration = Duration::from_millis(500);
+/// … up to this.
+const CHECKPOINT_AGAIN_LAST: Duration = Duration::from_secs(10);
 /// How long a promotion may take until the first write.
 const PROMOTION: Duration = Duration::from_secs(25);
 /// One statement of this file.
@@ -74,10 +78,9 @@ impl Inner {
         let promotion = promote(&self.instance, &postmaster, self.writable(), PROMOTION);
         let (promoted, kept, ()) = tokio::join!(promotion, kept, self.mark_directory(stamp));
         promoted.map_err(|e| Unable::Failed(e.to_string()))?;
-        kept?;
-        self.look(true).await?;
         self.checkpoint_behind();
-        Ok(())
+        kept?;
+        Ok(self.look(true).await?)
     }
 
     /// It is a primary: fine if that is this epoch's doing, perhaps of an agent that was then killed.
@@ -113,13 +116,19 @@ impl Inner {
         }
     }
 
-    /// Others rewind from this server only when its control file shows the new timeline.
+    /// Others rewind from this server only when its control file shows the new timeline: PostgreSQL's own next checkpoint may be
+    /// minutes away, so this one is tried again until it is done.
     fn checkpoint_behind(self: &Arc<Self>) {
-        let inner = Arc::clone(self);
+        let (inner, generation) = (Arc::clone(self), self.board.read(|s| s.generation));
         tokio::spawn(async move {
-            match inner.write_checkpoint().await {
-                Ok(()) => drop(inner.look(true).await),
-                Err(unable) => tracing::warn!(?unable, "no checkpoint after the promotion"),
+            let mut pause = CHECKPOINT_AGAIN;
+            while inner.board.read(|s| s.generation == generation) {
+                match inner.write_checkpoint().await {
+                    Ok(()) => return drop(inner.look(true).await),
+                    Err(unable) => tracing::warn!(?unable, "no checkpoint after the promotion yet"),
+                }
+                sleep(pause).await;
+                pause = CHECKPOINT_AGAIN_LAST.min(pause * 2);
             }
         });
     }

@@ -263,6 +263,8 @@ pub enum Hold {
     Pen { missing: String },
     /// The disk of the declared primary lacks what led up to that position: it is not started.
     DiskWentBack { node: NodeId, lacks: WalPosition },
+    /// What the stopped primary must have had is not known, so it is not started.
+    Unsure { node: NodeId, why: String },
     /// No standby may be promoted; each with the reason.
     NoCandidate { reasons: Vec<(NodeId, String)> },
     /// A step that was ordered has not shown its effect yet.
@@ -325,6 +327,9 @@ impl fmt::Display for Hold {
                 "{node} is not started: its WAL does not contain {lacks}, which it or its standby is known to have had; put back \
                  the disk that it had, or follow BREAK-GLASS.md"
             ),
+            Self::Unsure { node, why } => {
+                write!(f, "{node} is not started: {why}; if nobody else comes back, follow BREAK-GLASS.md")
+            }
             Self::NoCandidate { reasons } => {
                 f.write_str("nobody can be promoted:")?;
                 reasons.iter().try_for_each(|(node, why)| write!(f, " {node}: {why};"))

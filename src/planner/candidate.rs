@@ -2,8 +2,8 @@
 
 use std::cmp::Reverse;
 
-use super::{case::Case, floors, health, notes, rescue};
-use crate::model::{AgentFacts, Durability, Intent, Lsn, NodeId, ReplayState, Server, Standby};
+use super::{case::Case, floors, health, notes, rescue, sync_set};
+use crate::model::{AgentFacts, Durability, Hold, Intent, Lsn, NodeId, ReplayState, Server, Standby};
 
 /// What forbids promoting `node` in whatever way the pen is taken. Positions are not judged here.
 pub(super) fn why_not(case: &Case<'_>, intent: &Intent, node: &NodeId) -> Result<(), String> {
@@ -110,18 +110,29 @@ fn within_loss(case: &Case<'_>, intent: &Intent, flushed: Lsn) -> Result<(), Str
     }
 }
 
-/// How far the primary is known to have come, by whoever heard most of it: this member, whoever declared the vacancy, or the
-/// primary's own agent with its last renewal. Each of them may have been cut off from it long before the others.
+/// How far the primary is known to have come, by whoever heard most of it: this member, whoever declared it or the vacancy, or
+/// the primary's own agent with its last renewal. Each of them may have been cut off from it long before the others.
 fn furthest(case: &Case<'_>, intent: &Intent) -> Option<Lsn> {
     let of = intent.primary.as_ref().or(intent.previous.as_ref());
     let lease = case.view.lease.last.as_ref().filter(|last| Some(&last.value.node) == of);
     let noted = notes::of_primary(case, intent).map(|at| at.lsn);
-    reached(case).max(intent.reached).max(lease.and_then(|last| last.value.reached)).max(noted)
+    let declared = intent.primary_floor.map(|at| at.lsn);
+    let renewed = lease.and_then(|last| last.value.reached);
+    reached(case).max(intent.reached).max(renewed).max(noted).max(declared)
 }
 
 /// How far the primary is known to be, where what would be lost with it is known.
 pub(super) fn reached(case: &Case<'_>) -> Option<Lsn> {
     case.view.rpo.as_ref().filter(|rpo| rpo.bytes.is_some()).map(|rpo| rpo.primary)
+}
+
+/// Says that nobody can be promoted, and why. A standby whose replay was paused for a proof that will not come replays on: it may
+/// lack nothing but that.
+pub(super) fn hold(case: &mut Case<'_>, intent: &Intent, reasons: Vec<(NodeId, String)>) {
+    case.hold(Hold::NoCandidate { reasons });
+    if !case.declares() {
+        sync_set::resume_replay(case, intent);
+    }
 }
 
 /// Everybody but `but`, with what forbids promoting them.

@@ -61,7 +61,7 @@ pub(super) fn replace(
         Err(reasons) => {
             evidence
                 .extend(reasons.iter().map(|(other, why)| format!("{other} could not be promoted: {why}")));
-            case.hold(Hold::NoCandidate { reasons });
+            candidate::hold(case, intent, reasons);
             restart_if_down(case, intent, node, down, cause(evidence));
         }
     }
@@ -81,7 +81,7 @@ pub(super) fn replace_set_back(case: &mut Case<'_>, intent: &Intent, node: &Node
             case.declare_because(intent.vacated(candidate::reached(case)), Cause { summary, evidence });
         }
         Err(_) if cut_off::start(case, intent, Some(node)) => {}
-        Err(reasons) => case.hold(Hold::NoCandidate { reasons }),
+        Err(reasons) => candidate::hold(case, intent, reasons),
     }
 }
 

@@ -104,7 +104,7 @@ fn install(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
         }
         Server::Primary(_) => case.order(intent, node, Command::Serve),
         Server::Down(_) if !is_known_whole(case, intent, node) => {
-            case.underway(until_known(case, intent, node));
+            until_known(case, intent, node);
         }
         Server::Down(_) => case.order(intent, node, Command::Serve),
         Server::Starting | Server::Unknown => case.underway(format!("{node} is starting")),
@@ -124,10 +124,10 @@ fn is_known_whole(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
 }
 
 /// What a stopped primary waits for until it is started.
-fn until_known(case: &Case<'_>, intent: &Intent, node: &NodeId) -> String {
+fn until_known(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     match notes::unsure(case, intent, node) {
-        Some(why) => format!("{node} is not started: {why}"),
-        None => format!("{node} is started once its lease and the end of its WAL are read"),
+        Some(why) => case.hold(Hold::Unsure { node: node.clone(), why }),
+        None => case.underway(format!("{node} is started once its lease and the end of its WAL are read")),
     }
 }
 
@@ -242,7 +242,7 @@ fn is_open(case: &Case<'_>, intent: &Intent) -> bool {
 /// anew: until then a commit could be acknowledged by this server alone. So the endpoints hold them.
 pub(super) fn serve_again(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     if !is_known_whole(case, intent, node) {
-        return case.underway(until_known(case, intent, node));
+        return until_known(case, intent, node);
     }
     hold_clients(case, intent);
     case.order(intent, node, Command::Serve);
@@ -308,7 +308,7 @@ fn silent(case: &mut Case<'_>, intent: &Intent, node: &NodeId, mut evidence: Vec
         return case.hold(Hold::Flapping);
     }
     if let Err(reasons) = vacancy::could_be_filled(case, intent) {
-        return case.hold(Hold::NoCandidate { reasons });
+        return candidate::hold(case, intent, reasons);
     }
     evidence.push("no standby receives new WAL from it, and its lease is not renewed".to_owned());
     let summary = Finding::PrimaryUnreachable { node: node.clone() }.to_string();

@@ -74,7 +74,7 @@ pub(super) fn plan(case: &mut Case<'_>, intent: &Intent) {
                 Pen::Recruited => reasons.extend(set_back(case, intent)),
                 Pen::Expired => {}
             }
-            case.hold(Hold::NoCandidate { reasons });
+            candidate::hold(case, intent, reasons);
             reinstate(case, intent);
             if let Some(next) = floors::recruited_further(case, intent) {
                 case.declare(next);

@@ -212,6 +212,7 @@ pub(crate) fn signal(pid: i32, name: &str) {
         "STOP" => Signal::STOP,
         "CONT" => Signal::CONT,
         "INT" => Signal::INT,
+        "HUP" => Signal::HUP,
         other => panic!("{other}"),
     };
     kill_process(Pid::from_raw(pid).expect("a pid"), signal).expect("a signal");

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,9 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use locum::model::{Command, Reply};
+use locum::model::{AgentFacts, ClientLook, Command, Reply};
 
-use super::agent_fixture::{Node, is_down, pair, promote, signal, stamp, standby};
+use super::agent_fixture::{Node, is_down, pair, primary, promote, signal, stamp, standby};
 
 /// Whoever leads acts on the very first word of a recruit: the position that goes with it must be where it stands.
 #[tokio::test(flavor = "multi_thread")]
@@ -196,4 +197,30 @@ async fn a_recruit_stays_cut_when_its_server_is_started_again() {
     // Led to a primary of the epoch, it streams again.
     pair.b.done(stamp(2, 8), Command::Follow(pair.a.upstream_for(&pair.b))).await;
     pair.b.until("a stream", |f| standby(f).is_some_and(|s| s.streaming && s.recruited.is_none())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_checkpoint_behind_a_promotion_is_tried_again_until_it_is_done() {
+    let pair = pair().await;
+    // Enough to write that PostgreSQL's own checkpoint, which takes its time, lasts for minutes.
+    pair.a.ask("CREATE TABLE wide AS SELECT repeat('x', 1000) FROM generate_series(1, 20000)").await;
+    let end = pair.a.ask("SELECT pg_current_wal_lsn()").await.parse().expect("a position");
+    pair.b.until("all of it", |f| standby(f).is_some_and(|standby| standby.replayed >= end)).await;
+    pair.b.done(stamp(2, 1), Command::Recruit).await;
+    let hba = pair.b.cfg.data_dir.join("pg_hba.conf");
+    let before = fs::read_to_string(&hba).expect("pg_hba.conf");
+    // Its agent goes on with the connections that it has; the checkpoint is asked for over another one.
+    fs::write(&hba, "local all all reject\nhost all all all reject\n").expect("nobody is let in");
+    signal(pair.b.postmaster(), "HUP");
+    let is_shut = |f: &AgentFacts| {
+        f.access.client.as_ref().is_some_and(|seen| matches!(seen.value, ClientLook::Refused { .. }))
+    };
+    pair.b.until("a refused login", is_shut).await;
+    pair.b.done(stamp(2, 2), promote()).await;
+    assert_ne!(pair.b.primary().checkpoint_timeline, pair.b.primary().timeline);
+    fs::write(&hba, before).expect("everybody is let in");
+    signal(pair.b.postmaster(), "HUP");
+    let is_written =
+        |f: &AgentFacts| primary(f).is_some_and(|p| p.timeline.0 == 2 && p.checkpoint_timeline == p.timeline);
+    pair.b.until("the checkpoint of its timeline", is_written).await;
 }

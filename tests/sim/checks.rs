@@ -383,6 +383,7 @@ impl Checks {
     pub(crate) fn memory_back(&mut self, host: usize, promise: Option<Stamp>) {
         (self.promised[host], self.guard[host]) = (promise, Stamp::default());
         self.noted = Renewed::default();
+        self.note_unknown();
     }
 
     /// Everybody has written down what the primary on a host told, whose server was looked at then.
@@ -488,7 +489,9 @@ impl Checks {
             }
             if before.primary.is_none() && next.primary.is_some() {
                 let of = |record: &&LeaseRecord| before.previous.as_ref() == Some(&record.node);
-                self.known = self.known.max(lease.filter(of).and_then(|record| record.reached));
+                let renewed = lease.filter(of).and_then(|record| record.reached);
+                let stored = before.reached.max(before.primary_floor.map(|at| at.lsn));
+                self.known = self.known.max(renewed).max(stored);
             }
             let chosen = next.primary.as_ref().filter(|_| before.primary.is_none());
             if let Some(chosen) = chosen.filter(|chosen| before.previous.as_ref() != Some(*chosen))

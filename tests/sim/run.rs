@@ -167,7 +167,7 @@ impl Healing {
             let ailment = world.ailment();
             well = if ailment.is_none() { well + 1 } else { 0 };
             let Some(ailment) = ailment.filter(|_| world.now - began > HEAL) else { continue };
-            if world.only_copy_went_back() && world.holds_with_reason() {
+            if world.is_unsure() || world.only_copy_went_back() && world.holds_with_reason() {
                 self.held = true;
                 return;
             }

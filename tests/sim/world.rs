@@ -914,9 +914,13 @@ impl World {
 
     /// A disk went back, and nobody is left who has everything that is known to have been there. Then nobody may serve.
     pub(crate) fn only_copy_went_back(&self) -> bool {
-        let Some((intent, _)) = self.store.intent.as_ref().filter(|_| self.disks_back > 0) else {
-            return false;
+        let Some((intent, _)) = &self.store.intent else {
+            // Who was primary the store has forgotten, and no server says it.
+            return self.primaries().is_empty();
         };
+        if self.disks_back == 0 {
+            return false;
+        }
         if self.controllers.iter().any(|c| c.leads(self.now) && c.holds.contains(&Hold::StoreNotBelieved)) {
             // It cannot be accepted where nobody remembers that it was primary.
             return true;
@@ -988,6 +992,10 @@ impl World {
             if !may && old != Some(host.agent.host) {
                 return false;
             }
+            if host.agent.disk.unfinished.is_some() {
+                // Of a rewind that ended long ago, as far as anybody knows who has not forgotten it.
+                return false;
+            }
             let pg = &host.pg;
             let (timeline, end) = (pg.tli(), lsn(pg.wal.len()));
             let wal = Wal { timeline, switches: &pg.history, end, unfinished_until: None };
@@ -1013,6 +1021,12 @@ impl World {
     pub(crate) fn holds(&self) -> String {
         let holds = self.controllers.iter().flat_map(|c| c.holds.iter().map(ToString::to_string));
         holds.collect::<Vec<_>>().join(" | ")
+    }
+
+    /// What everybody must have had is known to nobody who is heard, and a person is told so.
+    pub(crate) fn is_unsure(&self) -> bool {
+        let told = |hold: &Hold| matches!(hold, Hold::Unsure { .. });
+        self.controllers.iter().any(|c| c.leads(self.now) && c.holds.iter().any(told))
     }
 
     /// The reason why nobody serves is told, and a disk that went back may be it.
