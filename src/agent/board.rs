@@ -46,7 +46,7 @@ pub(super) struct State {
     pub(super) checkpointed: Option<Version>,
     /// This postmaster was seen cut and quiet under this stamp.
     pub(super) recruited: Option<Stamp>,
-    /// A server of this directory has answered in this life.
+    /// A server of this directory has answered as a primary in this life.
     pub(super) answered: bool,
     /// The list of who may be promoted was confirmed in this life, or the server outlived the last one.
     pub(super) memory_is_whole: bool,
@@ -221,7 +221,8 @@ impl State {
 
     /// A look was taken at `at`.
     pub(super) fn looked(&mut self, at: Mono, look: Look) {
-        self.answered = true;
+        // It was let start because its disk was judged whole, or it outlived the last life. A standby is started unjudged.
+        self.answered |= matches!(look, Look::Primary(..));
         self.facts.server.value = match look {
             Look::Primary(quick, more) => {
                 self.standby = None;

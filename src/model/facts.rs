@@ -184,7 +184,7 @@ pub struct Down {
     /// A record begins at the end of valid WAL and is unfinished: it would end here.
     #[serde(default)]
     pub unfinished_until: Option<Lsn>,
-    /// The agent saw a server of this directory answer in its present life: the disk cannot have gone back since.
+    /// The agent saw a server of this directory answer as a primary in its present life: the disk cannot have gone back since.
     #[serde(default)]
     pub watched: bool,
     /// Its directory is a standby's (`standby.signal`). None: not looked at yet.

@@ -68,7 +68,7 @@ pub(crate) struct Agent {
     pub(crate) host: usize,
     pub(crate) disk: Disk,
     pub(crate) server: Seen<Server>,
-    /// A server of its directory has answered in this life.
+    /// A server of its directory has answered as a primary in this life.
     pub(crate) answered: bool,
     /// The postmaster it is attached to.
     pub(crate) attached: u64,
@@ -622,7 +622,7 @@ impl Agent {
             self.failed.clear();
         }
         let value = self.attest_again(value, reach);
-        self.answered |= matches!(value, Server::Primary(_) | Server::Standby(_));
+        self.answered |= matches!(value, Server::Primary(_));
         self.changed |= std::mem::discriminant(&value) != std::mem::discriminant(&self.server.value);
         self.server = Seen { value, at: reach.clock };
     }
