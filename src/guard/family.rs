@@ -20,6 +20,8 @@ use rustix::{
 const NAME: usize = 64;
 /// Of a `stat` file, what comes before the time of the start fits in this.
 const STAT: usize = 512;
+/// Of a process's flags: it is ending, and runs none of its program any more (`PF_EXITING`).
+const EXITING: u32 = 0x4;
 /// Of a title, the part that is looked at: the cluster's name, of at most 63 bytes, and what the process is.
 const TITLE: usize = 128;
 
@@ -126,13 +128,18 @@ impl Proc {
 fn standing(stat: &[u8]) -> (Standing, u32) {
     let Some(end) = stat.iter().rposition(|byte| *byte == b')') else { return (Standing::Gone, 0) };
     let mut fields = stat[end + 1..].split(|byte| *byte == b' ').filter(|field| !field.is_empty());
-    let state = match fields.next() {
+    let state = fields.next();
+    let parent = fields.next().map_or(0, number);
+    let is_ending = fields.nth(4).is_some_and(|flags| number(flags) & EXITING != 0);
+    let standing = match state {
         // In uninterruptible sleep it is not known yet: it goes on for a while once that ends.
         Some(b"T" | b"t" | b"Z" | b"X" | b"x") => Standing::Still,
+        // To give back a large memory takes a while, and no stop reaches it any more.
+        Some(_) if is_ending => Standing::Still,
         Some(_) => Standing::Moves,
         None => Standing::Gone,
     };
-    (state, fields.next().map_or(0, number))
+    (standing, parent)
 }
 
 /// Of a title: `postgres: startup recovering …`, or with a cluster's name `postgres: NAME: startup …`. A session's title begins with
@@ -275,6 +282,8 @@ mod tests {
         assert_eq!(standing(b"12 (postgres) T 34 12 12"), (Standing::Still, 34));
         assert_eq!(standing(b"12 (postgres) D 34 12 12"), (Standing::Moves, 34));
         assert_eq!(standing(b""), (Standing::Gone, 0));
+        assert_eq!(standing(b"12 (a) R 34 12 12 0 -1 4194308 0"), (Standing::Still, 34), "it is ending");
+        assert_eq!(standing(b"12 (a) R 34 12 12 0 -1 4194304 0"), (Standing::Moves, 34));
         let whole = b"12 (a) T (b) S 34 12 12 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 4711 8 9";
         assert_eq!((started(whole), started(b"12 (a) S 34")), (Some(4_711), None));
     }
