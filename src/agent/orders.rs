@@ -77,7 +77,7 @@ const fn deadline(command: &Command) -> Duration {
         Command::Rescue { within, .. } => TAKE_OVER.saturating_add(*within),
         Command::Checkpoint => CHECKPOINT,
         Command::Stop => STOP,
-        Command::Serve
+        Command::Serve { .. }
         | Command::Follow(_)
         | Command::StartAlone
         | Command::Rewind(..)
@@ -104,7 +104,7 @@ const fn urgency(command: &Command) -> u8 {
 
 /// Whether its failure is worth telling long after.
 const fn is_remembered(command: &Command) -> bool {
-    matches!(command, Command::Serve | Command::Follow(_) | Command::Rewind(..) | Command::Clone(..))
+    matches!(command, Command::Serve { .. } | Command::Follow(_) | Command::Rewind(..) | Command::Clone(..))
 }
 
 impl Inner {
@@ -191,7 +191,7 @@ impl Inner {
             Command::Recruit => self.recruit(stamp).await,
             Command::Rescue { from, within } => self.rescue(stamp, from, *within).await,
             Command::Promote { names, slots, floor } => self.promote(stamp, names, slots, *floor).await,
-            Command::Serve => self.serve(stamp).await,
+            Command::Serve { floor } => self.serve(stamp, *floor).await,
             Command::Checkpoint => self.checkpoint(stamp).await,
             Command::Stop => self.stop_clean(stamp).await,
             Command::Follow(upstream) => self.follow(stamp, upstream).await,

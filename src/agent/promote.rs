@@ -155,7 +155,11 @@ impl Inner {
     }
 
     /// Starts a stopped primary in place, or attests that it runs.
-    pub(super) async fn serve(self: &Arc<Self>, stamp: Stamp) -> Result<(), Unable> {
+    pub(super) async fn serve(
+        self: &Arc<Self>,
+        stamp: Stamp,
+        floor: Option<WalPosition>,
+    ) -> Result<(), Unable> {
         if let Some(unfinished) = self.held().await.unfinished {
             return Err(Unable::Refused(format!("a {unfinished:?} of the data directory has not ended")));
         }
@@ -188,6 +192,7 @@ impl Inner {
                     self.instance.write_standby_signal().await?;
                     return self.start_to_promote(stamp).await;
                 }
+                has_what_it_must(&down, floor)?;
                 self.has_what_it_renewed(&down, stamp).await?;
                 // Nobody is let in before its right to serve is confirmed.
                 self.claim(stamp).await?;
@@ -273,6 +278,19 @@ fn rate(bytes: u64, took: Duration) -> Option<u64> {
 /// mistake: a slower recovery counts at once, a faster one by half.
 fn learned(before: Option<u64>, rate: u64) -> u64 {
     before.map_or(rate, |before| rate.min(before.midpoint(rate)))
+}
+
+/// Whether a stopped server has what it was judged to have when it was ordered to serve. One that was watched has.
+fn has_what_it_must(down: &Down, floor: Option<WalPosition>) -> Result<(), Unable> {
+    let Some(floor) = floor.filter(|_| !down.watched) else { return Ok(()) };
+    let Some(wal) = down.wal() else {
+        return Err(Unable::Failed("the end of its WAL is not read yet".into()));
+    };
+    if wal.contains(floor) {
+        return Ok(());
+    }
+    let why = format!("it has {}, and must have {floor}: its disk went back in time", wal.position());
+    Err(Unable::Refused(why))
 }
 
 fn promotable(standby: &Standby, stamp: Stamp, floor: Option<WalPosition>) -> Result<(), Unable> {

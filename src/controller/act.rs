@@ -68,7 +68,7 @@ impl Controller {
             }
             Step::Order { node, command, stamp } => {
                 let Some(feed) = self.feeds.get(&node).cloned() else { return };
-                if command == Command::Serve {
+                if matches!(command, Command::Serve { .. }) {
                     // A server that is started anew has proven nothing, though its epoch is the same.
                     self.world.verified = None;
                 }
@@ -229,7 +229,7 @@ async fn order(
         Command::Rewind(..)
         | Command::Clone(..)
         | Command::Follow(_)
-        | Command::Serve
+        | Command::Serve { .. }
         | Command::Recruit
         | Command::Rescue { .. } => LONG,
         _ => SHORT,

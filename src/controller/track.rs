@@ -364,7 +364,7 @@ impl Tracker {
 
     fn restart_in_place(&mut self, intent: &Intent, view: &View, plan: &Plan, now: Mono) {
         let serves =
-            plan.steps.iter().any(|step| matches!(step, Step::Order { command: Command::Serve, .. }));
+            plan.steps.iter().any(|step| matches!(step, Step::Order { command: Command::Serve { .. }, .. }));
         let ongoing = self.open.as_ref().is_some_and(|incident| incident.rto_ms().is_none());
         let Some(cause) = plan.cause.clone().filter(|_| serves && !ongoing) else { return };
         self.begin(IncidentKind::Restart, intent, intent.primary.as_ref(), Some(cause), view, now);

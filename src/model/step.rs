@@ -55,7 +55,11 @@ pub enum Command {
         floor: Option<WalPosition>,
     },
     /// Start a stopped primary in place, or attest that it runs, under the stamp's epoch.
-    Serve,
+    Serve {
+        /// What its WAL must contain where it is stopped. With less, its disk went back since it was looked at.
+        #[serde(default)]
+        floor: Option<WalPosition>,
+    },
     /// Write a checkpoint now, so that the stop that follows is short.
     Checkpoint,
     /// Stop a primary cleanly for a hand-over.
@@ -97,7 +101,7 @@ impl Command {
             Self::Recruit => "recruit",
             Self::Rescue { .. } => "rescue",
             Self::Promote { .. } => "promote",
-            Self::Serve => "serve",
+            Self::Serve { .. } => "serve",
             Self::Checkpoint => "checkpoint",
             Self::Stop => "stop",
             Self::Follow(_) => "follow",

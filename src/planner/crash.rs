@@ -93,7 +93,9 @@ pub(super) fn replace_unsure(case: &mut Case<'_>, intent: &Intent, node: &NodeId
 }
 
 fn serve_failed(case: &Case<'_>, node: &NodeId) -> bool {
-    let failed = |agent: &AgentFacts| agent.failed.iter().any(|(what, _)| what == Command::Serve.name());
+    let failed = |agent: &AgentFacts| {
+        agent.failed.iter().any(|(what, _)| what == Command::Serve { floor: None }.name())
+    };
     case.heard(node).is_some_and(failed)
 }
 
@@ -120,7 +122,8 @@ fn way(case: &Case<'_>, intent: &Intent, node: &NodeId, evidence: &mut Vec<Strin
     let Some(Server::Down(down)) = case.heard(node).map(|agent| &agent.server.value) else {
         return Some(Way::Promote);
     };
-    let serve = Step::Order { node: node.clone(), command: Command::Serve, stamp: intent.stamp() };
+    let serve =
+        Step::Order { node: node.clone(), command: Command::Serve { floor: None }, stamp: intent.stamp() };
     if case.view.underway.contains(&serve.key()) {
         // What is read meanwhile does not turn it round.
         return Some(Way::Start);

@@ -102,11 +102,11 @@ fn install(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
             let slots = slots::first(case, intent, node);
             case.order(intent, node, Command::Promote { names, slots, floor: intent.primary_floor });
         }
-        Server::Primary(_) => case.order(intent, node, Command::Serve),
+        Server::Primary(_) => order_serve(case, intent, node),
         Server::Down(_) if !is_known_whole(case, intent, node) => {
             until_known(case, intent, node);
         }
-        Server::Down(_) => case.order(intent, node, Command::Serve),
+        Server::Down(_) => order_serve(case, intent, node),
         Server::Starting | Server::Unknown => case.underway(format!("{node} is starting")),
     }
 }
@@ -245,7 +245,13 @@ pub(super) fn serve_again(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
         return until_known(case, intent, node);
     }
     hold_clients(case, intent);
-    case.order(intent, node, Command::Serve);
+    order_serve(case, intent, node);
+}
+
+/// What it must have goes along: the order may be carried out long after the server was looked at, and its disk go back between.
+fn order_serve(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
+    let floor = floors::highest(case, intent);
+    case.order(intent, node, Command::Serve { floor });
 }
 
 /// PostgreSQL restarts behind its living postmaster, after a killed backend: it opens by itself when it has recovered, so clients

@@ -274,7 +274,7 @@ fn check_order(view: &View, intent: &Intent, node: &NodeId, command: &Command) -
     prop_assert!(!intent.paused, "{} while paused", command.name());
     match command {
         Command::Promote { .. }
-        | Command::Serve
+        | Command::Serve { .. }
         | Command::Checkpoint
         | Command::SetNames(_)
         | Command::ProveNames => {

@@ -118,7 +118,9 @@ fn bring_back(
         return case
             .underway(format!("{node} waits until the switch to timeline {} is recorded", primary.timeline));
     }
-    let lost = lost_for(case, node);
+    // One that was lost for long and has just been stopped is being read all the same.
+    let stopped = down.since.map_or(Duration::MAX, |since| case.now.since(since));
+    let lost = lost_for(case, node).min(stopped);
     if down.control.is_none() && agent.system.is_some() && lost < LOOKED_AT {
         return case.underway(format!("the control file of {node} is being read"));
     }

@@ -138,7 +138,7 @@ async fn a_commit_on_a_copy_of_the_primary_proves_no_service() {
     assert_eq!(pair.a.until("a nonce", known).await.access.identity, told);
     signal(pair.a.postmaster(), "KILL");
     pair.a.until("its end", super::agent_fixture::is_down).await;
-    pair.a.done(stamp(1, 6), Command::Serve).await;
+    pair.a.done(stamp(1, 6), Command::Serve { floor: None }).await;
     let anew = pair.a.until("a nonce", known).await.access.identity;
     assert_ne!(anew, told);
     assert!(

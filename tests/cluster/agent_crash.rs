@@ -74,7 +74,7 @@ async fn a_clean_stop_by_somebody_else_is_no_crash() {
     // It is left down, and starts again only when told to.
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert!(is_down(&pair.a.agent.facts()));
-    pair.a.done(stamp(1, 9), Command::Serve).await;
+    pair.a.done(stamp(1, 9), Command::Serve { floor: None }).await;
     assert!(pair.a.primary().writable);
 }
 
@@ -181,7 +181,7 @@ async fn how_fast_a_start_in_place_recovers_is_measured() {
     let killed = Instant::now();
     signal(pair.a.postmaster(), "KILL");
     pair.a.until("its end", is_down).await;
-    pair.a.done(stamp(1, 9), Command::Serve).await;
+    pair.a.done(stamp(1, 9), Command::Serve { floor: None }).await;
     let least = (64 << 20) as f64 / killed.elapsed().as_secs_f64();
     let rate = pair.a.agent.facts().recovery_rate.expect("a rate");
     assert!(rate as f64 > least, "{rate} bytes a second, and it took {:?}", killed.elapsed());

@@ -393,7 +393,7 @@ pub(crate) async fn pair() -> Pair {
 pub(crate) async fn joined(a: Node, b: Node, dir: tempfile::TempDir) -> Pair {
     let pair = Pair { a, b, _dir: dir };
     pair.a.until("its end", is_down).await;
-    pair.a.done(stamp(1, 1), Command::Serve).await;
+    pair.a.done(stamp(1, 1), Command::Serve { floor: None }).await;
     pair.a.done(stamp(1, 2), Command::KeepSlots(vec![pair.b.id.slot()])).await;
     pair.b.until("its end", is_down).await;
     pair.b.done(stamp(1, 2), Command::Clone(pair.a.upstream_for(&pair.b), None, None)).await;

@@ -306,7 +306,7 @@ async fn a_server_is_not_started_while_the_one_of_before_runs_elsewhere() {
     let place = Place::new(false).await;
     let commits = Commits::start(&place.pair.a).await;
     let _kept = place.befalls(Fate::Replaced);
-    let reply = place.pair.a.agent.order(stamp(1, 9), Command::Serve).await;
+    let reply = place.pair.a.agent.order(stamp(1, 9), Command::Serve { floor: None }).await;
     commits.go_on().await;
     assert!(!mapping(&place.segment).is_empty(), "{reply:?}");
     assert!(

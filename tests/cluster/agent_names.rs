@@ -46,7 +46,7 @@ async fn a_restart_of_the_primary_voids_the_proof() {
     pair.in_sync(1, 5).await;
     super::agent_fixture::signal(pair.a.postmaster(), "KILL");
     pair.a.until("its end", super::agent_fixture::is_down).await;
-    pair.a.done(stamp(1, 6), Command::Serve).await;
+    pair.a.done(stamp(1, 6), Command::Serve { floor: None }).await;
     assert_eq!(pair.a.primary().names_proven, None);
 }
 

@@ -168,7 +168,7 @@ async fn a_rewind_that_did_not_end_is_never_started() {
     let facts = pair.a.agent.facts();
     assert_eq!(facts.unfinished, Some(locum::model::Unfinished::Rewind));
     assert_eq!(facts.failed.len(), 1);
-    for command in [Command::Serve, Command::Follow(pair.b.upstream_for(&pair.a))] {
+    for command in [Command::Serve { floor: None }, Command::Follow(pair.b.upstream_for(&pair.a))] {
         let reply = pair.a.agent.order(stamp(2, 8), command).await;
         assert!(matches!(reply, Reply::Refused(_)), "{reply:?}");
     }

@@ -195,7 +195,7 @@ async fn wal_is_handed_out_only_while_the_fence_stands() {
     assert!(agent.wal(ask(&pair, 2, at, 1)).await.is_err(), "it had left that timeline");
     std::fs::remove_file(later).unwrap();
     // Declared again: from its start on nothing more is handed out.
-    pair.a.done(stamp(3, 7), Command::Serve).await;
+    pair.a.done(stamp(3, 7), Command::Serve { floor: None }).await;
     assert!(agent.wal(ask(&pair, 2, at, 1)).await.is_err() && agent.wal(ask(&pair, 3, at, 1)).await.is_err());
 }
 

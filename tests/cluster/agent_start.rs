@@ -1,8 +1,9 @@
-//! A standby that starts and lacks WAL: it is waited for as long as something gets done, and stands in nobody's way.
+//! A standby that starts and lacks WAL: it is waited for as long as something gets done, and stands in nobody's way. And a primary
+//! that lacks what it was ordered to start with.
 
 use std::{fs, sync::Arc, time::Duration};
 
-use locum::model::{AgentFacts, Command, Reply, Server};
+use locum::model::{AgentFacts, Command, Lsn, Reply, Server, WalPosition};
 
 use super::agent_fixture::{Pair, is_down, pair, signal, stamp, standby};
 
@@ -51,7 +52,27 @@ async fn an_order_of_a_later_epoch_does_not_wait_for_one_that_cannot_end() {
     let ended = tokio::time::timeout(soon, first).await.expect("it stands in nobody's way").unwrap();
     assert_eq!(ended, Reply::Done);
     assert!(starts(&pair.b.agent.facts()), "it still lacks what it lacked");
-    pair.a.done(stamp(2, 6), Command::Serve).await;
+    pair.a.done(stamp(2, 6), Command::Serve { floor: None }).await;
     assert_eq!(tokio::time::timeout(soon, second).await.expect("an end").unwrap(), Reply::Done);
     pair.b.until("a stream", |facts| standby(facts).is_some_and(|standby| standby.streaming)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_whose_disk_lacks_what_its_start_was_ordered_with_is_not_started() {
+    let mut pair = pair().await;
+    signal(pair.a.postmaster(), "KILL");
+    pair.a.until("its end", is_down).await;
+    // Nobody saw it serve in this life, so its disk may be an older one.
+    pair.a.restart_agent().await;
+    let end = |facts: &AgentFacts| match &facts.server.value {
+        Server::Down(down) => down.wal().map(|wal| wal.position()),
+        _ => None,
+    };
+    let facts = pair.a.until("the end of its WAL", |facts| end(facts).is_some()).await;
+    let has = end(&facts).expect("read");
+    let beyond = WalPosition { lsn: Lsn(has.lsn.0 + (1 << 20)), ..has };
+    let reply = pair.a.agent.order(stamp(1, 9), Command::Serve { floor: Some(beyond) }).await;
+    assert!(matches!(&reply, Reply::Refused(why) if why.contains("went back in time")), "{reply:?}");
+    assert!(is_down(&pair.a.agent.facts()));
+    pair.a.done(stamp(1, 9), Command::Serve { floor: Some(has) }).await;
 }

@@ -172,7 +172,7 @@ async fn a_candidate_whose_promotion_broke_off_begins_a_timeline_of_its_own() {
     pair.a.done(stamp(2, 6), Command::Fence).await;
     pair.b.done(stamp(2, 7), Command::Fence).await;
     std::fs::remove_file(pair.b.cfg.data_dir.join("standby.signal")).expect("removed");
-    pair.b.done(stamp(2, 8), Command::Serve).await;
+    pair.b.done(stamp(2, 8), Command::Serve { floor: None }).await;
     pair.b.until("a standby", |f| standby(f).is_some()).await;
     pair.b.done(stamp(2, 9), Command::Promote { names: vec![], slots: vec![], floor: None }).await;
     let timeline = pair.b.ask("SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)").await;

@@ -449,8 +449,10 @@ impl Agent {
     }
 
     fn remember_failure(&mut self, command: &Command, why: &str) {
-        let kept =
-            matches!(command, Command::Serve | Command::Follow(_) | Command::Rewind(..) | Command::Clone(..));
+        let kept = matches!(
+            command,
+            Command::Serve { .. } | Command::Follow(_) | Command::Rewind(..) | Command::Clone(..)
+        );
         if kept {
             if self.failed.len() == 10 {
                 self.failed.remove(0);

@@ -533,7 +533,8 @@ impl Checks {
         {
             return self.violate(|| format!("{step}, decided on silence {awake} ticks after a stall"));
         }
-        let Step::Order { node, command: Command::Serve | Command::Promote { .. }, stamp } = step else {
+        let Step::Order { node, command: Command::Serve { .. } | Command::Promote { .. }, stamp } = step
+        else {
             return;
         };
         if intent.is_none_or(|intent| intent.primary.as_ref() != Some(node) || intent.stamp() != *stamp) {

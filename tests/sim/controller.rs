@@ -508,7 +508,7 @@ impl Controller {
             }
             Step::FenceCommand { node, stamp } => Work::FenceCommand { node, stamp },
             Step::Order { node, command, stamp } => {
-                if command == Command::Serve {
+                if matches!(command, Command::Serve { .. }) {
                     // A server that is started anew has proven nothing, though its epoch is the same.
                     self.verified = None;
                 }

@@ -113,7 +113,7 @@ impl Job {
                 self.rescue(agent, r, &from, within)
             }
             Command::Promote { names, floor, .. } => self.promote(agent, r, names, floor),
-            Command::Serve => self.serve(agent, r),
+            Command::Serve { floor } => self.serve(floor, agent, r),
             Command::Checkpoint => self.checkpoint(agent, r),
             Command::Stop => self.stop(agent, r),
             Command::Follow(upstream) => self.follow(agent, r, &upstream),
@@ -408,7 +408,7 @@ impl Job {
         r.checks.promotes(agent.host, self.stamp, &left);
     }
 
-    fn serve(&mut self, agent: &mut Agent, r: &mut Reach<'_>) -> Done {
+    fn serve(&mut self, floor: Option<WalPosition>, agent: &mut Agent, r: &mut Reach<'_>) -> Done {
         if self.phase == 0 {
             if agent.disk.unfinished.is_some() {
                 return refused("the data directory is unfinished");
@@ -433,6 +433,16 @@ impl Job {
                     } else {
                         let down = down.clone();
                         let unasked = matches!(r.bug, Some(Bug::WentBackStarted | Bug::FloorsForgotten));
+                        let judged = down.watched || unasked;
+                        if let Some(floor) = floor.filter(|_| !judged) {
+                            match down.wal().map(|wal| wal.contains(floor)) {
+                                Some(true) => {}
+                                Some(false) => {
+                                    return refused("it has less than it must: its disk went back");
+                                }
+                                None => return failed("the end of its WAL is not read yet"),
+                            }
+                        }
                         let renewed =
                             if down.watched || unasked { None } else { self.renewed_last(agent, r)? };
                         match renewed.map(|renewed| down.wal().map(|wal| wal.contains(renewed))) {

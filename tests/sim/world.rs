@@ -674,11 +674,11 @@ impl World {
                     Command::Rewind(..)
                         | Command::Clone(..)
                         | Command::Follow(_)
-                        | Command::Serve
+                        | Command::Serve { .. }
                         | Command::Recruit
                         | Command::Rescue { .. }
                 );
-                self.blind |= command == Command::Serve && self.leads_blindly(host);
+                self.blind |= matches!(command, Command::Serve { .. }) && self.leads_blindly(host);
                 let id = self.expect_answer(host, task.key, member(&node), if long { LONG } else { SHORT });
                 self.send(host, member(&node), Message::Order { id, stamp, command });
             }

@@ -105,7 +105,10 @@ fn a_crashed_primary_is_started_in_its_place_where_no_standby_would_serve() {
     assert!(declared(&decide(&view)).is_some(), "a failover");
     meets(&mut view, &tokyo(), read_only());
     let plan = decide(&view);
-    assert_eq!((declared(&plan), orders(&plan).contains(&(seoul(), Command::Serve))), (None, true));
+    assert_eq!(
+        (declared(&plan), orders(&plan).contains(&(seoul(), Command::Serve { floor: None }))),
+        (None, true)
+    );
     assert!(plan.cause.expect("a cause").evidence.join(" ").contains("would give no service"));
     view.agent_mut(&seoul()).failed.push(("serve".into(), "no".into()));
     assert!(declared(&decide(&view)).is_some(), "it cannot be started: the standby at least shows the data");

@@ -43,7 +43,7 @@ fn the_fastest_way_is_taken_and_both_are_told() {
         let plan = plan(&view, &Memory::default(), &fastest, NOW);
         assert_eq!(declared(&plan).is_none(), serves, "{redo_distance} and {backlog}: {:?}", plan.cause);
         assert_eq!(
-            orders(&plan).contains(&(seoul(), Command::Serve)),
+            orders(&plan).contains(&(seoul(), Command::Serve { floor: None })),
             serves,
             "{redo_distance} and {backlog}"
         );
@@ -120,7 +120,10 @@ fn what_was_measured_counts_and_a_standby_that_is_unfit_leaves_only_the_start() 
     let mut view = died(100_000, 0);
     view.standby_mut(&tokyo()).replay = ReplayState::PausedByPerson;
     let decided = plan(&view, &Memory::default(), &fastest, NOW);
-    assert_eq!((declared(&decided), orders(&decided)), (None, vec![(seoul(), Command::Serve)]));
+    assert_eq!(
+        (declared(&decided), orders(&decided)),
+        (None, vec![(seoul(), Command::Serve { floor: None })])
+    );
 }
 
 #[test]
@@ -141,7 +144,7 @@ fn the_control_file_is_waited_for_but_not_for_long_and_nothing_is_turned_round()
     // It was begun on a smaller estimate: a start under way is not overtaken by a promotion.
     let mut view = died(1024, 0);
     let stamp = view.intent_mut().stamp();
-    view.underway.insert(Step::Order { node: seoul(), command: Command::Serve, stamp }.key());
+    view.underway.insert(Step::Order { node: seoul(), command: Command::Serve { floor: None }, stamp }.key());
     assert_eq!(declared(&plan(&view, &Memory::default(), &fastest, NOW)), None);
     // One that failed is not tried in vain again.
     let mut view = died(0, 1024);
@@ -218,7 +221,11 @@ fn a_crash_loop_fails_over_once_and_then_holds_with_growing_pauses() {
             assert!(early.holds.contains(&Hold::CrashLoop { node: seoul(), left }), "{:?}", early.holds);
             assert!(early.findings.contains(&Finding::CrashLoop { node: seoul() }));
             let due = holds(at(pause * 1000), &mut view);
-            assert_eq!((declared(&due), orders(&due)), (None, vec![(seoul(), Command::Serve)]), "{pause} s");
+            assert_eq!(
+                (declared(&due), orders(&due)),
+                (None, vec![(seoul(), Command::Serve { floor: None })]),
+                "{pause} s"
+            );
         }
     }
 }
@@ -253,5 +260,5 @@ fn another_epoch_begins_the_count_anew() {
     let mut memory = crashed(9, 100);
     memory.crashes.at.iter_mut().for_each(|(epoch, _)| *epoch = Epoch(2));
     let plan = plan(&died(0, 1024), &memory, &policy(OnCrash::Restart), NOW);
-    assert_eq!((declared(&plan), orders(&plan)), (None, vec![(seoul(), Command::Serve)]));
+    assert_eq!((declared(&plan), orders(&plan)), (None, vec![(seoul(), Command::Serve { floor: None })]));
 }

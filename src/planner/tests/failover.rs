@@ -197,7 +197,7 @@ fn a_standby_that_hangs_is_no_candidate_and_keeps_nobody_from_serving() {
     view.server(&seoul(), Server::Down(down(true)));
     view.agent_mut(&tokyo()).server.at = ago(2_100);
     let plan = decide(&view);
-    assert_eq!((declared(&plan), orders(&plan)), (None, vec![(seoul(), Command::Serve)]));
+    assert_eq!((declared(&plan), orders(&plan)), (None, vec![(seoul(), Command::Serve { floor: None })]));
 
     let mut view = vacant();
     fence(&mut view, Some(FLUSHED));
@@ -229,7 +229,7 @@ fn too_many_failovers_need_a_person_and_the_primary_is_started_in_place() {
     view.failovers = vec![ago(1), ago(2), ago(3)];
     let plan = decide(&view);
     assert_eq!(declared(&plan), None);
-    assert_eq!(orders(&plan), vec![(seoul(), Command::Serve)]);
+    assert_eq!(orders(&plan), vec![(seoul(), Command::Serve { floor: None })]);
     assert!(plan.findings.contains(&Finding::Flapping));
 }
 
@@ -255,7 +255,7 @@ fn with_nobody_to_take_over_the_primary_is_started_in_place() {
     view.server(&seoul(), Server::Down(down(true)));
     view.nodes.remove(&tokyo());
     let plan = decide(&view);
-    assert_eq!((declared(&plan), orders(&plan)), (None, vec![(seoul(), Command::Serve)]));
+    assert_eq!((declared(&plan), orders(&plan)), (None, vec![(seoul(), Command::Serve { floor: None })]));
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn by_policy_a_crash_is_restarted_in_place_until_that_fails() {
     let mut view = healthy();
     view.server(&seoul(), Server::Down(down(true)));
     let first = plan(&view, &Memory::default(), &policy, NOW);
-    assert_eq!((declared(&first), orders(&first)), (None, vec![(seoul(), Command::Serve)]));
+    assert_eq!((declared(&first), orders(&first)), (None, vec![(seoul(), Command::Serve { floor: None })]));
     view.agent_mut(&seoul()).failed = vec![("serve".into(), "it does not start".into())];
     assert_eq!(
         declared(&plan(&view, &Memory::default(), &policy, NOW)).map(|next| next.epoch),
@@ -340,7 +340,11 @@ fn after_the_declaration_the_old_primary_is_never_started_as_one() {
     *view.intent_mut() = view.intent_mut().declared(tokyo(), None);
     view.nodes.remove(&tokyo());
     let plan = decide(&view);
-    assert!(!orders(&plan).iter().any(|(_, command)| *command == Command::Serve), "{:?}", plan.steps);
+    assert!(
+        !orders(&plan).iter().any(|(_, command)| matches!(command, Command::Serve { .. })),
+        "{:?}",
+        plan.steps
+    );
     assert_eq!(declared(&plan), None);
 }
 

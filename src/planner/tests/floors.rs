@@ -17,6 +17,11 @@ fn at(beyond: u64) -> u64 {
     FLUSHED.0 + beyond
 }
 
+/// An order to serve with what that position says.
+fn serve(beyond: u64) -> Command {
+    Command::Serve { floor: Some(WalPosition { timeline: Timeline(3), lsn: Lsn(at(beyond)) }) }
+}
+
 /// Seoul's server is down, fenced in the intent's epoch, and nobody saw it end.
 fn fenced_unseen(view: &mut View) {
     let stamp = view.intent_mut().stamp();
@@ -103,7 +108,11 @@ fn an_old_primary_that_went_back_is_not_started_in_its_place() {
     renewed(&mut view, at(8), at(0));
     view.server(&seoul(), Server::Down(Down { watched: false, ..down(true) }));
     let plan = decide(&view);
-    assert!(orders(&plan).iter().all(|(_, command)| *command != Command::Serve), "{:?}", plan.steps);
+    assert!(
+        orders(&plan).iter().all(|(_, command)| !matches!(command, Command::Serve { .. })),
+        "{:?}",
+        plan.steps
+    );
     assert_eq!(declared(&plan).map(|next| next.primary.clone()), Some(None), "the standby takes over");
     assert!(plan.findings.contains(&Finding::DiskWentBack { node: seoul() }));
 }
@@ -114,7 +123,7 @@ fn an_old_primary_that_its_agent_saw_end_is_the_one_that_it_was() {
     renewed(&mut view, at(8), at(0));
     view.server(&seoul(), Server::Down(down(true)));
     let policy = Policy { on_crash: OnCrash::Restart, ..Policy::default() };
-    assert_eq!(orders(&plan(&view, &Memory::default(), &policy, NOW)), [(seoul(), Command::Serve)]);
+    assert_eq!(orders(&plan(&view, &Memory::default(), &policy, NOW)), [(seoul(), serve(8))]);
 }
 
 #[test]
@@ -127,7 +136,7 @@ fn a_primary_found_down_is_started_only_once_the_end_of_its_wal_is_known() {
         orders(&plan(&view, &Memory::default(), &policy, NOW))
     };
     assert_eq!(ordered(Down { watched: false, wal_end: None, ..down(true) }), []);
-    assert_eq!(ordered(Down { watched: false, ..down(true) }), [(seoul(), Command::Serve)]);
+    assert_eq!(ordered(Down { watched: false, ..down(true) }), [(seoul(), serve(0))]);
 }
 
 #[test]
@@ -370,7 +379,7 @@ fn an_old_primary_behind_what_it_told_in_failsafe_time_is_not_started() {
     renewed(&mut view, at(0), at(0));
     view.server(&seoul(), Server::Down(Down { watched: false, ..down(true) }));
     let policy = Policy { on_crash: OnCrash::Restart, ..Policy::default() };
-    assert_eq!(orders(&plan(&view, &Memory::default(), &policy, NOW)), [(seoul(), Command::Serve)]);
+    assert_eq!(orders(&plan(&view, &Memory::default(), &policy, NOW)), [(seoul(), serve(0))]);
     told(&tokyo(), &mut view, at(8), at(0), true);
     assert_eq!(orders(&plan(&view, &Memory::default(), &policy, NOW)), []);
 }
@@ -455,5 +464,5 @@ fn where_nobody_heard_was_told_beside_the_primary_who_can_be_promoted_is() {
     view.agent_mut(&tokyo()).no_failover = true;
     assert!(orders(&decided(&view)).is_empty(), "its own note takes nobody's place");
     told(&tokyo(), &mut view, at(0), at(0), false);
-    assert_eq!(orders(&decided(&view)), [(seoul(), Command::Serve)]);
+    assert_eq!(orders(&decided(&view)), [(seoul(), serve(0))]);
 }

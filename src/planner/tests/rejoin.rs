@@ -58,7 +58,7 @@ fn nobody_is_brought_back_before_the_switch_is_recorded() {
 
 #[test]
 fn a_control_file_that_was_not_read_yet_is_no_reason_to_clone() {
-    let unread = Down { control: None, wal_end: None, ..down(true) };
+    let unread = Down { since: Some(ago(60_000)), control: None, wal_end: None, ..down(true) };
     let mut view = failed_over(unread);
     let lost = [Finding::StandbyLost { node: seoul() }];
     assert_eq!(orders(&decide_after(&view, &Policy::default(), &lost, 4_900)), vec![]);
@@ -159,7 +159,7 @@ fn an_old_primary_whose_wal_is_gone_or_cannot_be_read_is_not_waited_for_without_
     let lost = [Finding::StandbyLost { node: seoul() }];
     let gone = failed_over(Down { wal_end: None, wal_gone: true, ..down(true) });
     assert!(matches!(orders(&decide(&gone)).as_slice(), [(_, Command::Rewind(..))]));
-    let unread = failed_over(Down { wal_end: None, ..down(true) });
+    let unread = failed_over(Down { since: Some(ago(60_000)), wal_end: None, ..down(true) });
     let at = |ms| orders(&decide_after(&unread, &Policy::default(), &lost, ms));
     assert_eq!(at(29_900), vec![]);
     assert!(matches!(at(30_000).as_slice(), [(_, Command::Rewind(..))]));
@@ -308,4 +308,21 @@ fn a_standby_that_was_further_than_the_new_primary_is_ended_and_rewound() {
         view.server(&seoul(), Server::Standby(close));
         assert_eq!(orders(&decide(&view)), vec![], "it may only not have come so far");
     }
+}
+
+#[test]
+fn one_that_was_lost_for_long_and_has_just_been_stopped_is_read_before_it_is_brought_back() {
+    let lost = [Finding::StandbyLost { node: seoul() }];
+    let unread = Down { control: None, wal_end: None, wal_timeline: None, ..down(true) };
+    let mut view = failed_over(unread.clone());
+    view.agent_mut(&seoul()).primary_since = None;
+    let plan = decide_after(&view, &Policy::default(), &lost, 60_000);
+    assert_eq!(
+        orders(&plan),
+        vec![],
+        "it may have parted from the primary, and be started in vain again and again"
+    );
+    let for_long = Down { since: Some(ago(60_000)), fenced: Some(view.intent_mut().stamp()), ..unread };
+    view.server(&seoul(), Server::Down(for_long));
+    assert_ne!(orders(&decide_after(&view, &Policy::default(), &lost, 60_000)), vec![]);
 }

@@ -158,7 +158,10 @@ fn a_switchover_is_rolled_back_when_the_standby_fails_on_the_way() {
     assert_eq!((next.handover.is_none(), next.epoch, &next.primary), (true, Epoch(3), &Some(seoul())));
 
     *view.intent_mut() = next;
-    assert!(orders(&decide(&view)).contains(&(seoul(), Command::Serve)), "the old primary resumes");
+    assert!(
+        orders(&decide(&view)).contains(&(seoul(), Command::Serve { floor: None })),
+        "the old primary resumes"
+    );
 }
 
 #[test]
@@ -191,7 +194,7 @@ fn a_stop_that_outlasts_its_hand_over_is_no_failure() {
 
     view.underway.clear();
     view.server(&seoul(), Server::Down(Down { fenced: Some(stamp), ..down(false) }));
-    assert!(orders(&decide(&view)).contains(&(seoul(), Command::Serve)));
+    assert!(orders(&decide(&view)).contains(&(seoul(), Command::Serve { floor: None })));
 }
 
 #[test]
