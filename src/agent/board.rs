@@ -208,6 +208,11 @@ impl State {
         }
     }
 
+    /// True if nobody has said since this postmaster was found on which timeline it receives.
+    pub(super) fn has_seen_no_receiver(&self) -> bool {
+        self.received == Timeline(0)
+    }
+
     /// The timeline whose history is wanted and not known.
     pub(super) fn wants_history(&self) -> Option<Timeline> {
         let timeline = match &self.facts.server.value {

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, Notify, watch};
 
 use super::{
     AgentError,
-    board::Board,
+    board::{Board, State},
     guarding::Wish,
     orders::Unable,
     peek,
@@ -24,7 +24,7 @@ use crate::{
     ports::Clock,
     postgres::{
         Instance, Postmaster, Source, ThroughEndpoint,
-        observe::{LOOK, Observer},
+        observe::{LOOK, Look, Observer},
         sql::{Access, CONNECT, Sql, SqlError},
     },
 };
@@ -256,6 +256,16 @@ impl Inner {
             at = self.now();
             seen = self.answered(observer.look(true)).await;
         }
+        if let Ok(Look::Standby(quick, Some(more))) = &mut seen
+            && quick.received_timeline.is_none()
+            && self.board.read(State::has_seen_no_receiver)
+        {
+            // What the control file says is as old as the last checkpoint.
+            match self.instance.timeline_at(quick.flushed).await {
+                Ok(timeline) => more.timeline = more.timeline.max(timeline.unwrap_or_default()),
+                Err(error) => tracing::debug!(%error, "the timeline of the WAL of the standby"),
+            }
+        }
         match seen {
             Ok(look) => {
                 self.board.update(|s| {
@@ -289,7 +299,7 @@ impl Inner {
     }
 
     async fn learn_history(&self, generation: u64) {
-        let Some(timeline) = self.board.read(super::board::State::wants_history) else { return };
+        let Some(timeline) = self.board.read(State::wants_history) else { return };
         if let Ok(switches) = self.instance.history(timeline).await {
             self.board.update(|s| {
                 if s.generation == generation {

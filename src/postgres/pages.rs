@@ -120,6 +120,33 @@ impl Instance {
         self.disk.run("read WAL", disk::SMALL, read).await
     }
 
+    /// The greatest timeline of which there is WAL up to `end`. None: its segment is not there.
+    ///
+    /// PostgreSQL itself says by SQL only on which timeline a standby receives, and where its last checkpoint was.
+    ///
+    /// # Errors
+    /// [`PgError`]
+    pub async fn timeline_at(&self, end: Lsn) -> Result<Option<Timeline>, PgError> {
+        let segment = self.control_file().await?.segment;
+        let mut timelines: Vec<Timeline> =
+            self.wal_names().await?.iter().filter_map(|name| Some(parse_name(name)?.0)).collect();
+        timelines.sort_unstable();
+        timelines.dedup();
+        let (folder, at) = (self.file("pg_wal"), page_before(end));
+        let read = move || {
+            for timeline in timelines.into_iter().rev() {
+                let place = WalPlace { timeline, segment };
+                let path = place.file(&folder, at);
+                let page = disk::io("read", &path, read_at(&path, place, at, PAGE))?;
+                if fitting(&page, at, timeline, true) > 0 {
+                    return Ok(Some(timeline));
+                }
+            }
+            Ok(None)
+        };
+        self.disk.run("read WAL", disk::SMALL, read).await
+    }
+
     /// The pages from `at` on that belong there, no more than [`WalPlace::room`]. Empty: there is none. Where the segment
     /// was left by a switch and WAL goes on in the next one, its blank pages belong to it. Only of a server of which no
     /// process is left.

@@ -1,6 +1,6 @@
 //! The old primary comes back, and what it gave up is counted and kept.
 
-use locum::model::{Command, Reply, Server, Switch, Timeline};
+use locum::model::{AgentFacts, Command, Lsn, Reply, Server, Switch, Timeline};
 
 use super::agent_fixture::{Pair, is_down, pair, primary, promote, signal, stamp, standby};
 use crate::fixture::{Small, free_ports, until};
@@ -25,8 +25,7 @@ async fn an_old_primary_is_rewound_and_its_lost_tail_is_told() {
     }
     pair.a.done(stamp(2, 6), Command::Fence).await;
     pair.b.done(stamp(2, 7), promote()).await;
-    let on_new =
-        |f: &locum::model::AgentFacts| primary(f).is_some_and(|p| p.checkpoint_timeline == p.timeline);
+    let on_new = |f: &AgentFacts| primary(f).is_some_and(|p| p.checkpoint_timeline == p.timeline);
     pair.b.until("a checkpoint on the new timeline", on_new).await;
     let switch = pair.b.primary().switch;
     pair.b.done(stamp(2, 8), Command::KeepSlots(vec![pair.a.id.slot()])).await;
@@ -55,7 +54,7 @@ async fn what_was_lost_is_said_to_be_unknown_where_the_wal_is_gone_and_the_node_
         }
     }
     signal(pair.a.postmaster(), "KILL");
-    let gone = |f: &locum::model::AgentFacts| matches!(&f.server.value, Server::Down(down) if down.wal_gone && down.wal_end.is_none());
+    let gone = |f: &AgentFacts| matches!(&f.server.value, Server::Down(down) if down.wal_gone && down.wal_end.is_none());
     pair.a.until("the end of its WAL that cannot be told", gone).await;
     pair.a.done(stamp(2, 6), Command::Fence).await;
     let switch = promoted(&pair).await;
@@ -131,8 +130,7 @@ async fn comes_home(pair: &Pair, switch: Option<Switch>) {
 /// Makes the other one the primary, with its slot for the old one. Returns the switch.
 async fn promoted(pair: &Pair) -> Option<Switch> {
     pair.b.done(stamp(2, 7), promote()).await;
-    let on_new =
-        |f: &locum::model::AgentFacts| primary(f).is_some_and(|p| p.checkpoint_timeline == p.timeline);
+    let on_new = |f: &AgentFacts| primary(f).is_some_and(|p| p.checkpoint_timeline == p.timeline);
     pair.b.until("a checkpoint on the new timeline", on_new).await;
     pair.b.done(stamp(2, 8), Command::KeepSlots(vec![pair.a.id.slot()])).await;
     pair.b.primary().switch
@@ -266,4 +264,33 @@ async fn a_fence_does_not_wait_for_a_clone() {
     assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
     let reply = clone.await.unwrap();
     assert!(matches!(reply, Reply::Failed(_)), "{reply:?}");
+}
+
+/// The control file names the timeline of the last checkpoint, and a standby that has just come to another one has made none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_without_a_receiver_says_the_timeline_that_its_wal_is_on() {
+    let mut pair = pair().await;
+    pair.b.done(stamp(2, 6), Command::Recruit).await;
+    pair.a.done(stamp(2, 6), Command::Fence).await;
+    pair.b.done(stamp(2, 7), promote()).await;
+    pair.b.done(stamp(2, 8), Command::KeepSlots(vec![pair.a.id.slot()])).await;
+    pair.a.done(stamp(2, 8), Command::Follow(pair.b.upstream_for(&pair.a))).await;
+    pair.a.until("a stream", |f| standby(f).is_some_and(|s| s.streaming)).await;
+    let end = pair.b.ask("CREATE TABLE t (i int); SELECT pg_current_wal_insert_lsn()").await;
+    let end: Lsn = end.parse().expect("a position");
+    pair.a.until("all of it", |f| standby(f).is_some_and(|s| s.replayed >= end)).await;
+    let switch = pair.b.primary().switch.expect("a switch");
+    pair.a.done(stamp(3, 9), Command::Recruit).await;
+    let knows = |f: &AgentFacts| standby(f).is_some_and(|s| s.timeline.0 == 2 && s.history.contains(&switch));
+    assert!(knows(&pair.a.agent.facts()));
+    pair.a.restart_agent().await;
+    pair.a.until("its timeline, found running", knows).await;
+    // The same after a power cut, started without an upstream.
+    pair.a.agent.stop().await;
+    signal(pair.a.postmaster(), "KILL");
+    pair.a.restart_agent().await;
+    pair.a.until("its end", |f| matches!(f.server.value, Server::Down(_))).await;
+    pair.a.done(stamp(3, 10), Command::StartAlone).await;
+    pair.a.until("all of it", |f| standby(f).is_some_and(|s| s.replayed >= end)).await;
+    pair.a.until("its timeline, started alone", knows).await;
 }
