@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::model::{
-    Cause, Finding, Incident, IncidentId, IncidentKind, NodeId, Objectives, RpoAtOnset, Stray, View,
+    AgentFacts, Cause, Finding, Incident, IncidentId, IncidentKind, NodeId, Objectives, RpoAtOnset, Stray,
+    View,
 };
 
 /// Those that are recorded, by node and moment.
@@ -29,7 +30,7 @@ impl Strays {
     pub(super) fn found(&mut self, view: &View, leader: &NodeId, objectives: Objectives) -> Vec<Incident> {
         let agents = view.nodes.iter().filter_map(|(node, seen)| Some((node, seen.agent.as_ref()?)));
         let strays: Vec<_> =
-            agents.filter_map(|(node, agent)| Some((node.clone(), agent.strayed?, agent))).collect();
+            agents.filter_map(|(node, agent)| Some((node.clone(), stray(agent)?, agent))).collect();
         let mut new = Vec::new();
         for (node, stray, agent) in strays {
             if self.0.insert((node.clone(), stray.at)) {
@@ -41,11 +42,16 @@ impl Strays {
     }
 }
 
+/// The last time that it left recovery. One that has come home since tells of it by what it gave up: whoever led meanwhile may not
+/// have written it down.
+fn stray(agent: &AgentFacts) -> Option<Stray> {
+    let given_up = agent.lost.as_ref().and_then(|lost| Some(Stray { under: lost.under, at: lost.stray? }));
+    agent.strayed.or(given_up)
+}
+
 fn incident(view: &View, node: NodeId, stray: Stray, leader: &NodeId, objectives: Objectives) -> Incident {
-    let evidence = vec![format!(
-        "its agent, which had promised {}, found it out of recovery and had ordered no promotion",
-        stray.under
-    )];
+    let evidence =
+        vec![format!("its agent, at {}, found it out of recovery and had ordered no promotion", stray.under)];
     Incident {
         id: IncidentId(format!("{}-{node}-left-recovery", stray.at.strftime("%Y%m%d-%H%M%S"))),
         kind: IncidentKind::LeftRecovery,
@@ -76,7 +82,7 @@ fn incident(view: &View, node: NodeId, stray: Stray, leader: &NodeId, objectives
 mod tests {
     use super::*;
     use crate::{
-        model::{Epoch, Incarnation, Stamp, Version},
+        model::{Epoch, Incarnation, LostTail, Stamp, Version},
         planner::fixture::{healthy, seoul, tokyo},
     };
 
@@ -94,5 +100,22 @@ mod tests {
         let mut next = Strays::default();
         next.take_up(&recorded);
         assert!(next.found(&view, &tokyo(), objectives).is_empty());
+    }
+
+    #[test]
+    fn one_that_came_home_before_it_was_written_down_is_told_all_the_same() {
+        let mut view = healthy();
+        let under = Stamp { incarnation: Incarnation(1), epoch: Epoch(3), version: Version(10) };
+        let given_up = LostTail { under, stray: Some(Timestamp::UNIX_EPOCH), ..LostTail::default() };
+        view.agent_mut(&tokyo()).lost = Some(given_up);
+        let objectives = Objectives { rto_ms: 1.0, rpo_ms: 0.0 };
+        let mut strays = Strays::default();
+        let recorded = strays.found(&view, &seoul(), objectives);
+        assert_eq!(recorded.len(), 1);
+        assert!(strays.found(&view, &seoul(), objectives).is_empty());
+        view.agent_mut(&seoul()).lost = Some(LostTail { under, ..LostTail::default() });
+        let mut next = Strays::default();
+        next.take_up(&recorded);
+        assert!(next.found(&view, &tokyo(), objectives).is_empty(), "an old primary has not left recovery");
     }
 }
