@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{access, candidate, case::Case, cut_off, establish, fastest, fastest::Way, health, vacancy};
 use crate::model::{
-    AgentFacts, Cause, Command, Finding, Hold, Intent, Mono, NodeId, OnCrash, Server, Step, WalPosition,
+    AgentFacts, Cause, Command, Durability, Finding, Hold, Intent, Mono, NodeId, OnCrash, Server, Step,
+    WalPosition,
 };
 
 /// How long the control file of a crashed primary may take to be read before a decision for the fastest way does without it.
@@ -89,6 +90,20 @@ pub(super) fn replace_set_back(case: &mut Case<'_>, intent: &Intent, node: &Node
 pub(super) fn replace_unsure(case: &mut Case<'_>, intent: &Intent, node: &NodeId, why: String) {
     let summary = format!("{node} is down, and whether its disk went back in time is not known");
     let cause = Cause { summary, evidence: vec![why] };
+    case.declare_because(intent.vacated(candidate::reached(case)), cause);
+}
+
+/// By what its agent remembers, the data directory of the declared primary is half rewound or cloned: it is not started, and where
+/// its WAL ends says nothing. Who can be promoted without knowing that end is.
+pub(super) fn replace_unfinished(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
+    let why = "its data directory is unfinished, as far as its agent remembers";
+    let promised = !intent.sync.is_empty() && !intent.sync_next.is_empty();
+    let decides = promised || intent.durability == Durability::Async;
+    if !decides || health::flapping(case) || vacancy::could_be_filled(case, intent).is_err() {
+        return case.hold(Hold::NoCandidate { reasons: vec![(node.clone(), why.into())] });
+    }
+    let summary = format!("{node} cannot be started: {why}");
+    let cause = Cause { summary, evidence: Vec::new() };
     case.declare_because(intent.vacated(candidate::reached(case)), cause);
 }
 

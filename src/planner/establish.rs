@@ -92,9 +92,7 @@ fn fence_pretenders(case: &mut Case<'_>, intent: &Intent, declared: &NodeId) {
 fn install(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     let Some(agent) = case.heard(node) else { return };
     if agent.unfinished.is_some() {
-        return case.hold(Hold::NoCandidate {
-            reasons: vec![(node.clone(), "its data directory is unfinished".into())],
-        });
+        return crash::replace_unfinished(case, intent, node);
     }
     match &agent.server.value {
         Server::Standby(_) => {

@@ -61,7 +61,7 @@ pub(super) fn highest(case: &Case<'_>, intent: &Intent) -> Option<WalPosition> {
 
 /// Judges the disk of a stopped server that was the primary. One that the agent saw end is the one that it was.
 pub(super) fn of_disk(case: &Case<'_>, intent: &Intent, node: &NodeId, down: &Down) -> Disk {
-    if down.watched || (highest(case, intent).is_none() && further(case, node, None).is_none()) {
+    if down.watched || (highest(case, intent).is_none() && further(case, intent, node, None).is_none()) {
         return Disk::Whole;
     }
     let Some(wal) = down.wal() else {
@@ -69,7 +69,7 @@ pub(super) fn of_disk(case: &Case<'_>, intent: &Intent, node: &NodeId, down: &Do
         return lost.map_or(Disk::Unread, Disk::WentBack);
     };
     let lacking = of_old_primary(case, intent).find(|floor| !wal.contains(*floor));
-    match lacking.or_else(|| further(case, node, Some(&wal))) {
+    match lacking.or_else(|| further(case, intent, node, Some(&wal))) {
         Some(lacks) => Disk::WentBack(lacks),
         None if notes::unsure(case, intent, node).is_some() => Disk::Unread,
         None => Disk::Whole,
@@ -78,14 +78,19 @@ pub(super) fn of_disk(case: &Case<'_>, intent: &Intent, node: &NodeId, down: &Do
 
 /// The position of a standby that can be heard, has all that `wal` has, and more: its primary had that, too. Without `wal`:
 /// of any standby that has something.
-fn further(case: &Case<'_>, node: &NodeId, wal: Option<&Wal<'_>>) -> Option<WalPosition> {
+///
+/// Of a candidate that has not reported yet where it left its timeline, nobody has anything but what is on a later one: whoever
+/// is further on the one where it was declared has that from the primary before.
+fn further(case: &Case<'_>, intent: &Intent, node: &NodeId, wal: Option<&Wal<'_>>) -> Option<WalPosition> {
     let system = case.heard(node).and_then(|agent| agent.system);
+    let declared_on = intent.primary_floor.filter(|_| !intent.settled).map(|floor| floor.timeline);
     case.others(Some(node)).into_iter().find_map(|other| {
         let agent = case.heard(other).filter(|agent| agent.system == system)?;
         let Server::Standby(standby) = &agent.server.value else { return None };
         let its = standby.wal();
+        let by_it = declared_on.is_none_or(|timeline| its.position().timeline > timeline);
         let further = wal.is_none_or(|wal| !wal.contains(its.position()) && its.contains(wal.position()));
-        further.then(|| its.position())
+        (by_it && further).then(|| its.position())
     })
 }
 
@@ -128,7 +133,9 @@ pub(super) fn forbids(
     let mut its = members(intent).filter(|member| member.node == *node).peekable();
     its.peek()?;
     if its.all(|member| member.name != agent.standby_name) {
-        return Some("it was cloned after the sync set was proven, and has another name by now".into());
+        let why = "its name is not the one that the sync set was proven with: it was cloned since, or what its agent remembers went \
+                   back in time";
+        return Some(why.into());
     }
     if !standby.streaming
         && let Some(why) = notes::unsure(case, intent, node)

@@ -130,6 +130,11 @@ pub(super) fn fenced<'a>(case: &Case<'a>, intent: &Intent, node: &NodeId) -> Opt
     }
 }
 
+/// True if its agent remembers a rewind or a clone that has not ended.
+fn is_unfinished(case: &Case<'_>, node: &NodeId) -> bool {
+    case.heard(node).is_some_and(|agent| agent.unfinished.is_some())
+}
+
 /// Orders the fence, unless it is attested already in the intent's epoch.
 pub(super) fn fence(case: &mut Case<'_>, intent: &Intent, node: &NodeId) {
     if case.heard(node).is_some() && fenced(case, intent, node).is_none() {
@@ -171,6 +176,7 @@ fn pen(case: &Case<'_>, intent: &Intent, standing: &[(NodeId, Lsn)]) -> Result<P
     if let Some(down) = fenced(case, intent, old) {
         let end = match floors::of_disk(case, intent, old, down) {
             Disk::WentBack(lacks) => End::WentBack(lacks),
+            Disk::Whole | Disk::Unread if is_unfinished(case, old) => End::Unread,
             Disk::Whole | Disk::Unread => down.wal_end.map_or(End::Unread, End::At),
         };
         return Ok(Pen::Fenced { end });
@@ -311,7 +317,7 @@ fn reinstate(case: &mut Case<'_>, intent: &Intent) {
     let waiting = fenced(case, intent, old).is_some_and(|down| down.wal_end.is_none());
     let whole = fenced(case, intent, old)
         .is_some_and(|down| floors::of_disk(case, intent, old, down) == Disk::Whole)
-        && case.heard(old).is_some_and(|agent| agent.unfinished.is_none());
+        && !is_unfinished(case, old);
     let lacks = !possible.is_empty()
         && possible.iter().any(|node| candidate::recruited_at(case, intent, node).is_none());
     if !whole || waiting || lacks {

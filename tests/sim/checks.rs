@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use locum::model::{
     Cause, Command, Durability, Epoch, Incarnation, Intent, LeaseRecord, LiveRpo, Lsn, Member, NodeId,
-    Policy, Stamp, StandbyName, Step, View,
+    Policy, Stamp, StandbyName, Step, Timeline, View,
 };
 
 use super::{
@@ -37,6 +37,8 @@ struct Newest {
 struct Ack {
     id: u32,
     len: usize,
+    /// On which timeline.
+    timeline: Timeline,
     lost: bool,
     /// Who acknowledged it, and when.
     by: usize,
@@ -187,8 +189,8 @@ impl Checks {
         self.acked[index] = true;
         let Waiter { id, len, .. } = commit;
         let (generation, alone) = (hosts[host].pg.generation, hosts[host].pg.names_in_force.is_empty());
-        let (lost, gone, unknown) = (false, false, false);
-        self.acks.push(Ack { id, len, lost, by: host, at: now, generation, alone, gone, unknown });
+        let (lost, gone, unknown, timeline) = (false, false, false, hosts[host].pg.tli());
+        self.acks.push(Ack { id, len, timeline, lost, by: host, at: now, generation, alone, gone, unknown });
         let first = *self.acknowledges.entry(epoch).or_insert(host);
         if first != host {
             self.violate(|| format!("hosts {first} and {host} acknowledge commits of {epoch:?}"));
@@ -233,6 +235,11 @@ impl Checks {
         for index in unknown {
             self.acks[index].lost = true;
             self.unrenewed += 1;
+        }
+        // Two histories of one timeline: PostgreSQL cannot tell them apart by a position, and nobody else can.
+        let replaced = |ack: &Ack| pg.timeline_at(ack.len) == Some(ack.timeline);
+        if self.goes_on_unknowing() && missing.iter().any(|index| replaced(&self.acks[*index])) {
+            return self.diverges();
         }
         if let Some(first) = missing.first() {
             let (count, at) = (missing.len(), lsn(self.acks[*first].len));

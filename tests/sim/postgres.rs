@@ -203,6 +203,12 @@ impl Pg {
         self.wal.get(len - 1) == Some(&id)
     }
 
+    /// The timeline of the record that ends there. None: it has none.
+    pub(crate) fn timeline_at(&self, len: usize) -> Option<Timeline> {
+        let past = self.history.iter().find(|switch| lsn(len) <= switch.at);
+        (len <= self.wal.len()).then(|| past.map_or(self.tli(), |switch| switch.timeline))
+    }
+
     // ---- what is done to it -------------------------------------------------------------------
 
     /// A session commits. It is told so by [`Pg::step`], when what is in force is satisfied.

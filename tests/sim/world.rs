@@ -974,6 +974,8 @@ impl World {
         // decides.
         let old = intent.primary.as_ref().or(intent.previous.as_ref()).map(member);
         let told = renewal.and_then(LeaseRecord::position).is_some();
+        // Where it ends is not believed then, although it may have everything; a person can tell.
+        let unfinished = old.is_some_and(|host| self.hosts[host].agent.disk.unfinished.is_some());
         // A member whose directory is a primary's of long ago is not started, so nobody makes sure that nothing is acknowledged by it.
         let stopped = |of: &locum::model::Member| {
             let host = &self.hosts[member(&of.node)];
@@ -983,11 +985,19 @@ impl World {
         let others = !stuck
             && intent.attended
             && intent.settled
-            && (promised || told || intent.durability == Durability::Async);
+            && (promised || told && !unfinished || intent.durability == Durability::Async);
+        // Its agent remembers another name than the set has: the one before its last clone again, perhaps.
+        let renamed = |host: &Host| {
+            let its = || {
+                intent.sync.iter().chain(&intent.sync_next).filter(|of| member(&of.node) == host.agent.host)
+            };
+            its().next().is_some() && its().all(|of| of.name != host.agent.disk.name)
+        };
         let whole = |host: &Host| {
             let may = others
                 && (host.pg.standby_signal || !host.pg.is_down())
                 && (intent.sync.is_empty() || intent.in_sync(&node(host.agent.host)))
+                && !renamed(host)
                 && intent.promotable.contains(&node(host.agent.host));
             if !may && old != Some(host.agent.host) {
                 return false;
@@ -1003,8 +1013,11 @@ impl World {
             if unsure(host.agent.host) {
                 return false;
             }
+            // Before its candidate has reported its switch, who is further on the timeline before has that from the primary before.
+            let declared_on = intent.primary_floor.filter(|_| !intent.settled).map(|floor| floor.timeline);
             let ahead = |other: &Host| {
-                other.pg.proc == Proc::Standby
+                declared_on.is_none_or(|timeline| other.pg.tli() > timeline)
+                    && other.pg.proc == Proc::Standby
                     && other.pg.wal.len() > pg.wal.len()
                     && other.pg.wal.starts_with(&pg.wal)
             };

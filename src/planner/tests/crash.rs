@@ -262,3 +262,37 @@ fn another_epoch_begins_the_count_anew() {
     let plan = plan(&died(0, 1024), &memory, &policy(OnCrash::Restart), NOW);
     assert_eq!((declared(&plan), orders(&plan)), (None, vec![(seoul(), Command::Serve { floor: None })]));
 }
+
+#[test]
+fn a_declared_primary_that_is_unfinished_is_replaced_where_its_end_need_not_be_known() {
+    let unfinished = |durability: Durability, members: &[NodeId]| {
+        let mut view = healthy();
+        let intent = view.intent_mut();
+        (intent.durability, intent.sync, intent.sync_next) = (durability, set(members), set(members));
+        view.server(&seoul(), Server::Down(down(true)));
+        let agent = view.agent_mut(&seoul());
+        (agent.primary_since, agent.unfinished) = (None, Some(Unfinished::Rewind));
+        view
+    };
+    for (durability, members) in [(Durability::SyncStrict, vec![tokyo()]), (Durability::Async, vec![])] {
+        let view = unfinished(durability, &members);
+        assert_eq!(declared(&decide(&view)).map(|next| next.primary.clone()), Some(None), "{durability:?}");
+    }
+    let view = unfinished(Durability::Sync, &[]);
+    let plan = decide(&view);
+    assert_eq!(declared(&plan), None, "whether tokyo has every commit cannot be told");
+    assert!(plan.holds.iter().any(|hold| matches!(hold, Hold::NoCandidate { .. })), "{:?}", plan.holds);
+}
+
+#[test]
+fn the_end_of_the_wal_of_a_directory_that_is_unfinished_is_no_end() {
+    let mut view = vacant();
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next) = (vec![], vec![]);
+    recruit(&mut view);
+    let stamp = view.intent_mut().stamp();
+    view.server(&seoul(), Server::Down(Down { fenced: Some(stamp), ..down(true) }));
+    assert_eq!(declared(&decide(&view)).and_then(|next| next.primary.clone()), Some(tokyo()));
+    view.agent_mut(&seoul()).unfinished = Some(Unfinished::Rewind);
+    assert_eq!(declared(&decide(&view)), None);
+}

@@ -151,6 +151,35 @@ fn a_primary_behind_a_standby_of_the_same_history_is_not_started() {
     assert_eq!(declared(&decided).map(|next| next.primary.clone()), Some(None));
 }
 
+/// Tokyo, declared in async with less than osaka had, was stopped before it was promoted.
+#[test]
+fn a_candidate_that_was_declared_with_less_than_another_has_is_started_all_the_same() {
+    let mut view = vacant();
+    let intent = view.intent_mut();
+    (intent.durability, intent.sync, intent.sync_next) = (Durability::Async, vec![], vec![]);
+    recruit(&mut view);
+    view.nodes.insert(node("osaka"), view.nodes[&tokyo()].clone());
+    view.members.insert(node("osaka"));
+    let osaka = view.standby_mut(&node("osaka"));
+    (osaka.flushed, osaka.replayed, osaka.replay) = (Lsn(at(8)), Lsn(at(8)), ReplayState::PausedByPerson);
+    let next = view.intent_mut().declared(tokyo(), Some(standby().applied()));
+    *view.intent_mut() = next;
+    let wal = standby().applied();
+    let stopped = Down {
+        wal_end: Some(wal.lsn),
+        wal_timeline: Some(wal.timeline),
+        history: vec![SWITCH],
+        ..down(true)
+    };
+    view.server(&tokyo(), Server::Down(Down { watched: false, standby: Some(true), ..stopped }));
+    assert_eq!(orders(&decide(&view)), [(tokyo(), serve(0))]);
+    // What it wrote itself is on a timeline of its own.
+    let osaka = view.standby_mut(&node("osaka"));
+    osaka.history.push(Switch { timeline: Timeline(3), at: FLUSHED });
+    osaka.timeline = Timeline(4);
+    assert!(orders(&decide(&view)).is_empty(), "osaka has followed it, and has more");
+}
+
 #[test]
 fn the_end_of_wal_of_a_disk_that_went_back_is_no_end() {
     let mut view = vacant();
