@@ -97,10 +97,12 @@ mod tests {
     }
 
     #[test]
-    fn a_later_note_takes_over_what_no_renewal_has_carried() {
+    fn a_later_note_of_a_term_forgets_nothing_but_what_a_renewal_has_carried() {
         let first = note(2, 7, 10);
         assert_eq!(count(&note(2, 7, 20).over(Some(first.clone()))), (20, 2));
-        assert_eq!(count(&note(2, 8, 20).over(Some(first.clone()))), (20, 1), "a renewal has carried it");
+        assert_eq!(count(&note(2, 27, 5).over(Some(first.clone()))), (10, 2), "of a life that knows less");
+        let carried = Note { reached: None, floors: Floors::default(), ..note(2, 8, 20) };
+        assert_eq!(carried.clone().over(Some(first.clone())), carried);
         assert_eq!(count(&note(3, 7, 20).over(Some(first.clone()))), (20, 1), "of another term");
         assert_eq!(count(&note(1, 9, 20).over(Some(first))), (10, 1), "it comes late");
     }

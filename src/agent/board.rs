@@ -309,6 +309,12 @@ impl State {
 
     /// What the promise file holds has changed, or was read.
     pub(super) fn promised(&mut self, promise: &Promise) {
+        let life = |of: &Promise| of.promise.map(|stamp| stamp.incarnation);
+        if life(&self.promise) != life(promise) {
+            // Versions begin anew with a new life of the store: what was done under one of the last says nothing.
+            (self.names_proven, self.checkpointed) = (None, None);
+            self.refresh();
+        }
         self.promise = promise.clone();
         self.facts.promise = promise.promise;
         self.facts.primary_since = promise.primary_since;
@@ -417,4 +423,40 @@ fn outline(facts: &AgentFacts) -> AgentFacts {
         Server::Unknown | Server::Starting | Server::Down(_) => {}
     }
     still
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        agent::promise::PromiseFile,
+        model::{Epoch, Incarnation},
+        planner::fixture::{healthy, primary, seoul},
+    };
+
+    #[test]
+    fn what_was_proven_in_an_earlier_life_of_the_store_counts_for_nothing_in_the_next() {
+        let dir = tempfile::tempdir().expect("dir");
+        let mut file = PromiseFile::open(dir.path(), &seoul()).expect("a file");
+        let board = Board::new(healthy().agent_mut(&seoul()).clone(), file.held().clone());
+        let mut promise = |life: u64, version: u64| {
+            let stamp = Stamp { incarnation: Incarnation(life), epoch: Epoch(1), version: Version(version) };
+            file.keep(Promise { promise: Some(stamp), ..file.held().clone() }).expect("kept");
+            board.update(|s| s.promised(file.held()));
+        };
+        promise(1, 3);
+        board.update(|s| {
+            s.facts.server.value = Server::Primary(primary());
+            (s.names_proven, s.checkpointed) = (Some((Version(3), Lsn(0x600))), Some(Version(3)));
+            s.refresh();
+        });
+        promise(1, 4);
+        let proven = || match board.read(|s| s.facts.server.value.clone()) {
+            Server::Primary(seen) => (seen.names_proven, seen.checkpointed),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(proven(), (Some((Version(3), Lsn(0x600))), Some(Version(3))));
+        promise(2, 3);
+        assert_eq!(proven(), (None, None));
+    }
 }

@@ -20,12 +20,12 @@ impl Inner {
     pub(super) async fn ask_for_word(&self, stamp: Stamp) -> Option<Mono> {
         let note = self.note(stamp).await;
         let (asked, ttl) = (self.now(), self.serving.ttl);
-        let words = self.words(stamp, ttl, Some(&note)).await?;
+        let words = self.words(stamp, ttl, note.as_ref()).await?;
         if !words.into_iter().all(|word| word == Some(true)) {
             return None;
         }
         self.known.lock().await.failsafe = true;
-        self.send(&note);
+        note.iter().for_each(|note| self.send(note));
         Some(lease::holder_until(asked, ttl))
     }
 
@@ -57,8 +57,9 @@ impl Inner {
         Some(join_all(nodes.into_iter().map(ask)).await)
     }
 
-    /// What the others are told while the store is silent.
-    async fn note(&self, stamp: Stamp) -> Note {
+    /// What the others are told while the store is silent. None: the server has not been looked at yet, and they go by what they
+    /// were told before.
+    async fn note(&self, stamp: Stamp) -> Option<Note> {
         // One renewal more may have been taken, whose answer was lost.
         let renewed = self.known.lock().await.renewed.filter(|(epoch, _)| *epoch == stamp.epoch);
         let own = renewed.map(|(_, last)| Renewals { count: last.count + 1, ..last });
@@ -66,22 +67,21 @@ impl Inner {
         let earlier = remembered
             .filter(|last| last.incarnation == stamp.incarnation)
             .map(|last| Renewals { count: last.count + UNWRITTEN, ..last });
-        let reached = self.board.read(super::board::State::reached);
-        Note {
+        let reached = self.board.read(super::board::State::reached)?;
+        Some(Note {
             node: self.node.clone(),
             stamp,
             renewals: own.or(earlier),
-            reached: reached.as_ref().map(|reached| reached.at),
-            floors: reached.map(|reached| reached.floors).unwrap_or_default(),
-        }
+            reached: Some(reached.at),
+            floors: reached.floors,
+        })
     }
 
     /// In failsafe time: whoever is promoted or started after this must have what everybody has now. Nobody is waited for.
     pub(super) async fn goes_on_telling(self: &Arc<Self>, stamp: Stamp) {
         let failsafe = self.known.lock().await.failsafe;
         if failsafe {
-            let note = self.note(stamp).await;
-            self.send(&note);
+            self.note(stamp).await.iter().for_each(|note| self.send(note));
         }
     }
 

@@ -180,6 +180,10 @@ impl Inner {
             let reached =
                 self.board.read(super::board::State::reached).map(|reached| self.with_notes(reached, stamp));
             let before = last.as_ref().map(|(record, _)| record);
+            if let Some(own) = before.filter(|own| own.node == self.node && own.epoch == stamp.epoch) {
+                // Also one whose answer was lost: what is told in failsafe time comes after it.
+                known.renewed = Some((own.epoch, own.renewals()));
+            }
             let record =
                 LeaseRecord::next(before, self.node.clone(), stamp, self.serving.ttl, reached.as_ref());
             let asked = self.now();

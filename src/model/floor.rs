@@ -173,7 +173,8 @@ pub struct Note {
 }
 
 impl Note {
-    /// What is to be remembered where `before` was. A late one of an earlier term says nothing.
+    /// What is to be remembered where `before` was. A late one of an earlier term says nothing, and one without a position that a
+    /// renewal has carried everything.
     #[must_use]
     pub fn over(mut self, before: Option<Self>) -> Self {
         let Some(before) = before else { return self };
@@ -181,8 +182,8 @@ impl Note {
         if !same && self.stamp < before.stamp {
             return before;
         }
-        if same && self.renewals == before.renewals {
-            // Notes overtake each other.
+        // What a renewal has carried does no harm, and a primary that was started again does not know what one has.
+        if same && self.reached.is_some() {
             self.floors.merge(&before.floors);
             self.reached = self.reached.max(before.reached);
         }

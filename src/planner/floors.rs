@@ -163,13 +163,20 @@ pub(super) fn stands_for(case: &Case<'_>, intent: &Intent, member: &Member, cand
     (named && contains(&member.node)) || contains(candidate)
 }
 
-/// Whether a standby has everything that the old primary is known to have had, where its renewals told how far it was.
+/// Whether a standby has everything that the old primary is known to have had, where its renewals told how far it was: what is left
+/// on its disk, and what another standby is heard to have, it had, too.
 pub(super) fn has_reached_all(case: &Case<'_>, intent: &Intent, node: &NodeId) -> bool {
     let told = renewal(case, intent).and_then(LeaseRecord::position).is_some();
+    let left = intent.previous.as_ref().and_then(|old| match &case.heard(old)?.server.value {
+        Server::Down(down) => Some(down.wal()?.position()),
+        _ => None,
+    });
     match case.heard(node).map(|agent| &agent.server.value) {
         Some(Server::Standby(standby)) => {
+            let wal = standby.wal();
             told && notes::unsure(case, intent, node).is_none()
-                && of_old_primary(case, intent).all(|floor| standby.wal().contains(floor))
+                && of_old_primary(case, intent).chain(left).all(|floor| wal.contains(floor))
+                && further(case, intent, node, Some(&wal)).is_none()
         }
         _ => false,
     }

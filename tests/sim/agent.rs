@@ -416,6 +416,9 @@ impl Agent {
             return vec![(asker, Reply::Refused("no promise file".into()))];
         }
         if self.disk.promise < Some(stamp) {
+            if self.disk.promise.is_none_or(|promise| promise.incarnation != stamp.incarnation) {
+                (self.names_proven, self.checkpointed) = (None, None);
+            }
             self.disk.promise = Some(stamp);
             self.changed = true;
         }

@@ -423,6 +423,12 @@ impl Checks {
         self.any_unknown
     }
 
+    /// Whether in async no more would be lost with what ends there than is allowed, by what is known of the last primary.
+    pub(crate) fn is_affordable(&self, end: Lsn) -> bool {
+        let lost = self.known.map_or(0, |known| known.bytes_since(end));
+        self.durability != Some(Durability::Async) || lost <= self.max_loss
+    }
+
     /// Whether this server has everything that was acknowledged and not given up knowingly.
     pub(crate) fn is_whole(&self, pg: &Pg) -> bool {
         self.acks.iter().all(|ack| ack.lost || pg.holds(ack.id, ack.len))

@@ -145,8 +145,9 @@ impl Round {
                         let until = lease::holder_until(*asked, r.mix.policy.lease_ttl);
                         r.log.say(|| format!("agent {}: serves by the others' word", agent.host));
                         agent.failsafe = true;
-                        let note = Box::new(agent.note(self.stamp, r.pg, r.renewals));
-                        agent.tell(note, r.pg.generation);
+                        if let Some(note) = agent.note(self.stamp, r.pg, r.renewals) {
+                            agent.tell(Box::new(note), r.pg.generation);
+                        }
                         agent.grant(self.stamp, until, self.claim, r);
                         return Some(Verdict::Serves);
                     }
@@ -226,6 +227,9 @@ impl Round {
         }
         let looked = known.as_ref().map(|_| agent.confirmed.looked_at);
         let before = last.as_ref().map(|(record, _)| record);
+        if let Some(own) = before.filter(|own| own.node == me && own.epoch == self.stamp.epoch) {
+            agent.known.renewed = Some((own.epoch, own.renewals()));
+        }
         let record = LeaseRecord::next(before, me, self.stamp, r.mix.policy.lease_ttl, known.as_ref());
         let ask = Ask::Renew {
             reign: reign_revision,
@@ -289,11 +293,11 @@ impl Round {
         let left = agent.serves_until.map_or(Duration::ZERO, |until| until.since(r.clock));
         let due = self.claim || left < r.mix.policy.lease_ttl / 2;
         let ttl = r.mix.policy.lease_ttl;
-        let note = Box::new(agent.note(self.stamp, r.pg, r.renewals));
-        if agent.failsafe {
-            agent.tell(note.clone(), r.pg.generation);
+        let note = agent.note(self.stamp, r.pg, r.renewals).map(Box::new);
+        if let Some(note) = note.clone().filter(|_| agent.failsafe) {
+            agent.tell(note, r.pg.generation);
         }
-        let Some(waiting) = due.then(|| self.ask(agent, ttl, Some(note), r.bug)).flatten() else {
+        let Some(waiting) = due.then(|| self.ask(agent, ttl, note, r.bug)).flatten() else {
             return Some(Verdict::Silent);
         };
         self.phase = Phase::Words { asked: r.clock, began: r.now, waiting, refused: false };
@@ -322,22 +326,22 @@ impl Round {
 }
 
 impl Agent {
-    /// What the others are told while the store is silent.
-    pub(crate) fn note(&self, stamp: Stamp, pg: &Pg, remembered: Option<Renewals>) -> Note {
+    /// What the others are told while the store is silent. None: the server has not been looked at yet.
+    pub(crate) fn note(&self, stamp: Stamp, pg: &Pg, remembered: Option<Renewals>) -> Option<Note> {
         let renewed = self.known.renewed.filter(|(epoch, _)| *epoch == stamp.epoch);
         // One renewal more may have been taken, whose answer was lost; of those of an earlier life some may not be written down.
         let own = renewed.map(|(_, last)| Renewals { count: last.count + 1, ..last });
         let earlier = remembered
             .filter(|last| last.incarnation == stamp.incarnation)
             .map(|last| Renewals { count: last.count + UNWRITTEN, ..last });
-        let reached = self.reached(pg);
-        Note {
+        let reached = self.reached(pg)?;
+        Some(Note {
             node: node(self.host),
             stamp,
             renewals: own.or(earlier),
-            reached: reached.as_ref().map(|reached| reached.at),
-            floors: reached.map(|reached| reached.floors).unwrap_or_default(),
-        }
+            reached: Some(reached.at),
+            floors: reached.floors,
+        })
     }
 
     /// The last renewal has carried everything: what was told before counts no more.

@@ -1024,6 +1024,9 @@ impl World {
             if is_old && pg.is_down() && self.hosts.iter().any(ahead) {
                 return false;
             }
+            if !is_old && intent.primary.is_none() && !self.checks.is_affordable(end) {
+                return false;
+            }
             let of_primary = of_primary.into_iter().filter(|_| is_old || !promised).flatten();
             of_primary.chain(of_members.iter().copied()).all(|floor| wal.contains(floor))
                 && self.checks.is_whole(pg)

@@ -180,6 +180,51 @@ fn a_candidate_that_was_declared_with_less_than_another_has_is_started_all_the_s
     assert!(orders(&decide(&view)).is_empty(), "osaka has followed it, and has more");
 }
 
+/// Nothing was promised of a standby, and tokyo has all that the renewals tell of.
+#[test]
+fn a_standby_that_lacks_what_a_disk_that_went_back_still_has_is_not_promoted() {
+    let mut view = vacant();
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next) = (vec![], vec![]);
+    recruit(&mut view);
+    renewed(&mut view, at(0), at(0));
+    view.nodes.insert(node("osaka"), view.nodes[&tokyo()].clone());
+    view.members.insert(node("osaka"));
+    view.agent_mut(&node("osaka")).no_failover = true;
+    let stamp = view.intent_mut().stamp();
+    let left = |end: u64| {
+        let wal_timeline = Some(Timeline(3));
+        let history = vec![SWITCH];
+        let end = Some(Lsn(at(end)));
+        Server::Down(Down {
+            fenced: Some(stamp),
+            watched: false,
+            wal_end: end,
+            wal_timeline,
+            history,
+            ..down(true)
+        })
+    };
+    let next = |view: &View| declared(&without_rescue(view)).and_then(|next| next.primary.clone());
+    // Osaka streams on from it, so its disk went back.
+    let further = |view: &mut View, lsn: u64| {
+        let osaka = view.standby_mut(&node("osaka"));
+        (osaka.flushed, osaka.replayed) = (Lsn(lsn), Lsn(lsn));
+    };
+    view.server(&seoul(), left(8));
+    further(&mut view, at(16));
+    assert_eq!(next(&view), None, "both have more");
+    further(&mut view, at(0));
+    renewed(&mut view, at(16), at(0));
+    assert_eq!(next(&view), None, "what is left of it has more");
+    view.server(&seoul(), left(0));
+    let tokyo_too = view.standby_mut(&tokyo());
+    (tokyo_too.flushed, tokyo_too.replayed) = (Lsn(at(16)), Lsn(at(16)));
+    assert_eq!(next(&view), Some(tokyo()));
+    further(&mut view, at(24));
+    assert_eq!(next(&view), None, "osaka has more");
+}
+
 #[test]
 fn the_end_of_wal_of_a_disk_that_went_back_is_no_end() {
     let mut view = vacant();
