@@ -96,8 +96,10 @@ impl Store {
         Some(created)
     }
 
-    pub(crate) fn renew(&mut self, created: i64, ttl: Tick, now: Tick) -> bool {
-        let held = self.leader.as_mut().filter(|leader| leader.created == created);
+    /// A lease is a member's own. Revisions are used again once a copy was put back, so one alone says little.
+    pub(crate) fn renew(&mut self, host: usize, created: i64, ttl: Tick, now: Tick) -> bool {
+        let own = |leader: &&mut Leader| leader.host == host && leader.created == created;
+        let held = self.leader.as_mut().filter(own);
         held.map(|leader| leader.expires = now + ttl).is_some()
     }
 

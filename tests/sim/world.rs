@@ -637,7 +637,7 @@ impl World {
         if let Some(leading) = controller.leading {
             controller.next_try = self.now + ttl / 4;
             if answers {
-                let held = self.store.renew(leading.created, ttl, self.now);
+                let held = self.store.renew(host, leading.created, ttl, self.now);
                 controller.lead(held.then_some(Leading { until, ..leading }), &[], self.now);
             } else if !controller.leads(self.now) {
                 controller.lead(None, &[], self.now);
