@@ -256,15 +256,8 @@ impl Inner {
             at = self.now();
             seen = self.answered(observer.look(true)).await;
         }
-        if let Ok(Look::Standby(quick, Some(more))) = &mut seen
-            && quick.received_timeline.is_none()
-            && self.board.read(State::has_seen_no_receiver)
-        {
-            // What the control file says is as old as the last checkpoint.
-            match self.instance.timeline_at(quick.flushed).await {
-                Ok(timeline) => more.timeline = more.timeline.max(timeline.unwrap_or_default()),
-                Err(error) => tracing::debug!(%error, "the timeline of the WAL of the standby"),
-            }
+        if let Ok(look) = &mut seen {
+            self.find_timeline(look).await;
         }
         match seen {
             Ok(look) => {
@@ -295,6 +288,18 @@ impl Inner {
                 self.overdue.notify_one();
                 tokio::time::timeout(LOOK, asked).await.unwrap_or(Err(SqlError::Silent(LOOK)))
             }
+        }
+    }
+
+    /// Of a standby that nobody has seen receive, the control file alone says the timeline, and it is as old as the last checkpoint.
+    async fn find_timeline(&self, look: &mut Look) {
+        let Look::Standby(quick, Some(more)) = look else { return };
+        if quick.received_timeline.is_some() || !self.board.read(State::has_seen_no_receiver) {
+            return;
+        }
+        match self.instance.timeline_at(quick.flushed).await {
+            Ok(timeline) => more.timeline = more.timeline.max(timeline.unwrap_or_default()),
+            Err(error) => tracing::debug!(%error, "the timeline of the WAL of the standby"),
         }
     }
 

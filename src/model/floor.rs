@@ -166,7 +166,7 @@ pub struct Note {
     pub stamp: Stamp,
     /// The latest renewal of its lease that there can have been before. None: it does not know.
     pub renewals: Option<Renewals>,
-    /// How far it had flushed. None: it did not know, or tells by this that a renewal has carried everything.
+    /// How far it had flushed. None: it tells by this that a renewal has carried everything.
     pub reached: Option<WalPosition>,
     /// What it had seen its standbys confirm.
     pub floors: Floors,

@@ -117,7 +117,7 @@ pub struct StandbyLook {
 pub struct StandbyMore {
     /// `primary_conninfo`, as this session has it.
     pub conninfo: String,
-    /// The timeline that its control file knows; it may lag behind.
+    /// The timeline that its control file knows, which may lag behind; or a later one that its WAL was found to be on.
     pub timeline: Timeline,
     /// As [`PrimaryMore::checksum_failures`].
     pub checksum_failures: Option<u64>,

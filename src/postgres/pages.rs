@@ -128,10 +128,7 @@ impl Instance {
     /// [`PgError`]
     pub async fn timeline_at(&self, end: Lsn) -> Result<Option<Timeline>, PgError> {
         let segment = self.control_file().await?.segment;
-        let mut timelines: Vec<Timeline> =
-            self.wal_names().await?.iter().filter_map(|name| Some(parse_name(name)?.0)).collect();
-        timelines.sort_unstable();
-        timelines.dedup();
+        let timelines = self.wal_timelines().await?;
         let (folder, at) = (self.file("pg_wal"), page_before(end));
         let read = move || {
             for timeline in timelines.into_iter().rev() {

@@ -3,6 +3,7 @@
 //! Its listing ends with an error where valid WAL ends; that is what is looked for, not a failure.
 
 use std::{
+    collections::BTreeSet,
     io::{self, BufRead, BufReader, PipeReader, Read, Write},
     path::PathBuf,
     process::ExitStatus,
@@ -143,10 +144,14 @@ impl Instance {
     /// # Errors
     /// [`PgError`], also if there is no WAL at all.
     pub async fn wal_timeline(&self) -> Result<Timeline, PgError> {
-        let names = self.wal_names().await?;
-        let timelines = names.iter().filter_map(|name| super::segment::parse_name(name));
-        let greatest = timelines.map(|(timeline, _, _)| timeline).max();
+        let greatest = self.wal_timelines().await?.last().copied();
         greatest.ok_or_else(|| PgError::WalGone("there is no WAL in pg_wal".to_owned()))
+    }
+
+    /// The timelines of which there is WAL.
+    pub(super) async fn wal_timelines(&self) -> Result<BTreeSet<Timeline>, PgError> {
+        let names = self.wal_names().await?;
+        Ok(names.iter().filter_map(|name| Some(super::segment::parse_name(name)?.0)).collect())
     }
 
     /// What the server wrote on `timeline` from `from` on: the switch position in the new primary's history. Only for
@@ -306,7 +311,7 @@ impl Instance {
         Ok(Present::new(timeline, size, &self.wal_names().await?))
     }
 
-    pub(super) async fn wal_names(&self) -> Result<Vec<String>, PgError> {
+    async fn wal_names(&self) -> Result<Vec<String>, PgError> {
         let folder: PathBuf = self.file("pg_wal");
         let read = move || {
             let names = || -> io::Result<Vec<String>> {

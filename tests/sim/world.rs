@@ -988,11 +988,12 @@ impl World {
             && (promised || told && !unfinished || intent.durability == Durability::Async);
         // Its agent remembers another name than the set has: the one before its last clone again, perhaps.
         let renamed = |host: &Host| {
-            let its = || {
-                intent.sync.iter().chain(&intent.sync_next).filter(|of| member(&of.node) == host.agent.host)
-            };
-            its().next().is_some() && its().all(|of| of.name != host.agent.disk.name)
+            let members = intent.sync.iter().chain(&intent.sync_next);
+            let mut its = members.filter(|of| member(&of.node) == host.agent.host).peekable();
+            its.peek().is_some() && its.all(|of| of.name != host.agent.disk.name)
         };
+        // Before its candidate has reported its switch, who is further on the timeline before has that from the primary before.
+        let declared_on = intent.primary_floor.filter(|_| !intent.settled).map(|floor| floor.timeline);
         let whole = |host: &Host| {
             let may = others
                 && (host.pg.standby_signal || !host.pg.is_down())
@@ -1013,8 +1014,6 @@ impl World {
             if unsure(host.agent.host) {
                 return false;
             }
-            // Before its candidate has reported its switch, who is further on the timeline before has that from the primary before.
-            let declared_on = intent.primary_floor.filter(|_| !intent.settled).map(|floor| floor.timeline);
             let ahead = |other: &Host| {
                 declared_on.is_none_or(|timeline| other.pg.tli() > timeline)
                     && other.pg.proc == Proc::Standby

@@ -41,7 +41,7 @@ fn in_a_pair_the_primary_is_copied() {
     let mut view = to_be_cloned();
     view.nodes.remove(&osaka());
     view.members.remove(&osaka());
-    (view.intent_mut().sync, view.intent_mut().sync_next) = (vec![], vec![]);
+    without_set(&mut view);
     view.primary_mut(&seoul()).names = Some(vec![]);
     assert_eq!(copied_from(&view), None);
 }

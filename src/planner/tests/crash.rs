@@ -287,8 +287,7 @@ fn a_declared_primary_that_is_unfinished_is_replaced_where_its_end_need_not_be_k
 #[test]
 fn the_end_of_the_wal_of_a_directory_that_is_unfinished_is_no_end() {
     let mut view = vacant();
-    let intent = view.intent_mut();
-    (intent.sync, intent.sync_next) = (vec![], vec![]);
+    without_set(&mut view);
     recruit(&mut view);
     let stamp = view.intent_mut().stamp();
     view.server(&seoul(), Server::Down(Down { fenced: Some(stamp), ..down(true) }));

@@ -102,8 +102,7 @@ fn with_no_sync_set_a_fence_lets_the_standby_take_over_only_with_everything() {
         let mut view = vacant();
         recruit(&mut view);
         fence(&mut view, wal_end);
-        let intent = view.intent_mut();
-        (intent.sync, intent.sync_next) = (vec![], vec![]);
+        without_set(&mut view);
         let next = declared(&decide(&view)).and_then(|next| next.primary.clone());
         assert_eq!(next == Some(tokyo()), taken, "old primary ends at {wal_end:?}");
     }

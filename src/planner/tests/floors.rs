@@ -154,14 +154,13 @@ fn a_primary_behind_a_standby_of_the_same_history_is_not_started() {
 /// Tokyo, declared in async with less than osaka had, was stopped before it was promoted.
 #[test]
 fn a_candidate_that_was_declared_with_less_than_another_has_is_started_all_the_same() {
-    let mut view = vacant();
-    let intent = view.intent_mut();
-    (intent.durability, intent.sync, intent.sync_next) = (Durability::Async, vec![], vec![]);
+    let (mut view, osaka) = vacant_trio();
+    without_set(&mut view);
+    view.intent_mut().durability = Durability::Async;
     recruit(&mut view);
-    view.nodes.insert(node("osaka"), view.nodes[&tokyo()].clone());
-    view.members.insert(node("osaka"));
-    let osaka = view.standby_mut(&node("osaka"));
-    (osaka.flushed, osaka.replayed, osaka.replay) = (Lsn(at(8)), Lsn(at(8)), ReplayState::PausedByPerson);
+    let further = view.standby_mut(&osaka);
+    (further.flushed, further.replayed, further.replay) =
+        (Lsn(at(8)), Lsn(at(8)), ReplayState::PausedByPerson);
     let next = view.intent_mut().declared(tokyo(), Some(standby().applied()));
     *view.intent_mut() = next;
     let wal = standby().applied();
@@ -174,32 +173,27 @@ fn a_candidate_that_was_declared_with_less_than_another_has_is_started_all_the_s
     view.server(&tokyo(), Server::Down(Down { watched: false, standby: Some(true), ..stopped }));
     assert_eq!(orders(&decide(&view)), [(tokyo(), serve(0))]);
     // What it wrote itself is on a timeline of its own.
-    let osaka = view.standby_mut(&node("osaka"));
-    osaka.history.push(Switch { timeline: Timeline(3), at: FLUSHED });
-    osaka.timeline = Timeline(4);
+    let follower = view.standby_mut(&osaka);
+    follower.history.push(Switch { timeline: Timeline(3), at: FLUSHED });
+    follower.timeline = Timeline(4);
     assert!(orders(&decide(&view)).is_empty(), "osaka has followed it, and has more");
 }
 
 /// Nothing was promised of a standby, and tokyo has all that the renewals tell of.
 #[test]
 fn a_standby_that_lacks_what_a_disk_that_went_back_still_has_is_not_promoted() {
-    let mut view = vacant();
-    let intent = view.intent_mut();
-    (intent.sync, intent.sync_next) = (vec![], vec![]);
+    let (mut view, osaka) = vacant_trio();
+    without_set(&mut view);
     recruit(&mut view);
     renewed(&mut view, at(0), at(0));
-    view.nodes.insert(node("osaka"), view.nodes[&tokyo()].clone());
-    view.members.insert(node("osaka"));
-    view.agent_mut(&node("osaka")).no_failover = true;
+    view.agent_mut(&osaka).no_failover = true;
     let stamp = view.intent_mut().stamp();
     let left = |end: u64| {
-        let wal_timeline = Some(Timeline(3));
-        let history = vec![SWITCH];
-        let end = Some(Lsn(at(end)));
+        let (wal_end, wal_timeline, history) = (Some(Lsn(at(end))), Some(Timeline(3)), vec![SWITCH]);
         Server::Down(Down {
             fenced: Some(stamp),
             watched: false,
-            wal_end: end,
+            wal_end,
             wal_timeline,
             history,
             ..down(true)
@@ -207,29 +201,27 @@ fn a_standby_that_lacks_what_a_disk_that_went_back_still_has_is_not_promoted() {
     };
     let next = |view: &View| declared(&without_rescue(view)).and_then(|next| next.primary.clone());
     // Osaka streams on from it, so its disk went back.
-    let further = |view: &mut View, lsn: u64| {
-        let osaka = view.standby_mut(&node("osaka"));
-        (osaka.flushed, osaka.replayed) = (Lsn(lsn), Lsn(lsn));
+    let further = |view: &mut View, node: &NodeId, lsn: u64| {
+        let standby = view.standby_mut(node);
+        (standby.flushed, standby.replayed) = (Lsn(lsn), Lsn(lsn));
     };
     view.server(&seoul(), left(8));
-    further(&mut view, at(16));
+    further(&mut view, &osaka, at(16));
     assert_eq!(next(&view), None, "both have more");
-    further(&mut view, at(0));
+    further(&mut view, &osaka, at(0));
     renewed(&mut view, at(16), at(0));
     assert_eq!(next(&view), None, "what is left of it has more");
     view.server(&seoul(), left(0));
-    let tokyo_too = view.standby_mut(&tokyo());
-    (tokyo_too.flushed, tokyo_too.replayed) = (Lsn(at(16)), Lsn(at(16)));
+    further(&mut view, &tokyo(), at(16));
     assert_eq!(next(&view), Some(tokyo()));
-    further(&mut view, at(24));
+    further(&mut view, &osaka, at(24));
     assert_eq!(next(&view), None, "osaka has more");
 }
 
 #[test]
 fn the_end_of_wal_of_a_disk_that_went_back_is_no_end() {
     let mut view = vacant();
-    let intent = view.intent_mut();
-    (intent.sync, intent.sync_next) = (vec![], vec![]);
+    without_set(&mut view);
     recruit(&mut view);
     renewed(&mut view, at(8), at(0));
     fenced_unseen(&mut view);
@@ -361,8 +353,7 @@ fn a_stopped_standby_is_started_without_an_upstream_when_nothing_shows_the_prima
     view.agent_mut(&tokyo()).primary_since = None;
     view.lease = lease_seen(50, view.intent.as_ref().map(Intent::stamp));
     assert_eq!(orders(&decide(&view)), [], "the primary renews its lease");
-    let intent = view.intent_mut();
-    (intent.sync, intent.sync_next) = (vec![], vec![]);
+    without_set(&mut view);
     view.lease = lease_seen(10_000, view.intent.as_ref().map(Intent::stamp));
     let plan = decide(&view);
     assert_eq!(orders(&plan), [], "no commit was promised to be on it");
@@ -513,8 +504,7 @@ fn what_is_not_known_of_a_failover_is_said() {
 #[test]
 fn a_loss_that_a_disk_took_along_is_said_to_be_unknown() {
     let mut view = vacant();
-    let intent = view.intent_mut();
-    (intent.sync, intent.sync_next) = (vec![], vec![]);
+    without_set(&mut view);
     recruit(&mut view);
     renewed(&mut view, at(8), at(0));
     fenced_unseen(&mut view);

@@ -86,6 +86,12 @@ fn vacant_trio() -> (View, NodeId) {
     (view, osaka)
 }
 
+/// Nothing is promised of a standby.
+fn without_set(view: &mut View) {
+    let intent = view.intent_mut();
+    (intent.sync, intent.sync_next) = (vec![], vec![]);
+}
+
 fn recruit(view: &mut View) {
     let stamp = view.intent_mut().stamp();
     view.agent_mut(&tokyo()).promise = Some(stamp);

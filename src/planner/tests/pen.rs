@@ -150,7 +150,7 @@ fn an_expired_lease_is_not_enough_in_a_sync_mode() {
     silent(&mut view, 60_000);
     recruit(&mut view);
     let stamp = view.intent_mut().stamp();
-    (view.intent_mut().sync, view.intent_mut().sync_next) = (vec![], vec![]);
+    without_set(&mut view);
     view.lease = lease_seen(60_000, Some(stamp));
     let plan = decide(&view);
     assert_eq!(declared(&plan), None, "it may have acknowledged what no standby has");
@@ -529,7 +529,7 @@ fn exposure_is_shown_of_a_primary_that_is_not_heard_too() {
     let mut view = healthy();
     silent(&mut view, 60_000);
     view.lease = lease_seen(100, None);
-    (view.intent_mut().sync, view.intent_mut().sync_next) = (vec![], vec![]);
+    without_set(&mut view);
     let plan = decide(&view);
     assert!(plan.findings.contains(&Finding::Exposed));
     assert_eq!((declared(&plan), &plan.holds), (None, &vec![Hold::LeaseIsRenewed { node: seoul() }]));

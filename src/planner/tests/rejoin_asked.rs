@@ -23,7 +23,7 @@ fn refused(plan: &Plan) -> Option<&Vec<String>> {
 
 /// Tokyo does not stand in the sync set, and is down.
 fn out_of_the_set(view: &mut View) {
-    (view.intent_mut().sync, view.intent_mut().sync_next) = (vec![], vec![]);
+    without_set(view);
     view.primary_mut(&seoul()).names = Some(vec![]);
     view.server(&tokyo(), Server::Down(down(false)));
 }
@@ -107,7 +107,7 @@ fn a_member_of_the_set_leaves_it_before_it_is_fenced_and_cloned() {
     assert_eq!(orders(&plan), vec![], "nothing destructive is done to a member");
     assert_eq!(declared(&plan).map(|next| next.sync_next.clone()), Some(vec![]));
     // It streams, and is not taken in again.
-    (view.intent_mut().sync, view.intent_mut().sync_next) = (vec![], vec![]);
+    without_set(&mut view);
     view.primary_mut(&seoul()).names = Some(vec![]);
     let plan = decide(&view);
     assert_eq!((orders(&plan), declared(&plan)), (vec![(tokyo(), Command::Fence)], None));
@@ -181,7 +181,7 @@ fn a_node_that_stays_away_is_not_waited_for() {
 fn a_server_that_never_becomes_a_standby_is_ended_and_brought_back_otherwise() {
     let mut view = asked(false);
     view.intent_mut().rejoin = None;
-    (view.intent_mut().sync, view.intent_mut().sync_next) = (vec![], vec![]);
+    without_set(&mut view);
     view.primary_mut(&seoul()).names = Some(vec![]);
     view.server(&tokyo(), Server::Starting);
     view.agent_mut(&tokyo()).told = Some(upstream(&seoul(), &tokyo()));
